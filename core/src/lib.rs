@@ -1,0 +1,22 @@
+//! The pure heart of gigfs.
+//!
+//! What lives here decides and moves no bytes: names, operations and their identity, oplogs and folds, the sync machine,
+//! and the messages that clients and servers exchange. There is no tokio here, no file, no clock and no randomness, so
+//! all of it runs in a browser and in the simulator as it runs in production.
+
+mod codec;
+mod date;
+mod id;
+mod name;
+mod op;
+mod reducer;
+
+pub mod json;
+pub mod limits;
+
+pub use codec::DecodeError;
+pub use date::Date;
+pub use id::{ActorId, Digest, IdError, Incarnation, Seq, SessionId, Sha, StoreId};
+pub use name::{ChannelName, LogName, NameError, Path, PathPrefix, TypeName, UserName};
+pub use op::{Draft, Op, OpError, OrderKey, Payload, Signature};
+pub use reducer::{Author, IntentError, Meta, PayloadError, Reducer, StateError};

@@ -115,6 +115,13 @@ byte_id!(
     "a sha"
 );
 
+byte_id!(
+    /// The BLAKE3 hash of a blob's bytes, which is its name.
+    BlobName,
+    32,
+    "a blob's name"
+);
+
 impl Sha {
     /// Hashes `bytes` with SHA-256.
     pub fn of(bytes: &[u8]) -> Self {

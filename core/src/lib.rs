@@ -6,17 +6,23 @@
 
 mod codec;
 mod date;
+mod error;
 mod id;
 mod name;
 mod op;
 mod reducer;
 
+pub mod api;
+pub mod base64_text;
 pub mod json;
 pub mod limits;
+pub mod token;
+pub mod wire;
 
 pub use codec::DecodeError;
 pub use date::Date;
-pub use id::{ActorId, Digest, IdError, Incarnation, Seq, SessionId, Sha, StoreId};
+pub use error::{ErrorCode, ErrorKind, Refusal};
+pub use id::{ActorId, BlobName, Digest, IdError, Incarnation, Seq, SessionId, Sha, StoreId};
 pub use name::{ChannelName, LogName, NameError, Path, PathPrefix, TypeName, UserName};
 pub use op::{Draft, Op, OpError, OrderKey, Payload, Signature};
 pub use reducer::{Author, IntentError, Meta, PayloadError, Reducer, StateError};

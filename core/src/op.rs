@@ -187,6 +187,26 @@ impl Draft {
         })
     }
 
+    /// Decodes a record without the log that it belongs to, and so without its identity.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not a record.
+    pub fn from_record(record: &[u8]) -> Result<(Self, Option<Signature>), DecodeError> {
+        read_record(record)
+    }
+
+    /// Encodes the fields as a record.
+    pub fn to_record(&self, signature: Option<&Signature>) -> Vec<u8> {
+        codec::encode(|to| {
+            to.array(7)?.u64(RECORD_VERSION)?;
+            self.write_fields(to)?;
+            match signature {
+                Some(signature) => to.bytes(&signature.0)?.ok(),
+                None => to.null()?.ok(),
+            }
+        })
+    }
+
     fn write_fields(&self, to: &mut Writer) -> WriteResult {
         to.bytes(self.actor.as_bytes())?.u64(self.seq.get())?.u64(self.date.micros())?;
         to.array(self.deps.len() as u64)?;
@@ -225,14 +245,7 @@ impl Op {
 
     /// Encodes the operation without the log's name, as it travels and is stored.
     pub fn to_record(&self) -> Vec<u8> {
-        codec::encode(|to| {
-            to.array(7)?.u64(RECORD_VERSION)?;
-            self.0.draft.write_fields(to)?;
-            match &self.0.signature {
-                Some(signature) => to.bytes(&signature.0)?.ok(),
-                None => to.null()?.ok(),
-            }
-        })
+        self.0.draft.to_record(self.signature())
     }
 
     /// Returns the operation with this signature instead of the one that it had.

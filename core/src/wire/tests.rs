@@ -1,0 +1,133 @@
+use super::*;
+use crate::error::ErrorCode;
+use crate::id::{ActorId, Digest, Seq};
+use crate::op::Payload;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn log_name() -> LogName {
+    LogName::parse("me", "home", "counter", "/visits").unwrap()
+}
+
+fn op(add: i64) -> WireOp {
+    let draft = Draft {
+        actor: ActorId::from_bytes([1; 16]),
+        seq: Seq::FIRST,
+        date: Date::saturating(1_000),
+        deps: vec![Sha::of(b"a")],
+        payload: Payload::plain(&json!({"add": add})),
+    };
+    WireOp::from(&draft.finish(&log_name()).unwrap())
+}
+
+fn client_messages() -> Vec<ClientMessage> {
+    let log = LogRef::from(&log_name());
+    vec![
+        ClientMessage::Push { tag: 1, log: log.clone(), ops: vec![op(1), op(2)] },
+        ClientMessage::Get { tag: 2, log: log.clone(), after: 300 },
+        ClientMessage::Inventory { tag: 3, log: log.clone() },
+        ClientMessage::List { tag: 4, prefix: PathPrefix::default(), after: Some(log.clone()) },
+        ClientMessage::List { tag: 5, prefix: PathPrefix::parse("/notes").unwrap(), after: None },
+        ClientMessage::Watch { tag: 6, watched: Watched::Logs(vec![log]), after: None },
+        ClientMessage::Watch { tag: 7, watched: Watched::Prefix(PathPrefix::default()), after: Some(9) },
+        ClientMessage::Unwatch { tag: 8 },
+        ClientMessage::Renew { tag: 9, token: "t.o.k".to_owned() },
+    ]
+}
+
+fn server_messages() -> Vec<ServerMessage> {
+    let log = LogRef::from(&log_name());
+    let mut digest = Digest::default();
+    digest.add(&op(1).sha);
+    let header = LogHeader { digest, last_index: 7, bytes: 300 };
+    let refusal = Refusal::new(ErrorCode::ClockAhead, "ahead").hint("set the clock").at(Date::saturating(5));
+    let sha = op(1).sha;
+    let results = vec![
+        PushResult::Accepted { sha },
+        PushResult::Known { sha },
+        PushResult::Covered { sha },
+        PushResult::Refused(refusal.clone()),
+    ];
+    vec![
+        ServerMessage::Welcome(Welcome {
+            store: StoreId::from_bytes([2; 16]),
+            incarnation: Incarnation::from_bytes([3; 16]),
+            position: 70_000,
+            now: Date::saturating(1_700_000_000_000_000),
+        }),
+        ServerMessage::Pushed { tag: 1, results },
+        ServerMessage::Ops { tag: 2, ops: vec![(7, op(1))], header, more: true },
+        ServerMessage::Shas { tag: 3, shas: vec![sha], header, more: false },
+        ServerMessage::Logs { tag: 4, logs: vec![(log.clone(), header)], more: false },
+        ServerMessage::Event(Event { position: 12, log, ops: vec![(1, op(1)), (2, op(2))] }),
+        ServerMessage::Watching { tag: 5, position: 12 },
+        ServerMessage::Unwatched { tag: 6 },
+        ServerMessage::Renewed { tag: 7 },
+        ServerMessage::Failed { tag: 8, refusal: refusal.clone() },
+        ServerMessage::Bye { refusal },
+    ]
+}
+
+fn round_trips<M: Message + PartialEq + std::fmt::Debug>(messages: Vec<M>) {
+    for message in messages {
+        assert_eq!(M::from_cbor(&message.to_cbor()).unwrap(), message);
+        assert_eq!(M::from_json(&message.to_json().unwrap()).unwrap(), message);
+    }
+}
+
+#[test]
+fn every_message_round_trips_in_both_encodings() {
+    round_trips(client_messages());
+    round_trips(server_messages());
+}
+
+#[test]
+fn every_truncation_and_any_trailing_byte_of_a_message_is_refused() {
+    for message in server_messages() {
+        let bytes = message.to_cbor();
+        for length in 0..bytes.len() {
+            assert!(ServerMessage::from_cbor(&bytes[..length]).is_err());
+        }
+        assert!(ServerMessage::from_cbor(&[bytes, vec![0]].concat()).is_err());
+    }
+}
+
+#[test]
+fn an_operation_that_was_changed_on_the_way_does_not_open() {
+    let mut forged = op(1);
+    forged.record = op(2).record;
+    assert!(matches!(forged.open(&log_name()), Err(OpError::ShaMismatch { .. })));
+    assert!(op(1).open(&log_name()).is_ok());
+}
+
+#[test]
+fn golden_messages_keep_their_bytes() {
+    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let messages: Vec<(String, String)> = client_messages()
+        .iter()
+        .map(|message| (hex(message.to_cbor()), message.to_json().unwrap()))
+        .chain(server_messages().iter().map(|message| (hex(message.to_cbor()), message.to_json().unwrap())))
+        .collect();
+    let golden: Vec<(String, String)> = serde_json::from_str(include_str!("../../testdata/v1/wire.json")).unwrap();
+    assert_eq!(messages, golden);
+}
+
+proptest! {
+    #[test]
+    fn bytes_from_a_peer_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+        let _ = ClientMessage::from_cbor(&bytes);
+        let _ = ServerMessage::from_cbor(&bytes);
+    }
+
+    #[test]
+    fn a_flipped_message_is_refused_or_is_another_message(at in any::<prop::sample::Index>(), bit in 0..8u8, which in any::<prop::sample::Index>()) {
+        let messages = server_messages();
+        let message = which.get(&messages);
+        let mut bytes = message.to_cbor();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Ok(other) = ServerMessage::from_cbor(&bytes) {
+            prop_assert_ne!(&other, message);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! and the messages that clients and servers exchange. There is no tokio here, no file, no clock and no randomness, so
 //! all of it runs in a browser and in the simulator as it runs in production.
 
+mod admit;
 mod codec;
 mod date;
 mod error;
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod token;
 pub mod wire;
 
+pub use admit::admit;
 pub use codec::DecodeError;
 pub use date::Date;
 pub use error::{ErrorCode, ErrorKind, Refusal};

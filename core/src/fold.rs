@@ -1,0 +1,276 @@
+//! Folding an oplog into a value through a reducer, one operation at a time.
+//!
+//! Appending at the end costs one `apply`. An operation that lands in the middle is applied on top where it and all
+//! after it commute; otherwise the log is folded again from the nearest snapshot before it, when the value is next read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::id::Sha;
+use crate::json;
+use crate::op::{Op, OrderKey, Payload};
+use crate::oplog::Oplog;
+use crate::reducer::{Author, IntentError, Meta, Reducer};
+
+/// What reads the logs of one type: makes a [`Fold`] for each.
+pub trait Kind: Send + Sync {
+    /// Makes the fold of an empty log.
+    fn fold(&self) -> Box<dyn Fold>;
+}
+
+/// The running fold of one log. It is told of every operation that its oplog gains, and reads the oplog when it must.
+pub trait Fold: Send {
+    /// Turns an intent into the payload to be logged, against the present state.
+    ///
+    /// # Errors
+    /// [`IntentError`] if the intent cannot be read or makes no sense now.
+    fn prepare(&mut self, oplog: &Oplog, intent: &Value, author: &Author) -> Result<Value, IntentError>;
+
+    /// Takes note of an operation that `oplog` has just gained.
+    fn inserted(&mut self, oplog: &Oplog, op: &Op);
+
+    /// Forgets everything, because `oplog` lost operations or was replaced.
+    fn reset(&mut self);
+
+    /// Returns the value of the log. Cheap while nothing changes.
+    fn view(&mut self, oplog: &Oplog) -> Arc<Value>;
+
+    /// Returns the operations whose payloads the reducer could not read, with the reason.
+    fn unreadable(&mut self, oplog: &Oplog) -> BTreeMap<Sha, String>;
+}
+
+/// A [`Kind`] that folds through a [`Reducer`].
+pub struct Reduced<R>(Arc<R>);
+
+impl<R: Reducer> Reduced<R> {
+    /// Wraps a reducer.
+    pub fn new(reducer: R) -> Self {
+        Self(Arc::new(reducer))
+    }
+}
+
+impl<R: Reducer> Kind for Reduced<R> {
+    fn fold(&self) -> Box<dyn Fold> {
+        Box::new(ReducerFold::new(self.0.clone()))
+    }
+}
+
+/// The fold of one log through a reducer, with snapshots.
+struct ReducerFold<R: Reducer> {
+    reducer: Arc<R>,
+    state: R::State,
+    /// How many operations are in `state`.
+    count: usize,
+    /// The last place in `state`, in the order of replay.
+    last: Option<OrderKey>,
+    /// The last place in `state` whose payload does not commute.
+    last_fixed: Option<OrderKey>,
+    /// The first place that `state` lacks and that cannot be applied on top.
+    dirty: Option<OrderKey>,
+    snapshots: Vec<Snapshot<R::State>>,
+    view: Option<Arc<Value>>,
+    unreadable: BTreeMap<Sha, String>,
+}
+
+/// The state after every operation up to `last`.
+struct Snapshot<S> {
+    last: OrderKey,
+    count: usize,
+    last_fixed: Option<OrderKey>,
+    state: S,
+}
+
+/// Operations between two snapshots at the end of a log. They thin out towards its beginning.
+const SNAPSHOT_STRIDE: usize = 64;
+
+impl<R: Reducer> ReducerFold<R> {
+    fn new(reducer: Arc<R>) -> Self {
+        Self {
+            state: reducer.initial(),
+            reducer,
+            count: 0,
+            last: None,
+            last_fixed: None,
+            dirty: None,
+            snapshots: Vec::new(),
+            view: None,
+            unreadable: BTreeMap::new(),
+        }
+    }
+
+    /// Applies an operation on top of the state, in or out of order.
+    fn apply(&mut self, op: &Op, payload: Result<R::Payload, String>) {
+        let applied = payload.and_then(|payload| {
+            let commutes = self.reducer.commutes(&payload);
+            let applied = self.reducer.apply(&mut self.state, payload, &Meta::from(op)).map_err(|error| error.0);
+            if !commutes {
+                self.last_fixed = self.last_fixed.max(Some(op.key()));
+            }
+            applied
+        });
+        match applied {
+            Ok(()) => _ = self.unreadable.remove(&op.sha()),
+            Err(why) => _ = self.unreadable.insert(op.sha(), why),
+        }
+        self.count += 1;
+        self.last = self.last.max(Some(op.key()));
+        self.view = None;
+    }
+
+    /// Keeps a snapshot now and then, while operations are applied in order and some of them do not commute.
+    fn keep_snapshot(&mut self) {
+        let Some(last) = self.last else { return };
+        if self.last_fixed.is_none() || !self.count.is_multiple_of(SNAPSHOT_STRIDE) {
+            return;
+        }
+        let snapshot = Snapshot { last, count: self.count, last_fixed: self.last_fixed, state: self.state.clone() };
+        self.snapshots.push(snapshot);
+        let now = self.count;
+        self.snapshots.retain(|kept| kept.count.is_multiple_of(spacing(now - kept.count)));
+    }
+
+    fn parse(op: &Op) -> Result<R::Payload, String> {
+        match op.payload() {
+            Payload::Plain(bytes) => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+            Payload::Sealed { epoch, .. } => Err(format!("it is sealed under key epoch {epoch}, which is not here")),
+        }
+    }
+
+    /// Brings the state up to the oplog, from the last snapshot before what is missing.
+    fn settle(&mut self, oplog: &Oplog) {
+        let Some(dirty) = self.dirty.take() else { return };
+        self.snapshots.retain(|kept| kept.last < dirty);
+        match self.snapshots.last() {
+            Some(kept) => {
+                (self.count, self.last, self.last_fixed) = (kept.count, Some(kept.last), kept.last_fixed);
+                self.state = kept.state.clone();
+            }
+            None => {
+                (self.count, self.last, self.last_fixed) = (0, None, None);
+                self.state = self.reducer.initial();
+            }
+        }
+        let from = self.last;
+        for op in oplog.iter_after(from.as_ref()) {
+            self.apply(op, Self::parse(op));
+            self.keep_snapshot();
+        }
+    }
+}
+
+/// The distance between snapshots that lie `distance` operations before the end.
+fn spacing(distance: usize) -> usize {
+    (distance / 4).next_power_of_two().max(SNAPSHOT_STRIDE)
+}
+
+impl<R: Reducer> Fold for ReducerFold<R> {
+    fn prepare(&mut self, oplog: &Oplog, intent: &Value, author: &Author) -> Result<Value, IntentError> {
+        self.settle(oplog);
+        let intent = serde::Deserialize::deserialize(intent)
+            .map_err(|error| IntentError(format!("the {} cannot read {intent}: {error}", self.reducer.name())))?;
+        let payload = self.reducer.prepare(&self.state, intent, author)?;
+        serde_json::to_value(payload)
+            .map_err(|error| IntentError(format!("the payload cannot be written as JSON: {error}")))
+    }
+
+    fn inserted(&mut self, _oplog: &Oplog, op: &Op) {
+        let key = op.key();
+        if self.dirty.is_some_and(|dirty| dirty < key) {
+            return;
+        }
+        let payload = Self::parse(op);
+        if self.dirty.is_none() && self.last.is_none_or(|last| last < key) {
+            self.apply(op, payload);
+            self.keep_snapshot();
+            return;
+        }
+        let commutes = payload.as_ref().map_or(true, |payload| self.reducer.commutes(payload));
+        if self.dirty.is_none() && commutes && self.last_fixed.is_none_or(|fixed| fixed < key) {
+            self.snapshots.retain(|kept| kept.last < key);
+            self.apply(op, payload);
+            return;
+        }
+        self.dirty = Some(key);
+        self.view = None;
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.reducer.clone());
+    }
+
+    fn view(&mut self, oplog: &Oplog) -> Arc<Value> {
+        self.settle(oplog);
+        self.view.get_or_insert_with(|| Arc::new(self.reducer.view(&self.state))).clone()
+    }
+
+    fn unreadable(&mut self, oplog: &Oplog) -> BTreeMap<Sha, String> {
+        self.settle(oplog);
+        self.unreadable.clone()
+    }
+}
+
+/// One operation as a function over the whole oplog sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logged {
+    /// Which operation it is.
+    pub meta: Meta,
+    /// What it carries.
+    pub payload: Value,
+}
+
+/// A [`Kind`] that computes the value from the whole oplog each time, as GiG.fs does. Intents are logged as they are.
+pub struct Function<F>(Arc<F>);
+
+impl<F: Fn(&[Logged]) -> Value + Send + Sync + 'static> Function<F> {
+    /// Wraps a pure function of the operations in the order of replay.
+    pub fn new(function: F) -> Self {
+        Self(Arc::new(function))
+    }
+}
+
+impl<F: Fn(&[Logged]) -> Value + Send + Sync + 'static> Kind for Function<F> {
+    fn fold(&self) -> Box<dyn Fold> {
+        Box::new(FunctionFold { function: self.0.clone(), view: None })
+    }
+}
+
+struct FunctionFold<F> {
+    function: Arc<F>,
+    view: Option<Arc<Value>>,
+}
+
+impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
+    fn prepare(&mut self, _: &Oplog, intent: &Value, _: &Author) -> Result<Value, IntentError> {
+        Ok(intent.clone())
+    }
+
+    fn inserted(&mut self, _: &Oplog, _: &Op) {
+        self.view = None;
+    }
+
+    fn reset(&mut self) {
+        self.view = None;
+    }
+
+    fn view(&mut self, oplog: &Oplog) -> Arc<Value> {
+        let compute = || {
+            let plain = |op: &Op| match op.payload() {
+                Payload::Plain(bytes) => json::parse_canonical(bytes).ok(),
+                Payload::Sealed { .. } => None,
+            };
+            let logged = |op: &Op| Some(Logged { meta: Meta::from(op), payload: plain(op)? });
+            Arc::new((self.function)(&oplog.iter().filter_map(logged).collect::<Vec<_>>()))
+        };
+        self.view.get_or_insert_with(compute).clone()
+    }
+
+    fn unreadable(&mut self, oplog: &Oplog) -> BTreeMap<Sha, String> {
+        let sealed = |op: &&Op| matches!(op.payload(), Payload::Sealed { .. });
+        oplog.iter().filter(sealed).map(|op| (op.sha(), "it is sealed".to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ pub mod api;
 pub mod base64_text;
 pub mod json;
 pub mod limits;
+pub mod sync;
 pub mod token;
 pub mod wire;
 

@@ -84,7 +84,7 @@ impl Oplog {
     }
 
     /// Iterates over the operations after a place, or over all.
-    pub fn iter_after(&self, key: Option<&OrderKey>) -> impl Iterator<Item = &Op> {
+    pub fn iter_after(&self, key: Option<&OrderKey>) -> impl Iterator<Item = &Op> + use<'_> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.ops.range((from, Bound::Unbounded)).map(|(_, op)| op)
     }

@@ -1,0 +1,133 @@
+//! What a person may ask a replica: what is where, what waits, and why.
+
+use super::log::Reading;
+use super::{LinkId, Replica};
+use crate::error::Refusal;
+use crate::id::{Incarnation, Sha};
+use crate::name::{ChannelName, LogName};
+
+/// How far the reading of a log has come, over the stores of its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadStanding {
+    /// Whether anything is known of the log here, from an earlier time or from a store.
+    pub known: bool,
+    /// Stores from which the log was read through since their stream came up.
+    pub current: usize,
+    /// Stores from which it is being read, or whose stream is about to come up.
+    pub trying: usize,
+    /// Stores that cannot be reached now, or that refused.
+    pub down: usize,
+}
+
+/// What there is to say about one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Which.
+    pub link: LinkId,
+    /// The life of the store's data, if the stream is up.
+    pub up: Option<Incarnation>,
+    /// Why it is down, if it is and a reason is known.
+    pub down: Option<Refusal>,
+    /// The store's clock less this device's when the stream came up, in microseconds.
+    pub clock_offset: Option<i64>,
+    /// Operations that are sent and not answered.
+    pub in_flight: usize,
+    /// What waits for the store, by log.
+    pub queued: Vec<QueuedLog>,
+    /// What the store refused.
+    pub refused: Vec<RefusedOp>,
+    /// Logs that are equal here and there, but for what is queued.
+    pub current_logs: usize,
+}
+
+/// Operations of one log that a store is not known to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedLog {
+    /// The log.
+    pub log: LogName,
+    /// How many.
+    pub ops: usize,
+}
+
+/// An operation that a store will not have. It is kept here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedOp {
+    /// The log.
+    pub log: LogName,
+    /// The operation.
+    pub sha: Sha,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl Replica {
+    /// Returns how far the reading of a log has come.
+    pub fn read_standing(&self, name: &LogName) -> ReadStanding {
+        let Some(log) = self.logs.get(name) else { return ReadStanding::default() };
+        let mut standing = ReadStanding { known: log.known, ..ReadStanding::default() };
+        for (store, peer) in &log.peers {
+            let link = self.links.get(&LinkId { channel: name.channel.clone(), store: *store });
+            let up = link.is_some_and(|link| link.up.is_some());
+            let failed = link.is_some_and(|link| link.down.is_some());
+            match (peer.current, up) {
+                (true, _) => standing.current += 1,
+                (false, true) if matches!(peer.reading, Reading::Idle) => standing.down += 1,
+                (false, true) => standing.trying += 1,
+                (false, false) if failed => standing.down += 1,
+                (false, false) => standing.trying += 1,
+            }
+        }
+        standing
+    }
+
+    /// Returns what there is to say about every stream.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        self.links.keys().map(|id| self.link_status(id)).collect()
+    }
+
+    fn link_status(&self, id: &LinkId) -> LinkStatus {
+        let link = &self.links[id];
+        let mut status = LinkStatus {
+            link: id.clone(),
+            up: link.up.as_ref().map(|up| up.incarnation),
+            down: link.down.clone(),
+            clock_offset: link.up.as_ref().map(|up| up.clock_offset),
+            in_flight: link.up.as_ref().map_or(0, super::Up::in_flight),
+            queued: Vec::new(),
+            refused: Vec::new(),
+            current_logs: 0,
+        };
+        for (name, log) in self.logs.iter().filter(|(name, _)| name.channel == id.channel) {
+            let Some(peer) = log.peers.get(&id.store) else { continue };
+            let waiting = peer.lacks.len() + log.unsaved.len();
+            if waiting > 0 {
+                status.queued.push(QueuedLog { log: name.clone(), ops: waiting });
+            }
+            let refused = peer.refused.iter();
+            status.refused.extend(refused.map(|(key, refusal)| RefusedOp {
+                log: name.clone(),
+                sha: key.sha,
+                refusal: refusal.clone(),
+            }));
+            status.current_logs += usize::from(peer.current);
+        }
+        status
+    }
+
+    /// Returns how many operations some store of the channel, or of any, is not known to hold.
+    pub fn queued(&self, channel: Option<&ChannelName>) -> usize {
+        let wanted = |name: &LogName| channel.is_none_or(|channel| *channel == name.channel);
+        let logs = self.logs.iter().filter(|(name, _)| wanted(name));
+        logs.map(|(_, log)| log.peers.values().map(|peer| peer.lacks.len()).sum::<usize>() + log.unsaved.len()).sum()
+    }
+
+    /// Returns the channels that are mounted, each with its stores.
+    pub fn mounts(&self) -> impl Iterator<Item = (&ChannelName, impl Iterator<Item = &crate::id::StoreId>)> {
+        self.mounts.iter().map(|(channel, stores)| (channel, stores.iter()))
+    }
+
+    /// Returns the logs that are open in a channel.
+    pub fn logs(&self, channel: &ChannelName) -> impl Iterator<Item = &LogName> {
+        self.logs.keys().filter(move |name| name.channel == *channel)
+    }
+}

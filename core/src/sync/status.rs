@@ -121,6 +121,14 @@ impl Replica {
         logs.map(|(_, log)| log.peers.values().map(|peer| peer.lacks.len()).sum::<usize>() + log.unsaved.len()).sum()
     }
 
+    /// Tells whether these logs were compared with a store since its stream came up, and it lacks nothing of them.
+    pub fn is_in_step(&self, id: &LinkId, logs: &[LogName]) -> bool {
+        logs.iter().all(|name| {
+            let peer = self.logs.get(name).and_then(|log| log.peers.get(&id.store));
+            peer.is_some_and(|peer| peer.current && peer.lacks.is_empty())
+        })
+    }
+
     /// Returns the channels that are mounted, each with its stores.
     pub fn mounts(&self) -> impl Iterator<Item = (&ChannelName, impl Iterator<Item = &crate::id::StoreId>)> {
         self.mounts.iter().map(|(channel, stores)| (channel, stores.iter()))

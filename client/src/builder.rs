@@ -1,0 +1,139 @@
+//! Opening a client.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gigfs_core::api::MountTable;
+use gigfs_core::sync::{Config, Mode, Replica};
+use gigfs_core::{ActorId, ChannelName, Reduced, TypeName, UserName};
+use gigfs_reducers::{Counter, List, Map, Register, Set, Text};
+use tokio::sync::{mpsc, watch};
+
+use crate::error::Error;
+use crate::gig::{Gig, Tasks};
+use crate::local::LocalStore;
+use crate::mounts;
+use crate::shared::Shared;
+use crate::stream;
+use crate::table::Table;
+
+/// The types that every client can read without registering anything.
+pub const STOCK_TYPES: [&str; 6] = ["register", "counter", "set", "map", "list", "text"];
+
+/// The user of a local store that no table knows yet.
+const LOCAL_USER: &str = "me";
+
+/// Says what a client is made of: a remote table, a local table, or both.
+#[derive(Default)]
+pub struct Builder {
+    table: Option<Table>,
+    local: Option<PathBuf>,
+    local_channels: Vec<ChannelName>,
+    offline: bool,
+}
+
+impl Builder {
+    /// Takes the mount table, the stores and their tokens from a table server, with a session's credentials
+    /// ([`Table::with_session`]).
+    #[must_use]
+    pub fn table(mut self, table: Table) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// Keeps everything durably in this folder too, so that reads and writes work without a network and survive a
+    /// crash. Several processes of one device may use the same folder.
+    #[must_use]
+    pub fn local(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.local = Some(folder.into());
+        self
+    }
+
+    /// Makes a channel that this device keeps for itself until a table knows it. Without a remote table every channel is.
+    #[must_use]
+    pub fn local_channel(mut self, channel: ChannelName) -> Self {
+        self.local_channels.push(channel);
+        self
+    }
+
+    /// Starts without using the network until [`Gig::set_mode`] says otherwise.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.offline = true;
+        self
+    }
+
+    /// Opens the client. It needs no network: what cannot be reached now is reached later.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] or [`Error::OtherUser`] if the local store cannot be opened.
+    pub async fn open(self) -> Result<Gig, Error> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| Error::System(format!("a client needs a tokio runtime: {error}")))?;
+        tokio::task::spawn_blocking(move || {
+            let _guard = runtime.enter();
+            self.open_blocking()
+        })
+        .await
+        .map_err(|error| Error::System(error.to_string()))?
+    }
+
+    fn open_blocking(self) -> Result<Gig, Error> {
+        let user = match (&self.table, &self.local) {
+            (Some(table), _) => table.user().clone(),
+            (None, Some(folder)) => LocalStore::user_of(folder)?.map_or_else(|| UserName::parse(LOCAL_USER), Ok)?,
+            (None, None) => UserName::parse(LOCAL_USER)?,
+        };
+        let local = self.local.as_deref().map(|folder| LocalStore::open(folder, &user)).transpose()?;
+        let actor = match &local {
+            Some(local) => local.actor(),
+            None => ActorId::from_bytes(crate::random::bytes()?),
+        };
+        let seed = u64::from_be_bytes(crate::random::bytes()?);
+        let config = Config { user: user.clone(), actor, durable: local.is_some(), seed };
+        let (mergers, inbox) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(Replica::new(config), local, mergers));
+        register_stock(&shared)?;
+
+        let mode = watch::Sender::new(if self.offline { Mode::Offline } else { Mode::Online });
+        shared.act(|replica, now| replica.set_mode(now, *mode.borrow()));
+        let mut tasks = Tasks::default();
+        if let Some(local) = &shared.local {
+            tasks.storage = Some(local.start(shared.clone())?);
+            let pending = local.pending_logs()?;
+            shared.act(|replica, now| pending.iter().for_each(|log| replica.resume(now, log)));
+            if let Some(kept) = local.mount_table()? {
+                match serde_json::from_slice::<MountTable>(&kept) {
+                    Ok(table) if self.table.is_some() => mounts::apply(&shared, table)?,
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!("the kept mount table cannot be read and is fetched again: {error}"),
+                }
+            }
+            tasks.neighbours = local.watch_neighbours(&shared);
+        }
+        tasks.spawn(crate::gig::run_timers(shared.clone()));
+        tasks.spawn(mounts::run_mergers(inbox));
+        if let Some(table) = &self.table {
+            let streams = stream::supervise(shared.clone(), table.http().clone(), user.clone(), mode.subscribe());
+            tasks.spawn(streams);
+            tasks.spawn(mounts::follow(shared.clone(), table.clone(), mode.subscribe()));
+        }
+        Ok(Gig::new(shared, user, self.table, self.local_channels, mode, tasks))
+    }
+}
+
+fn register_stock(shared: &Shared) -> Result<(), Error> {
+    let kinds: [(&str, Arc<dyn gigfs_core::Kind>); 6] = [
+        ("register", Arc::new(Reduced::new(Register))),
+        ("counter", Arc::new(Reduced::new(Counter))),
+        ("set", Arc::new(Reduced::new(Set))),
+        ("map", Arc::new(Reduced::new(Map))),
+        ("list", Arc::new(Reduced::new(List))),
+        ("text", Arc::new(Reduced::new(Text))),
+    ];
+    for (name, kind) in kinds {
+        let name = TypeName::parse(name)?;
+        shared.act(|replica, _| replica.register(name, kind));
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What can go wrong between an app and its data, and what the app should do about it.
+
+use gigfs_core::sync::PushError as CorePushError;
+use gigfs_core::{ChannelName, ErrorCode, ErrorKind, LogName, NameError, Refusal, TypeName, UserName};
+use gigfs_storage::StorageError;
+
+/// Why the library could not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A channel, type or path breaks the rules of names.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The user's mount table has no such channel, and it is not a local one.
+    #[error("there is no channel {channel} in {user}'s mount table; make it with `gig channel add {channel}`")]
+    UnknownChannel {
+        /// The user.
+        user: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Nobody registered the type.
+    #[error("no reducer is registered for the type {kind}; the stock types are {}", crate::STOCK_TYPES.join(", "))]
+    UnknownType {
+        /// The type.
+        kind: TypeName,
+    },
+    /// The push makes no sense or is over a limit; nothing was written.
+    #[error(transparent)]
+    Push(#[from] CorePushError),
+    /// The local store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A server said no.
+    #[error("{server}: {refusal}")]
+    Refused {
+        /// Which server.
+        server: String,
+        /// What it said.
+        refusal: Refusal,
+    },
+    /// A server does not answer.
+    #[error("{server} cannot be reached: {why}")]
+    Unreachable {
+        /// Which server.
+        server: String,
+        /// What the network said.
+        why: String,
+    },
+    /// The local store belongs to another user.
+    #[error("the local store holds the data of {found}, not of {wanted}; use another folder for {wanted}")]
+    OtherUser {
+        /// Whose data it holds.
+        found: String,
+        /// Who asked.
+        wanted: UserName,
+    },
+    /// Time ran out before every store had everything. Nothing is lost: what is left stays queued.
+    #[error("{left} operations are still on their way to some store")]
+    Unsent {
+        /// How many.
+        left: usize,
+    },
+    /// Time ran out while a log was read.
+    #[error("no store answered for {log} in time, and nothing of it is kept here")]
+    NoAnswer {
+        /// The log.
+        log: LogName,
+    },
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+    /// Something that should not be possible to get wrong, such as random bytes from the system.
+    #[error("{0}")]
+    System(String),
+}
+
+impl Error {
+    /// Tells the caller what to do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused { refusal, .. } => refusal.code.kind(),
+            Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } => ErrorKind::Retry,
+            Self::Storage(error) if error.is_transient() => ErrorKind::Retry,
+            Self::Storage(_) | Self::Closed | Self::System(_) => ErrorKind::GiveUp,
+            _ => ErrorKind::FixInput,
+        }
+    }
+
+    /// Returns what to do next, where there is something to say beyond the sentence.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Refused { refusal, .. } => &refusal.hint,
+            _ => "",
+        }
+    }
+
+    /// Wraps what the network said as a refusal, for the status of a stream.
+    pub(crate) fn to_refusal(&self) -> Refusal {
+        match self {
+            Self::Refused { refusal, .. } => refusal.clone(),
+            other => Refusal::new(ErrorCode::Unreachable, other.to_string()),
+        }
+    }
+}

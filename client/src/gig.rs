@@ -1,0 +1,533 @@
+//! The handle that an app holds.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gigfs_core::sync::{LinkStatus, Mode, PushError, ReadStanding};
+use gigfs_core::{ChannelName, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
+use gigfs_core::{Op, TypeName, UserName};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+
+use crate::builder::Builder;
+use crate::changes::Subscription;
+use crate::error::Error;
+use crate::local::Job;
+use crate::receipt::Pushed;
+use crate::shared::{Shared, Suspicion, now};
+use crate::store::Store;
+use crate::table::Table;
+
+/// How long a first read waits for some store before it says so.
+const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client without a local store has, when it is closed, to bring its operations to the stores.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client: logs that are the same on every device and server. Cheap to clone; all clones are one client.
+#[derive(Clone)]
+pub struct Gig {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    user: UserName,
+    table: Option<Table>,
+    local_channels: Vec<ChannelName>,
+    mode: watch::Sender<Mode>,
+    tasks: Mutex<Tasks>,
+}
+
+/// Everything that runs for a client and that [`Gig::close`] ends.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    set: JoinSet<()>,
+    pub(crate) storage: Option<JoinHandle<()>>,
+    pub(crate) neighbours: Option<notify::RecommendedWatcher>,
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.set.spawn(task);
+    }
+}
+
+/// A log in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The type.
+    pub kind: TypeName,
+    /// The path.
+    pub path: Path,
+}
+
+/// What there is to say about a client.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Whose client it is.
+    pub user: UserName,
+    /// What it exchanges with the stores.
+    pub mode: Mode,
+    /// The epoch of the mount table that it works with, if it has one.
+    pub epoch: Option<u64>,
+    /// Why the table server cannot be asked now, if it cannot.
+    pub table_down: Option<Refusal>,
+    /// Each stream to a store, with the store's URL.
+    pub stores: Vec<(String, LinkStatus)>,
+    /// Odd things that stores did since the client was opened.
+    pub suspicions: Vec<Suspicion>,
+}
+
+impl Gig {
+    /// Begins to open a client.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        user: UserName,
+        table: Option<Table>,
+        local_channels: Vec<ChannelName>,
+        mode: watch::Sender<Mode>,
+        tasks: Tasks,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { shared, user, table, local_channels, mode, tasks: Mutex::new(tasks) }) }
+    }
+
+    /// Registers a reducer for a type. The stock types are registered already and may be replaced.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if the type's name breaks a rule.
+    pub fn register<R: Reducer>(&self, kind: &str, reducer: R) -> Result<(), Error> {
+        self.register_kind(kind, Arc::new(Reduced::new(reducer)))
+    }
+
+    /// Registers a pure function over the whole oplog for a type, as in GiG.fs: its payloads are what is pushed.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if the type's name breaks a rule.
+    pub fn register_function(
+        &self,
+        kind: &str,
+        function: impl Fn(&[Logged]) -> Value + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        self.register_kind(kind, Arc::new(Function::new(function)))
+    }
+
+    fn register_kind(&self, kind: &str, reader: Arc<dyn Kind>) -> Result<(), Error> {
+        let kind = TypeName::parse(kind)?;
+        self.shared().act(|replica, _| replica.register(kind, reader));
+        Ok(())
+    }
+
+    /// Names a log once, for many calls.
+    ///
+    /// # Errors
+    /// [`Error::Name`] if a part of the name breaks a rule.
+    pub fn log(&self, channel: &str, kind: &str, path: &str) -> Result<Log, Error> {
+        Ok(Log { gig: self.clone(), name: LogName::parse(self.inner.user.as_str(), channel, kind, path)? })
+    }
+
+    /// Returns the value of a log: see [`Log::get`].
+    ///
+    /// # Errors
+    /// Those of [`Log::get`], and [`Error::Name`].
+    pub async fn get(&self, channel: &str, kind: &str, path: &str) -> Result<Arc<Value>, Error> {
+        self.log(channel, kind, path)?.get().await
+    }
+
+    /// Writes to a log: see [`Log::push`].
+    ///
+    /// # Errors
+    /// Those of [`Log::push`], and [`Error::Name`].
+    pub async fn push(&self, channel: &str, kind: &str, path: &str, intent: Value) -> Result<Pushed, Error> {
+        self.log(channel, kind, path)?.push(&intent).await
+    }
+
+    /// Follows a log: see [`Log::on`].
+    ///
+    /// # Errors
+    /// Those of [`Log::on`], and [`Error::Name`].
+    pub async fn on(&self, channel: &str, kind: &str, path: &str) -> Result<Subscription, Error> {
+        self.log(channel, kind, path)?.on().await
+    }
+
+    /// Lists the logs of a channel at or below a path, as this device and every store that answers know them.
+    ///
+    /// # Errors
+    /// The first store's, if nothing is kept here and no store answers; [`Error::Name`]; [`Error::UnknownChannel`].
+    pub async fn list(&self, channel: &str, prefix: &str) -> Result<Vec<Listed>, Error> {
+        let (channel, prefix) = (ChannelName::parse(channel)?, PathPrefix::parse(prefix)?);
+        self.mounts_known().await;
+        self.check_channel(&channel)?;
+        let listed = |log: &LogName| Listed { kind: log.kind.clone(), path: log.path.clone() };
+        let mut all = std::collections::BTreeSet::new();
+        self.shared().look(|replica| {
+            let open = replica.logs(&channel).filter(|log| prefix.covers(&log.path));
+            all.extend(open.filter(|log| replica.oplog(log).is_some_and(|oplog| !oplog.is_empty())).map(listed));
+        });
+        let mut answers = 0;
+        if self.shared().local.is_some() {
+            let (shared, channel, prefix) = (self.shared().clone(), channel.clone(), prefix.clone());
+            let read = move || shared.local.as_ref().map_or(Ok(Vec::new()), |local| local.logs(&channel, &prefix));
+            let kept = tokio::task::spawn_blocking(read).await.map_err(|error| Error::System(error.to_string()))??;
+            answers += usize::from(!kept.is_empty());
+            all.extend(kept.iter().map(listed));
+        }
+        if *self.inner.mode.borrow() == Mode::Offline {
+            return Ok(all.into_iter().collect());
+        }
+        let mut failed = None;
+        for store in self.stores_of(&channel) {
+            match self.list_store(&store, &channel, &prefix).await {
+                Ok(logs) => {
+                    answers += 1;
+                    all.extend(logs);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if answers == 0 && all.is_empty() => Err(error),
+            _ => Ok(all.into_iter().collect()),
+        }
+    }
+
+    /// Sends everything that waits, and returns once every store of the channel (or of all) has everything.
+    ///
+    /// # Errors
+    /// [`Error::Unsent`] when the deadline passes first; the operations stay queued.
+    pub async fn flush(&self, channel: Option<&ChannelName>, deadline: Duration) -> Result<(), Error> {
+        self.flush_with(channel, deadline, |_| {}).await
+    }
+
+    /// Does as [`flush`](Self::flush), and tells how many operations are left whenever that changes.
+    ///
+    /// # Errors
+    /// [`Error::Unsent`] when the deadline passes first; the operations stay queued.
+    pub async fn flush_with(
+        &self,
+        channel: Option<&ChannelName>,
+        deadline: Duration,
+        mut left: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        let flushed = async {
+            self.mounts_known().await;
+            self.shared().nudge.notify_waiters();
+            self.shared().act(|replica, now| replica.hurry(now, channel));
+            let mut last = None;
+            let done = |replica: &mut gigfs_core::sync::Replica| {
+                let queued = replica.queued(channel);
+                if last.replace(queued) != Some(queued) {
+                    left(queued);
+                }
+                (queued == 0).then_some(())
+            };
+            self.shared().until(done).await;
+        };
+        let flushed = timeout(deadline, flushed).await;
+        flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| replica.queued(channel)) })
+    }
+
+    /// Changes what is exchanged with the stores, from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        self.shared().act(|replica, now| replica.set_mode(now, mode));
+        self.inner.mode.send_replace(mode);
+    }
+
+    /// Returns what there is to say about the client.
+    pub fn status(&self) -> Status {
+        let links = self.shared().look(|replica| replica.status());
+        let url_of = |link: &LinkStatus| {
+            let stores = self.stores_of(&link.link.channel);
+            stores.into_iter().find(|store| store.id == link.link.store).map(|store| store.url).unwrap_or_default()
+        };
+        Status {
+            user: self.inner.user.clone(),
+            mode: *self.inner.mode.borrow(),
+            epoch: self.shared().mounts.borrow().as_ref().map(|table| table.epoch),
+            table_down: self.shared().table_down.lock().clone(),
+            stores: links.into_iter().map(|link| (url_of(&link), link)).collect(),
+            suspicions: self.shared().suspicions(),
+        }
+    }
+
+    /// Waits until every stream has come up or failed once, at most `deadline`.
+    pub async fn settled(&self, deadline: Duration) {
+        let settled = async {
+            self.mounts_known().await;
+            let done = |replica: &mut gigfs_core::sync::Replica| {
+                let known = |link: &LinkStatus| link.up.is_some() || link.down.is_some();
+                replica.status().iter().all(known).then_some(())
+            };
+            self.shared().until(done).await;
+        };
+        _ = timeout(deadline, settled).await;
+    }
+
+    /// Returns whose client it is.
+    pub fn user(&self) -> &UserName {
+        &self.inner.user
+    }
+
+    /// Ends all tasks. What is kept on disk here goes out at the next start; without a local store this waits for the
+    /// stores first.
+    ///
+    /// # Errors
+    /// [`Error::Unsent`] if there is no local store and some store could not be reached: those operations are lost with
+    /// this process if no store has them.
+    pub async fn close(self) -> Result<(), Error> {
+        let shared = self.shared().clone();
+        let sent = match shared.local {
+            Some(_) => Ok(()),
+            None => self.flush(None, CLOSE_TIMEOUT).await,
+        };
+        shared.act(|replica, _| replica.settle_records());
+        if shared.local.is_some() {
+            shared.until(|replica| replica.is_saved().then_some(())).await;
+        }
+        shared.close();
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        drop(tasks.neighbours.take());
+        tasks.set.shutdown().await;
+        if let (Some(local), Some(thread)) = (&shared.local, tasks.storage.take()) {
+            local.send(Job::Stop);
+            tokio::task::spawn_blocking(move || thread.join())
+                .await
+                .map_err(|error| Error::System(error.to_string()))?
+                .map_err(|_| Error::System("the storage thread panicked".to_owned()))?;
+        }
+        sent
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    fn stores_of(&self, channel: &ChannelName) -> Vec<gigfs_core::api::MountedStore> {
+        let mounts = self.shared().mounts.borrow();
+        let mounted = mounts.iter().flat_map(|table| &table.channels).find(|mounted| mounted.channel == *channel);
+        mounted.map(|mounted| mounted.stores.clone()).unwrap_or_default()
+    }
+
+    async fn list_store(
+        &self,
+        mount: &gigfs_core::api::MountedStore,
+        channel: &ChannelName,
+        prefix: &PathPrefix,
+    ) -> Result<Vec<Listed>, Error> {
+        let Some(table) = &self.inner.table else { return Ok(Vec::new()) };
+        let store = Store::with_http(&mount.url, table.http().clone());
+        let mut logs: Vec<Listed> = Vec::new();
+        loop {
+            let after = logs.last().map(|log| (&log.kind, &log.path));
+            let page = store.list(mount, &self.inner.user, channel, prefix, after).await?;
+            let more = page.more && !page.logs.is_empty();
+            logs.extend(page.logs.into_iter().map(|log| Listed { kind: log.kind, path: log.path }));
+            if !more {
+                return Ok(logs);
+            }
+        }
+    }
+
+    /// Waits until the mount table is known or known to be out of reach, where there is one.
+    async fn mounts_known(&self) {
+        let shared = self.shared();
+        if self.inner.table.is_none() || *self.inner.mode.borrow() == Mode::Offline {
+            return;
+        }
+        let known = || shared.mounts.borrow().is_some() || shared.table_down.lock().is_some();
+        _ = timeout(FIRST_READ_TIMEOUT, shared.until(|_| known().then_some(()))).await;
+    }
+
+    /// Refuses a channel that neither the mount table nor this device has. While the table is unknown, all are taken.
+    fn check_channel(&self, channel: &ChannelName) -> Result<(), Error> {
+        if self.inner.table.is_none() || self.inner.local_channels.contains(channel) {
+            return Ok(());
+        }
+        let mounts = self.shared().mounts.borrow();
+        let unknown = mounts.as_ref().is_some_and(|table| !table.channels.iter().any(|known| known.channel == *channel));
+        match unknown {
+            true => Err(Error::UnknownChannel { user: self.inner.user.clone(), channel: channel.clone() }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One log of a client.
+#[derive(Clone)]
+pub struct Log {
+    gig: Gig,
+    name: LogName,
+}
+
+impl Log {
+    /// Returns the log's name.
+    pub fn name(&self) -> &LogName {
+        &self.name
+    }
+
+    /// Returns the value of the log; what its reducer makes of nothing if nobody wrote yet.
+    ///
+    /// Local once the log is known here. The first read of all answers with the first store that answers, and with what
+    /// is here if none can be reached.
+    ///
+    /// # Errors
+    /// [`Error::UnknownChannel`], [`Error::UnknownType`], or [`Error::NoAnswer`] if stores keep silent.
+    pub async fn get(&self) -> Result<Arc<Value>, Error> {
+        let fast = |replica: &mut gigfs_core::sync::Replica| match replica.read_standing(&self.name).known {
+            true => replica.value(&self.name),
+            false => None,
+        };
+        if let Some(value) = self.shared().look(fast) {
+            return Ok(value);
+        }
+        self.gig.mounts_known().await;
+        self.open().await?;
+        let answered = |standing: ReadStanding| standing.known || standing.trying == 0;
+        let mode = *self.gig.inner.mode.borrow();
+        if mode == Mode::Online {
+            self.until_read(answered, FIRST_READ_TIMEOUT).await?;
+        }
+        self.value()
+    }
+
+    /// Reads the log through at every store that can be reached, and returns the value then.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub async fn refresh(&self, deadline: Duration) -> Result<Arc<Value>, Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
+        if *self.gig.inner.mode.borrow() == Mode::Online {
+            match self.until_read(|standing| standing.trying == 0, deadline).await {
+                Err(Error::NoAnswer { .. }) if self.standing().known => {}
+                read => read?,
+            }
+        }
+        self.value()
+    }
+
+    /// Writes what a person means. It takes effect here at once, is durable here as soon as the disk has it, and goes to
+    /// every store of the channel when it can.
+    ///
+    /// # Errors
+    /// [`Error::Push`] if it makes no sense or breaks a limit; nothing was written then.
+    pub async fn push(&self, intent: &Value) -> Result<Pushed, Error> {
+        let mut result = self.try_push(intent);
+        if matches!(result, Err(Error::Push(PushError::NotLoaded { .. }))) {
+            self.open().await?;
+            result = self.try_push(intent);
+        }
+        result
+    }
+
+    fn try_push(&self, intent: &Value) -> Result<Pushed, Error> {
+        let shared = self.shared();
+        if shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        shared.push(&self.name, intent).map(Pushed::new).map_err(|error| match error {
+            PushError::UnknownType { kind } => Error::UnknownType { kind },
+            other => Error::Push(other),
+        })
+    }
+
+    /// Follows the log: every change from now on, by this process, another one of this device, or anybody else.
+    ///
+    /// # Errors
+    /// [`Error::UnknownChannel`] or [`Error::UnknownType`].
+    pub async fn on(&self) -> Result<Subscription, Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
+        Ok(Subscription::new(self.shared().clone(), self.name.clone()))
+    }
+
+    /// Returns the operations of the log in the order of replay, with the reason where its reducer cannot read one.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub async fn history(&self) -> Result<Vec<(Op, Option<String>)>, Error> {
+        self.get().await?;
+        let name = &self.name;
+        Ok(self.shared().look(|replica| {
+            let mut unreadable = replica.unreadable(name);
+            let ops = replica.oplog(name).into_iter().flat_map(|oplog| oplog.iter().cloned().collect::<Vec<_>>());
+            ops.map(|op| (unreadable.remove(&op.sha()), op)).map(|(why, op)| (op, why)).collect()
+        }))
+    }
+
+    /// Returns how far the log has been read from the stores of its channel.
+    pub fn standing(&self) -> ReadStanding {
+        self.shared().look(|replica| replica.read_standing(&self.name))
+    }
+
+    /// Returns how many operations are here.
+    pub fn len(&self) -> usize {
+        self.shared().look(|replica| replica.oplog(&self.name).map_or(0, gigfs_core::Oplog::len))
+    }
+
+    /// Tells whether no operation is here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until `done` says so of the log's value, looking again at each change.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`] when the deadline passes first.
+    pub async fn until(&self, mut done: impl FnMut(&Value) -> bool, deadline: Duration) -> Result<Arc<Value>, Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
+        let look = |replica: &mut gigfs_core::sync::Replica| replica.value(&self.name).filter(|value| done(value));
+        timeout(deadline, self.shared().until(look)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.gig.shared()
+    }
+
+    fn value(&self) -> Result<Arc<Value>, Error> {
+        let value = self.shared().look(|replica| replica.value(&self.name));
+        value.ok_or_else(|| Error::UnknownType { kind: self.name.kind.clone() })
+    }
+
+    /// Opens the log, and waits until it was read from the local store.
+    async fn open(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        if shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.gig.check_channel(&self.name.channel)?;
+        shared.act(|replica, now| replica.open(now, &self.name));
+        shared.until(|replica| replica.is_loaded(&self.name).then_some(())).await;
+        Ok(())
+    }
+
+    async fn until_read(&self, done: impl Fn(ReadStanding) -> bool, deadline: Duration) -> Result<(), Error> {
+        let read = |replica: &mut gigfs_core::sync::Replica| done(replica.read_standing(&self.name)).then_some(());
+        timeout(deadline, self.shared().until(read)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
+    }
+}
+
+/// Wakes the replica when it asks for it.
+pub(crate) async fn run_timers(shared: Arc<Shared>) {
+    loop {
+        let wake_at = shared.look(|replica| replica.wake_at());
+        let sleep = async {
+            match wake_at {
+                Some(at) => sleep_until(tokio::time::Instant::now() + Duration::from_micros(at.since(now()))).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => shared.act(|replica, now| replica.handle(now, gigfs_core::sync::Event::Tick)),
+            () = shared.timer.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! gigfs: logs that stay one on every device and server.
+//!
+//! An app opens a [`Gig`], and then calls [`get`](Gig::get), [`push`](Gig::push), [`on`](Gig::on) and
+//! [`list`](Gig::list). Writes never wait for a network, nothing that was written is lost, and all replicas come to the
+//! same value, which a reducer makes of the operations: a stock one ([`STOCK_TYPES`]) or the app's own
+//! ([`register`](Gig::register)).
+//!
+//! ```no_run
+//! # async fn demo() -> Result<(), gigfs::Error> {
+//! use serde_json::json;
+//! let gig = gigfs::Gig::builder().local("data").open().await?;
+//! gig.push("home", "counter", "/visits", json!({"add": 1})).await?;
+//! println!("{}", gig.get("home", "counter", "/visits").await?);
+//! gig.close().await
+//! # }
+//! ```
+
+mod backoff;
+mod builder;
+mod changes;
+mod error;
+mod gig;
+mod http;
+mod local;
+mod mounts;
+mod random;
+mod receipt;
+mod shared;
+mod store;
+mod stream;
+mod table;
+
+pub mod password;
+
+pub use builder::{Builder, STOCK_TYPES};
+pub use changes::{Change, Subscription};
+pub use error::Error;
+pub use gig::{Gig, Listed, Log, Status};
+pub use gigfs_core as core;
+pub use gigfs_core::sync::{LinkId, LinkStatus, Mode, Origin, ReadStanding, Receipt, Standing};
+pub use receipt::Pushed;
+pub use shared::Suspicion;
+pub use store::Store;
+pub use table::Table;

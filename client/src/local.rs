@@ -1,0 +1,301 @@
+//! The local store: a thread of its own that reads and writes it, so that no async task waits for a disk.
+//!
+//! All writes that queued while the last commit ran go into one commit, and so share one sync of the disk. Beside the
+//! operations it keeps, as notes: how far each log was read from each store, which own operations some store may lack,
+//! the last mount table, and the user.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path as FsPath;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use gigfs_core::sync::{Event, Kept, PersistId, Record};
+use gigfs_core::{
+    ActorId, ChannelName, LogName, Op, PathPrefix, StoreId, UserName,
+};
+use gigfs_storage::{ActorLease, Append, Appended, Batch, Engine, Page, Sqlite, StorageError};
+use notify::{RecursiveMode, Watcher};
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::shared::Shared;
+
+mod notes;
+
+/// Something for the storage thread to do.
+pub(crate) enum Job {
+    /// Read a log.
+    Load(LogName),
+    /// Write a batch.
+    Persist { id: PersistId, records: Vec<Record> },
+    /// Look for what other processes wrote.
+    Poll,
+    /// End.
+    Stop,
+}
+
+/// A device's store on disk.
+pub(crate) struct LocalStore {
+    engine: Arc<Sqlite>,
+    user: UserName,
+    jobs: mpsc::Sender<Job>,
+    inbox: Mutex<Option<mpsc::Receiver<Job>>>,
+    /// Whether a poll waits in the queue already.
+    poll_queued: Arc<AtomicBool>,
+    /// Held for as long as this process writes as the actor.
+    lease: ActorLease,
+}
+
+impl LocalStore {
+    /// Opens the store in a folder, which is made if need be, and checks that it is this user's.
+    pub(crate) fn open(folder: &FsPath, user: &UserName) -> Result<Self, Error> {
+        let engine = Arc::new(Sqlite::open(folder)?);
+        match engine.note(notes::USER)? {
+            Some(found) if found != user.as_str().as_bytes() => {
+                let found = String::from_utf8_lossy(&found).into_owned();
+                return Err(Error::OtherUser { found, wanted: user.clone() });
+            }
+            Some(_) => {}
+            None => {
+                let note = (Bytes::from_static(notes::USER), Some(Bytes::copy_from_slice(user.as_str().as_bytes())));
+                engine.commit(&Batch { notes: vec![note], ..Batch::default() })?;
+            }
+        }
+        let lease = engine.lease_actor()?;
+        let (jobs, inbox) = mpsc::channel();
+        Ok(Self { engine, user: user.clone(), jobs, inbox: Mutex::new(Some(inbox)), poll_queued: Arc::default(), lease })
+    }
+
+    /// Returns the user whose data a folder holds, if it holds any.
+    pub(crate) fn user_of(folder: &FsPath) -> Result<Option<UserName>, Error> {
+        let found = Sqlite::open(folder)?.note(notes::USER)?;
+        found.map(|name| UserName::parse(&String::from_utf8_lossy(&name)).map_err(Error::from)).transpose()
+    }
+
+    /// Returns the writing replica that this process is.
+    pub(crate) fn actor(&self) -> ActorId {
+        self.lease.actor()
+    }
+
+    pub(crate) fn send(&self, job: Job) {
+        // The thread ends only after `Stop`, behind which nothing is sent that matters.
+        _ = self.jobs.send(job);
+    }
+
+    /// Starts the thread.
+    pub(crate) fn start(&self, shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
+        let inbox = self.inbox.lock().take().ok_or(Error::Closed)?;
+        let worker = Worker {
+            engine: self.engine.clone(),
+            user: self.user.clone(),
+            shared,
+            positions: BTreeMap::new(),
+            poll_queued: self.poll_queued.clone(),
+        };
+        std::thread::Builder::new()
+            .name("gigfs-local".to_owned())
+            .spawn(move || worker.run(&inbox))
+            .map_err(|error| Error::System(format!("the storage thread cannot be started: {error}")))
+    }
+
+    /// Watches the folder for what other processes of this device write. Without it their writes are seen at the next
+    /// start.
+    pub(crate) fn watch_neighbours(&self, shared: &Arc<Shared>) -> Option<notify::RecommendedWatcher> {
+        let weak = Arc::downgrade(shared);
+        let on_event = move |event: notify::Result<notify::Event>| {
+            let wrote = event.is_ok_and(|event| !event.kind.is_access());
+            if let (true, Some(local)) = (wrote, weak.upgrade().as_ref().and_then(|shared| shared.local.as_ref())) {
+                local.poll_soon();
+            }
+        };
+        let watch = notify::recommended_watcher(on_event).and_then(|mut watcher| {
+            watcher.watch(self.engine.folder(), RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        watch.map_err(|error| tracing::warn!("other processes of this device cannot be watched: {error}")).ok()
+    }
+
+    /// Has the thread look for what other processes wrote, once for many events.
+    fn poll_soon(&self) {
+        if !self.poll_queued.swap(true, Ordering::AcqRel) {
+            self.send(Job::Poll);
+        }
+    }
+
+    /// Returns the logs in which some store may lack own operations.
+    pub(crate) fn pending_logs(&self) -> Result<BTreeSet<LogName>, Error> {
+        let notes = self.engine.notes(notes::PENDING)?;
+        Ok(notes.iter().filter_map(|(key, _)| notes::pending_of(&self.user, key)).map(|(log, _)| log).collect())
+    }
+
+    /// Lists the logs of a channel that are kept here.
+    pub(crate) fn logs(&self, channel: &ChannelName, prefix: &PathPrefix) -> Result<Vec<LogName>, Error> {
+        let mut logs: Vec<LogName> = Vec::new();
+        loop {
+            let after = logs.last().map(|log| (&log.kind, &log.path));
+            let page = self.engine.list(&self.user, channel, prefix, after, 1000)?;
+            if page.is_empty() {
+                return Ok(logs);
+            }
+            logs.extend(page.into_iter().map(|(log, _)| log));
+        }
+    }
+
+    /// Returns the last mount table that was kept.
+    pub(crate) fn mount_table(&self) -> Result<Option<Bytes>, Error> {
+        Ok(self.engine.note(notes::MOUNTS)?)
+    }
+
+    /// Keeps the mount table for a start without a network.
+    pub(crate) fn keep_mount_table(&self, table: &[u8]) -> Result<(), Error> {
+        self.keep(notes::MOUNTS.to_vec(), Some(Bytes::copy_from_slice(table)))
+    }
+
+    /// Tells whether all that was here when a store was mounted has been compared with it.
+    pub(crate) fn is_merged(&self, channel: &ChannelName, store: StoreId) -> Result<bool, Error> {
+        Ok(self.engine.note(&notes::merged(channel, store))?.is_some())
+    }
+
+    /// Keeps whether all that was here when a store was mounted has been compared with it.
+    pub(crate) fn keep_merged(&self, channel: &ChannelName, store: StoreId, merged: bool) -> Result<(), Error> {
+        self.keep(notes::merged(channel, store), merged.then(Bytes::new))
+    }
+
+    fn keep(&self, key: Vec<u8>, value: Option<Bytes>) -> Result<(), Error> {
+        self.engine.commit(&Batch { notes: vec![(key.into(), value)], ..Batch::default() })?;
+        Ok(())
+    }
+}
+
+/// The storage thread.
+struct Worker {
+    engine: Arc<Sqlite>,
+    user: UserName,
+    shared: Arc<Shared>,
+    /// How far each channel's feed has been looked through for what other processes wrote.
+    positions: BTreeMap<ChannelName, u64>,
+    poll_queued: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(mut self, inbox: &mpsc::Receiver<Job>) {
+        let mut held = None;
+        loop {
+            let Some(job) = held.take().or_else(|| inbox.recv().ok()) else { return };
+            match job {
+                Job::Load(log) => self.load(log),
+                Job::Poll => self.poll(),
+                Job::Stop => return,
+                Job::Persist { id, records } => {
+                    let mut batches = vec![(id, records)];
+                    while let Ok(next) = inbox.try_recv() {
+                        match next {
+                            Job::Persist { id, records } => batches.push((id, records)),
+                            other => {
+                                held = Some(other);
+                                break;
+                            }
+                        }
+                    }
+                    self.persist(batches);
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, log: LogName) {
+        let kept = self.read(&log).unwrap_or_else(|error| {
+            tracing::error!(%log, "the local store cannot be read: {error}");
+            Kept::default()
+        });
+        self.shared.act(|replica, now| replica.handle(now, Event::Loaded { log, kept }));
+    }
+
+    fn read(&mut self, log: &LogName) -> Result<Kept, StorageError> {
+        if !self.positions.contains_key(&log.channel) {
+            self.positions.insert(log.channel.clone(), self.engine.position(&self.user, &log.channel)?);
+        }
+        let mut kept = Kept::default();
+        for stored in self.engine.read(log, 0, Page::ALL)? {
+            match Op::from_record(log, &stored.record, Some(stored.sha)) {
+                Ok(op) => kept.ops.push(op),
+                Err(error) => tracing::error!(%log, "operation {} is damaged: {error}", stored.sha),
+            }
+        }
+        let seen = self.engine.notes(&notes::seen_prefix(log))?;
+        kept.seen = seen.iter().filter_map(|(key, value)| notes::seen_of(key, value)).collect();
+        let pending = self.engine.notes(&notes::pending_prefix(log))?;
+        kept.pending = pending.iter().filter_map(|(key, _)| notes::sha_of(key)).collect();
+        Ok(kept)
+    }
+
+    fn persist(&mut self, batches: Vec<(PersistId, Vec<Record>)>) {
+        let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
+        let committed = self.engine.commit(&to_batch(records.into_iter().flatten()));
+        for arrival in committed.iter().flatten().filter_map(Appended::arrival) {
+            // What stands right behind what was looked through was written here, and need not be looked at again.
+            if let Some(position) = self.positions.get_mut(&arrival.log.channel)
+                && arrival.position == *position + 1
+            {
+                *position = arrival.position;
+            }
+        }
+        let failed = committed.err().map(|error| error.to_string());
+        if let Some(why) = &failed {
+            tracing::error!("the local store cannot be written: {why}");
+        }
+        self.shared.act(|replica, now| {
+            for id in ids {
+                replica.handle(now, Event::Persisted { id, failed: failed.clone() });
+            }
+        });
+    }
+
+    /// Tells the replica what other processes of this device wrote to the logs that it has loaded.
+    fn poll(&mut self) {
+        self.poll_queued.store(false, Ordering::Release);
+        let channels: Vec<ChannelName> = self.positions.keys().cloned().collect();
+        for channel in channels {
+            if let Err(error) = self.poll_channel(&channel) {
+                tracing::error!(%channel, "the local store cannot be read: {error}");
+            }
+        }
+    }
+
+    fn poll_channel(&mut self, channel: &ChannelName) -> Result<(), StorageError> {
+        let page = Page { ops: 4096, bytes: 4 << 20 };
+        loop {
+            let after = self.positions.get(channel).copied().unwrap_or(0);
+            let arrivals = self.engine.feed(&self.user, channel, after, page)?;
+            let Some(last) = arrivals.last() else { return Ok(()) };
+            self.positions.insert(channel.clone(), last.position);
+            let mut by_log: BTreeMap<LogName, Vec<Op>> = BTreeMap::new();
+            for arrival in arrivals {
+                let opened = Op::from_record(&arrival.log, &arrival.stored.record, Some(arrival.stored.sha));
+                if let Ok(op) = opened {
+                    by_log.entry(arrival.log).or_default().push(op);
+                }
+            }
+            self.shared.act(|replica, now| {
+                for (log, ops) in by_log {
+                    replica.handle(now, Event::Neighbour { log, ops });
+                }
+            });
+        }
+    }
+}
+
+fn to_batch(records: impl Iterator<Item = Record>) -> Batch {
+    let mut batch = Batch::default();
+    for record in records {
+        match record {
+            Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
+            Record::Forget { log, sha } => batch.removes.push((log, sha)),
+            Record::Seen { log, store, seen } => batch.notes.push(notes::seen(&log, store, seen)),
+            Record::Pending { log, sha, pending } => batch.notes.push(notes::pending(&log, sha, pending)),
+        }
+    }
+    batch
+}

@@ -1,0 +1,87 @@
+//! From a password to keys, on the device. The password itself never leaves it.
+//!
+//! Argon2id (RFC 9106) stretches the password with the user's salt; HKDF-SHA-256 (RFC 5869) makes two keys of the
+//! result: the *master*, which proves the password to the table, and one that encrypts and that the table never sees.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use gigfs_core::api::{NewMaster, PasswordParams};
+use gigfs_core::{ErrorCode, Refusal};
+use hkdf::Hkdf;
+use sha2::Sha256;
+
+use crate::error::Error;
+
+/// Memory for new passwords, in KiB.
+pub const MEMORY_KIB: u32 = 64 * 1024;
+/// Passes for new passwords.
+pub const PASSES: u32 = 3;
+/// The most memory that a table may ask a device to spend, in KiB.
+const MEMORY_KIB_MAX: u32 = 1024 * 1024;
+/// The most passes that a table may ask a device to spend.
+const PASSES_MAX: u32 = 64;
+/// The fewest bytes of salt.
+const SALT_BYTES_MIN: usize = 16;
+
+/// Makes the master of a new password, with a fresh salt.
+///
+/// # Errors
+/// [`Error::System`] if the system has no random bytes.
+pub fn new_master(password: &str) -> Result<NewMaster, Error> {
+    let params = PasswordParams { salt: crate::random::bytes::<16>()?.to_vec(), memory_kib: MEMORY_KIB, passes: PASSES };
+    let master = master(password, &params)?;
+    Ok(NewMaster { password: params, master: master.to_vec() })
+}
+
+/// Makes the master that proves a password to a table.
+///
+/// # Errors
+/// [`Error::Refused`] if the parameters are weaker or more costly than this program allows.
+pub fn master(password: &str, params: &PasswordParams) -> Result<[u8; 32], Error> {
+    let refuse = |why: String| Error::Refused {
+        server: "the table's password parameters".to_owned(),
+        refusal: Refusal::new(ErrorCode::UnsupportedVersion, why),
+    };
+    let fits = (8 * 1024..=MEMORY_KIB_MAX).contains(&params.memory_kib)
+        && (1..=PASSES_MAX).contains(&params.passes)
+        && params.salt.len() >= SALT_BYTES_MIN;
+    if !fits {
+        return Err(refuse(format!("{} KiB, {} passes are out of range", params.memory_kib, params.passes)));
+    }
+    let sized = Params::new(params.memory_kib, params.passes, 1, Some(32)).map_err(|error| refuse(error.to_string()))?;
+    let mut stretched = [0; 32];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, sized)
+        .hash_password_into(password.as_bytes(), &params.salt, &mut stretched)
+        .map_err(|error| refuse(error.to_string()))?;
+    let mut master = [0; 32];
+    Hkdf::<Sha256>::new(None, &stretched)
+        .expand(b"gigfs master v1", &mut master)
+        .map_err(|error| refuse(error.to_string()))?;
+    Ok(master)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params() -> PasswordParams {
+        PasswordParams { salt: vec![7; 16], memory_kib: 8 * 1024, passes: 1 }
+    }
+
+    #[test]
+    fn one_password_and_salt_make_one_master_and_others_make_others() {
+        let master_of = |password: &str, params: &PasswordParams| master(password, params).unwrap();
+        assert_eq!(master_of("correct horse", &params()), master_of("correct horse", &params()));
+        assert_ne!(master_of("correct horse", &params()), master_of("correct horsf", &params()));
+        let salted = PasswordParams { salt: vec![8; 16], ..params() };
+        assert_ne!(master_of("correct horse", &params()), master_of("correct horse", &salted));
+    }
+
+    #[test]
+    fn a_table_cannot_weaken_the_stretching_or_exhaust_the_device() {
+        for memory_kib in [1, u32::MAX] {
+            assert!(master("p", &PasswordParams { memory_kib, ..params() }).is_err());
+        }
+        assert!(master("p", &PasswordParams { passes: u32::MAX, ..params() }).is_err());
+        assert!(master("p", &PasswordParams { salt: vec![], ..params() }).is_err());
+    }
+}

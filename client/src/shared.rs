@@ -1,0 +1,226 @@
+//! The one place where the sync machine meets the tasks: a lock around the replica, and a desk that hands out what it
+//! decides. The lock is held while outputs are handed out, so they leave in the order of the decisions; handing out only
+//! ever puts into queues.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gigfs_core::Date;
+use gigfs_core::api::MountTable;
+use gigfs_core::sync::{LinkId, Notice, Output, PushError, PushId, Receipt, Replica};
+use gigfs_core::wire::ClientMessage;
+use gigfs_core::{LogName, Refusal};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::changes::Listeners;
+use crate::local::{Job, LocalStore};
+use crate::mounts::Merger;
+
+/// What all tasks of a client share.
+pub(crate) struct Shared {
+    replica: Mutex<Replica>,
+    desk: Mutex<Desk>,
+    pub(crate) local: Option<LocalStore>,
+    /// Counts everything that a waiting call may wait for.
+    progress: watch::Sender<u64>,
+    /// Wakes the timer task when it may have to wake earlier.
+    pub(crate) timer: Notify,
+    /// The last known mount table; nothing before the first.
+    pub(crate) mounts: watch::Sender<Option<Arc<MountTable>>>,
+    /// Why the table cannot be asked now, if it cannot.
+    pub(crate) table_down: Mutex<Option<Refusal>>,
+    /// Has the tasks look again at once, for an app that does not want to wait for a backoff to end.
+    pub(crate) nudge: Notify,
+    /// Has the mount table fetched again, because a store refused a token.
+    pub(crate) wants_tokens: Notify,
+    /// Takes work that runs beside the rest.
+    pub(crate) mergers: mpsc::UnboundedSender<Merger>,
+    closed: AtomicBool,
+}
+
+/// Where outputs go.
+#[derive(Default)]
+struct Desk {
+    links: BTreeMap<LinkId, mpsc::UnboundedSender<ClientMessage>>,
+    receipts: BTreeMap<PushId, watch::Sender<Receipt>>,
+    listeners: Listeners,
+    suspicions: Vec<Suspicion>,
+}
+
+/// Something odd that a store did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// Which store, in which channel.
+    pub link: LinkId,
+    /// Which log.
+    pub log: LogName,
+    /// What was seen.
+    pub what: String,
+}
+
+/// How many suspicions are remembered.
+const SUSPICIONS_MAX: usize = 100;
+
+impl Shared {
+    pub(crate) fn new(replica: Replica, local: Option<LocalStore>, mergers: mpsc::UnboundedSender<Merger>) -> Self {
+        Self {
+            replica: Mutex::new(replica),
+            desk: Mutex::new(Desk::default()),
+            local,
+            progress: watch::Sender::new(0),
+            timer: Notify::new(),
+            mounts: watch::Sender::new(None),
+            table_down: Mutex::new(None),
+            nudge: Notify::new(),
+            wants_tokens: Notify::new(),
+            mergers,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Calls into the replica and hands out what it decided.
+    pub(crate) fn act<T>(&self, call: impl FnOnce(&mut Replica, Date) -> T) -> T {
+        let mut replica = self.replica.lock();
+        let before = replica.wake_at();
+        let result = call(&mut replica, now());
+        let mut moved = false;
+        if let Some(first) = replica.poll() {
+            let mut desk = self.desk.lock();
+            let mut next = Some(first);
+            while let Some(output) = next {
+                moved |= self.hand_out(&mut desk, output);
+                next = replica.poll();
+            }
+        }
+        let after = replica.wake_at();
+        drop(replica);
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.timer.notify_one();
+        }
+        if moved {
+            self.progress.send_modify(|count| *count += 1);
+        }
+        result
+    }
+
+    /// Reads from the replica without changing it.
+    pub(crate) fn look<T>(&self, call: impl FnOnce(&mut Replica) -> T) -> T {
+        call(&mut self.replica.lock())
+    }
+
+    /// Puts one output where it belongs. Returns whether somebody may be waiting for it.
+    fn hand_out(&self, desk: &mut Desk, output: Output) -> bool {
+        match output {
+            Output::Load(log) => self.job(Job::Load(log)),
+            Output::Persist { id, records } => self.job(Job::Persist { id, records }),
+            Output::Send { link, message } => {
+                // A stream that is gone has reported so, or is about to; what it was to carry is asked for again.
+                _ = desk.links.get(&link).map(|sender| sender.send(message));
+                return false;
+            }
+            Output::Notify(notice) => desk.notice(notice),
+        }
+        true
+    }
+
+    fn job(&self, job: Job) {
+        if let Some(local) = &self.local {
+            local.send(job);
+        }
+    }
+
+    /// Gives a stream that has come up its queue of messages to send.
+    pub(crate) fn attach(&self, link: LinkId) -> mpsc::UnboundedReceiver<ClientMessage> {
+        // The replica's windows bound what is in this queue.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.desk.lock().links.insert(link, sender);
+        receiver
+    }
+
+    /// Pushes, and returns what follows the push: it is there before anything can happen to it.
+    pub(crate) fn push(&self, log: &LogName, intent: &Value) -> Result<watch::Receiver<Receipt>, PushError> {
+        self.act(|replica, now| {
+            let receipt = replica.push(now, log, intent)?;
+            let id = receipt.id;
+            let (sender, receiver) = watch::channel(receipt);
+            if replica.receipt(id).is_some() {
+                self.desk.lock().receipts.insert(id, sender);
+            }
+            Ok(receiver)
+        })
+    }
+
+    pub(crate) fn listeners<T>(&self, call: impl FnOnce(&mut Listeners) -> T) -> T {
+        call(&mut self.desk.lock().listeners)
+    }
+
+    pub(crate) fn suspicions(&self) -> Vec<Suspicion> {
+        self.desk.lock().suspicions.clone()
+    }
+
+    /// Waits until `done` says so, looking again whenever something moved. The caller sets the deadline.
+    pub(crate) async fn until<T>(&self, mut done: impl FnMut(&mut Replica) -> Option<T>) -> T {
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.mark_unchanged();
+            if let Some(result) = self.look(&mut done) {
+                return result;
+            }
+            if progress.changed().await.is_err() {
+                // The sender lives in `self`, so this cannot end before the caller does.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Has every waiting call look again.
+    pub(crate) fn progressed(&self) {
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.desk.lock().listeners.close();
+        self.progressed();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl Desk {
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Changed { log, ops, origin } => self.listeners.changed(&log, ops, origin),
+            Notice::Receipt(receipt) => {
+                let id = receipt.id;
+                let over = receipt.accepted() == receipt.stores.len();
+                if let Some(sender) = self.receipts.get(&id) {
+                    sender.send_replace(receipt);
+                }
+                if over {
+                    self.receipts.remove(&id);
+                }
+            }
+            Notice::Suspicion { link, log, what } => {
+                tracing::warn!(store = %link.store, %log, "{what}");
+                if self.suspicions.len() < SUSPICIONS_MAX {
+                    self.suspicions.push(Suspicion { link, log, what });
+                }
+            }
+            Notice::Link { link, down: Some(_) } => _ = self.links.remove(&link),
+            Notice::Read { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
+        }
+    }
+}
+
+/// Returns the wall clock.
+pub(crate) fn now() -> Date {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Date::saturating(since.as_micros().try_into().unwrap_or(u64::MAX))
+}

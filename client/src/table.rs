@@ -1,0 +1,193 @@
+//! The table server's routes, as its users call them.
+
+use futures_util::StreamExt;
+use gigfs_core::api::{
+    AddStore, CreatedSession, Health, MountTable, MountedChannel, NewMaster, NewSession, PasswordParams, SessionInfo,
+    SessionList, TableChanged,
+};
+use gigfs_core::{ChannelName, SessionId, StoreId, UserName, base64_text};
+use reqwest::Method;
+
+use crate::error::Error;
+use crate::http::Http;
+use crate::password;
+
+/// A table server, seen by one user.
+#[derive(Clone)]
+pub struct Table {
+    http: Http,
+    url: String,
+    user: UserName,
+    authorization: Option<String>,
+}
+
+impl Table {
+    /// Names a table and a user, without credentials. `trusted_pem` are certificates to trust beside the public ones.
+    ///
+    /// # Errors
+    /// [`Error::System`] if a certificate cannot be read.
+    pub fn new(url: &str, user: UserName, trusted_pem: &[Vec<u8>]) -> Result<Self, Error> {
+        Ok(Self { http: Http::new(trusted_pem)?, url: url.trim_end_matches('/').to_owned(), user, authorization: None })
+    }
+
+    /// Returns the same table with the credentials of a session.
+    #[must_use]
+    pub fn with_session(mut self, token: &str) -> Self {
+        self.authorization = Some(format!("Bearer {token}"));
+        self
+    }
+
+    /// Returns the table's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns the user.
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Asks how the server is.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] or [`Error::Refused`].
+    pub async fn health(&self) -> Result<Health, Error> {
+        let url = format!("{}/healthz", self.url);
+        self.http.json(&self.url, self.http.request(Method::GET, &url, None)).await
+    }
+
+    /// Logs in with a password: asks for the user's salt, makes the master here, and exchanges it for a session.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `unauthorized` for a wrong password and for an unknown user alike.
+    pub async fn log_in(&self, password: &str, session: &NewSession) -> Result<CreatedSession, Error> {
+        let params: PasswordParams = self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
+        let authorization = master_authorization(password, params).await?;
+        let request = self.http.request(Method::POST, &self.at("session"), Some(&authorization)).json(session);
+        self.http.json(&self.url, request).await
+    }
+
+    /// Changes the password, which ends every session.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the old password is wrong.
+    pub async fn change_password(&self, old: &str, new: &str) -> Result<(), Error> {
+        let params: PasswordParams = self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
+        let authorization = master_authorization(old, params).await?;
+        let new = new.to_owned();
+        let master = blocking(move || password::new_master(&new)).await?;
+        self.http.done(&self.url, self.http.request(Method::PUT, &self.at("master"), Some(&authorization)).json(&master)).await
+    }
+
+    /// Creates the user, with the table's admin token.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `conflict` if the user is there already.
+    pub async fn create_user(&self, admin_token: &str, master: &NewMaster) -> Result<(), Error> {
+        let url = format!("{}/admin/user/{}", self.url, self.user);
+        let request = self.http.request(Method::PUT, &url, Some(&format!("Bearer {admin_token}")));
+        self.http.done(&self.url, request.json(master)).await
+    }
+
+    /// Returns the session of these credentials.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it ended.
+    pub async fn session(&self) -> Result<SessionInfo, Error> {
+        self.http.json(&self.url, self.authorized(Method::GET, "session/check")).await
+    }
+
+    /// Lists the user's live sessions.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if this session ended.
+    pub async fn sessions(&self) -> Result<SessionList, Error> {
+        self.http.json(&self.url, self.authorized(Method::GET, "session")).await
+    }
+
+    /// Ends a session, here and at every store.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such session.
+    pub async fn revoke(&self, session: SessionId) -> Result<(), Error> {
+        self.http.done(&self.url, self.authorized(Method::DELETE, &format!("session/{session}"))).await
+    }
+
+    /// Returns the mount table, with fresh store tokens.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the session ended.
+    pub async fn mounts(&self) -> Result<MountTable, Error> {
+        self.http.json(&self.url, self.authorized(Method::GET, "table")).await
+    }
+
+    /// Mounts a store on a channel with the store's confirmation code; makes the channel if need be.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names what the table or the store said.
+    pub async fn add_store(&self, channel: &ChannelName, store: &AddStore) -> Result<MountedChannel, Error> {
+        let request = self.authorized(Method::POST, &format!("table/{channel}/store"));
+        self.http.json(&self.url, request.json(store)).await
+    }
+
+    /// Takes a store off a channel.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it is not mounted there.
+    pub async fn remove_store(&self, channel: &ChannelName, store: StoreId) -> Result<(), Error> {
+        self.http.done(&self.url, self.authorized(Method::DELETE, &format!("table/{channel}/store/{store}"))).await
+    }
+
+    /// Takes a channel out of the mount table. What its stores hold stays there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such channel.
+    pub async fn remove_channel(&self, channel: &ChannelName) -> Result<(), Error> {
+        self.http.done(&self.url, self.authorized(Method::DELETE, &format!("table/{channel}"))).await
+    }
+
+    /// Calls `changed` with each epoch that the mount table comes to, until the stream ends.
+    pub(crate) async fn changes(&self, mut changed: impl FnMut(TableChanged)) -> Result<(), Error> {
+        let response = self.http.send(&self.url, self.authorized(Method::GET, "table/stream")).await?;
+        let mut body = response.bytes_stream();
+        let mut buffer = Vec::new();
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|error| Error::Unreachable { server: self.url.clone(), why: error.to_string() })?;
+            buffer.extend_from_slice(&part);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                if let Some(data) = line.strip_prefix(b"data:")
+                    && let Ok(change) = serde_json::from_slice(data)
+                {
+                    changed(change);
+                }
+            }
+            if buffer.len() > 64 * 1024 {
+                return Err(Error::Unreachable { server: self.url.clone(), why: "an event without an end".to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&self, route: &str) -> String {
+        format!("{}/user/{}/{route}", self.url, self.user)
+    }
+
+    fn authorized(&self, method: Method, route: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, &self.at(route), self.authorization.as_deref())
+    }
+}
+
+async fn master_authorization(password: &str, params: PasswordParams) -> Result<String, Error> {
+    let password = password.to_owned();
+    let master = blocking(move || password::master(&password, &params)).await?;
+    Ok(format!("Master {}", base64_text::encode(&master)))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::System(error.to_string()))?
+}

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use gigfs_core::api::LogHeader;
 use gigfs_core::{
-    ChannelName, Date, Incarnation, LogName, Op, Path, PathPrefix, Payload, Sha, StoreId, TypeName, UserName,
+    ChannelName, Date, Incarnation, LogName, Op, OpError, Path, PathPrefix, Payload, Sha, StoreId, TypeName, UserName,
 };
 
 /// A durable engine. All methods may be called from several threads at once.
@@ -20,10 +20,12 @@ pub trait Engine: Send + Sync {
 
     /// Writes the batch: all of it or nothing, and on disk when this returns.
     ///
-    /// Returns one answer an append, in order.
+    /// First the appends in order, then the removes, then the notes. Returns one answer an append, in order.
     ///
     /// # Errors
-    /// [`StorageError`]; nothing of the batch is then visible, now or after the engine is opened again.
+    /// [`StorageError`]; nothing is acknowledged then. A disk that fails while it syncs leaves the batch in doubt: all
+    /// of it is there or none, now and after the engine is opened again. The same appends can be committed again, and
+    /// answer [`Appended::Known`] where they are there already.
     fn commit(&self, batch: &Batch) -> Result<Vec<Appended>, StorageError>;
 
     /// Returns what is known of a log without its records, or nothing if no record ever arrived.
@@ -101,7 +103,8 @@ pub trait Engine: Send + Sync {
 pub struct Batch {
     /// Operations to append, in order.
     pub appends: Vec<Append>,
-    /// Operations to take out again; those that are not there are passed over.
+    /// Operations to take out again; those that are not there are passed over. Their indexes and positions are never
+    /// used again.
     pub removes: Vec<(LogName, Sha)>,
     /// Notes to set, or to delete where there is no value.
     pub notes: Vec<(Bytes, Option<Bytes>)>,
@@ -140,6 +143,8 @@ pub enum Appended {
         /// Its index in the log.
         index: u64,
     },
+    /// An [`Append::Stamp`] whose payload breaks a rule. The rest of the batch is not affected.
+    Refused(OpError),
 }
 
 /// An arrival in a channel's feed.

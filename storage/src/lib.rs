@@ -4,5 +4,27 @@
 //! conformance suite over all of them.
 
 mod engine;
+mod faulty;
+mod fjall;
+mod home;
+mod listing;
+mod memory;
+mod sqlite;
+mod tail;
 
 pub use engine::{Append, Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
+pub use faulty::{Fault, Faulty};
+pub use fjall::Fjall;
+pub use memory::Memory;
+pub use sqlite::{ActorLease, Sqlite};
+
+/// Returns fresh random bytes for an identity.
+fn mint<const N: usize>() -> Result<[u8; N], StorageError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| StorageError::Io {
+        action: "mint an identity for",
+        place: "a store".to_owned(),
+        why: error.to_string(),
+    })?;
+    Ok(bytes)
+}

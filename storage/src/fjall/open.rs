@@ -1,0 +1,138 @@
+//! Opening: made whole under another name first, so that a folder with our name is never half made.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use ::fjall::{Database, Error, KeyspaceCreateOptions, LsmError, PersistMode};
+use gigfs_core::{Incarnation, StoreId};
+use parking_lot::{Mutex, RwLock};
+
+use super::{Db, Failure, Fjall, Space, key};
+use crate::engine::StorageError;
+use crate::home::{self, io_error};
+
+/// The format of keys and values. // persisted
+const FORMAT: u64 = 1;
+/// A file that fjall makes once and keeps; its identity is the data's.
+const MARKER: &str = "version";
+/// Bytes of blocks kept in memory.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of journals, which opening reads all through.
+const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+pub(super) fn open(folder: &Path) -> Result<Fjall, StorageError> {
+    if is_absent(folder)? {
+        create(folder)?;
+    }
+    let failed = |failure: Failure| storage_error("open", folder, failure);
+    if !folder.join(MARKER).is_file() {
+        return Err(failed(Failure::damaged("the folder", format!("its file {MARKER:?} is missing"))));
+    }
+    let db = database(folder).map_err(failed)?;
+    let meta = db.space(Space::Meta);
+    let get = |name: &str| {
+        let value = meta.get(name).map_err(|error| failed(error.into()))?;
+        value.ok_or_else(|| failed(Failure::damaged("the identity", format!("{name:?} is missing"))))
+    };
+    let format = key::last_number(&get("format")?).unwrap_or(0);
+    if format != FORMAT {
+        return Err(StorageError::UnknownFormat { place: folder.display().to_string(), found: format, known: FORMAT });
+    }
+    let identity = home::identity(&folder.join(MARKER))?;
+    let before = meta.get("home").map_err(|error| failed(error.into()))?;
+    let restored = before.as_ref().is_some_and(|before| **before != *identity);
+    if before.is_none() || restored {
+        let mut batch = db.database.batch().durability(Some(PersistMode::SyncData));
+        if restored {
+            tracing::warn!(folder = %folder.display(), "the data was copied or restored; it begins a new incarnation");
+            batch.insert(meta, "incarnation", crate::mint::<16>()?);
+        }
+        batch.insert(meta, "home", identity);
+        batch.commit().map_err(|error| failed(error.into()))?;
+    }
+    let store = StoreId::from_slice(&get("store")?);
+    let incarnation = Incarnation::from_slice(&get("incarnation")?);
+    let (Some(store), Some(incarnation)) = (store, incarnation) else {
+        return Err(failed(Failure::damaged("the identity", "it has not 16 bytes")));
+    };
+    Ok(Fjall {
+        folder: folder.to_owned(),
+        store,
+        incarnation,
+        restored,
+        open: RwLock::new(Some(db)),
+        cache: Mutex::default(),
+        verified: Mutex::default(),
+    })
+}
+
+/// Tells whether there is no folder, or an empty one.
+fn is_absent(folder: &Path) -> Result<bool, StorageError> {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io_error("open", folder, &error)),
+    }
+}
+
+fn create(folder: &Path) -> Result<(), StorageError> {
+    let parent = home::parent(folder);
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let draft: PathBuf = parent.join(format!("{name}.new"));
+    let failed = |error: std::io::Error| io_error("create", folder, &error);
+    if draft.exists() {
+        fs::remove_dir_all(&draft).map_err(failed)?;
+    }
+    home::create_folder(parent)?;
+    home::create_folder(&draft)?;
+    let db = database(&draft).map_err(|failure| storage_error("create", folder, failure))?;
+    let mut batch = db.database.batch().durability(Some(PersistMode::SyncAll));
+    let meta = db.space(Space::Meta);
+    batch.insert(meta, "format", FORMAT.to_be_bytes());
+    batch.insert(meta, "store", crate::mint::<16>()?);
+    batch.insert(meta, "incarnation", crate::mint::<16>()?);
+    batch.commit().map_err(|error| storage_error("create", folder, error.into()))?;
+    drop(db);
+    fs::rename(&draft, folder).map_err(failed)?;
+    home::sync_folder(parent)
+}
+
+/// Opens fjall itself. What it meets in damaged files may make it panic, which is damage and no more.
+pub(super) fn database(folder: &Path) -> Result<Db, Failure> {
+    let open = || -> Result<Db, Failure> {
+        let database =
+            Database::builder(folder).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES_MAX).open()?;
+        let spaces = Space::ALL.map(|(_, name)| database.keyspace(name, KeyspaceCreateOptions::default));
+        let [a, b, c, d, e, f, g, h] = spaces;
+        Ok(Db { spaces: [a?, b?, c?, d?, e?, f?, g?, h?], database })
+    };
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(result) => result,
+        Err(_) => Err(Failure::damaged("the database", "it cannot be opened")),
+    }
+}
+
+/// Turns a failure of fjall into ours.
+pub(super) fn storage_error(action: &'static str, folder: &Path, failure: Failure) -> StorageError {
+    let place = folder.display().to_string();
+    match failure {
+        Failure::Damaged { what, why } => StorageError::Damaged { place, what, why },
+        Failure::Fjall(Error::Io(error) | Error::Storage(LsmError::Io(error))) => match error.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound => {
+                StorageError::Damaged { place, what: "the database".to_owned(), why: error.to_string() }
+            }
+            _ => io_error(action, folder, &error),
+        },
+        Failure::Fjall(Error::Locked) => StorageError::Locked { place },
+        Failure::Fjall(Error::InvalidVersion(Some(version))) => {
+            StorageError::UnknownFormat { place, found: u64::from(u8::from(version)), known: 3 }
+        }
+        Failure::Fjall(Error::Poisoned) => {
+            StorageError::Io { action, place, why: "an earlier write failed".to_owned() }
+        }
+        Failure::Fjall(error) => {
+            StorageError::Damaged { place, what: "the database".to_owned(), why: error.to_string() }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The stock reducers of gigfs: what most apps need a log to mean.
+//!
+//! All of them are pure, like the core: no clock, no randomness, no IO. Each module says what its operations mean when
+//! they are concurrent and when they arrive late.
+
+mod register;
+mod state;
+
+#[cfg(test)]
+mod laws;
+
+pub use register::{Register, RegisterChange, RegisterState};
+pub use state::Stamp;

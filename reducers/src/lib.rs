@@ -3,11 +3,13 @@
 //! All of them are pure, like the core: no clock, no randomness, no IO. Each module says what its operations mean when
 //! they are concurrent and when they arrive late.
 
+mod counter;
 mod register;
 mod state;
 
 #[cfg(test)]
 mod laws;
 
+pub use counter::{Counter, CounterChange, CounterState};
 pub use register::{Register, RegisterChange, RegisterState};
 pub use state::Stamp;

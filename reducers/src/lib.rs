@@ -4,6 +4,7 @@
 //! they are concurrent and when they arrive late.
 
 mod counter;
+mod map;
 mod register;
 mod state;
 
@@ -11,5 +12,6 @@ mod state;
 mod laws;
 
 pub use counter::{Counter, CounterChange, CounterState};
+pub use map::{Map, MapChange, MapState};
 pub use register::{Register, RegisterChange, RegisterState};
 pub use state::Stamp;

@@ -6,6 +6,7 @@
 mod counter;
 mod map;
 mod register;
+mod set;
 mod state;
 
 #[cfg(test)]
@@ -14,4 +15,5 @@ mod laws;
 pub use counter::{Counter, CounterChange, CounterState};
 pub use map::{Map, MapChange, MapState};
 pub use register::{Register, RegisterChange, RegisterState};
+pub use set::{Set, SetChange, SetState};
 pub use state::Stamp;

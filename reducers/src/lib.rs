@@ -4,6 +4,7 @@
 //! they are concurrent and when they arrive late.
 
 mod counter;
+mod list;
 mod map;
 mod register;
 mod set;
@@ -13,6 +14,7 @@ mod state;
 mod laws;
 
 pub use counter::{Counter, CounterChange, CounterState};
+pub use list::{List, ListChange, ListState};
 pub use map::{Map, MapChange, MapState};
 pub use register::{Register, RegisterChange, RegisterState};
 pub use set::{Set, SetChange, SetState};

@@ -284,7 +284,7 @@ impl<R: Reducer + Clone> Fold<R> {
 }
 
 /// Plays a script and returns its operations; an intent that cannot be prepared is passed over.
-fn history<R: Reducer + Clone>(reducer: &R, steps: &[Step]) -> Vec<Op> {
+pub(crate) fn history<R: Reducer + Clone>(reducer: &R, steps: &[Step]) -> Vec<Op> {
     let mut replicas: Vec<_> = (0..REPLICAS).map(|at| Fold::by(10 + at as u8, reducer.clone())).collect();
     let mut ops = Vec::new();
     for step in steps {

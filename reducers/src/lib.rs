@@ -9,6 +9,7 @@ mod map;
 mod register;
 mod set;
 mod state;
+mod text;
 
 #[cfg(test)]
 mod laws;
@@ -19,3 +20,4 @@ pub use map::{Map, MapChange, MapState};
 pub use register::{Register, RegisterChange, RegisterState};
 pub use set::{Set, SetChange, SetState};
 pub use state::Stamp;
+pub use text::{Splice, Text, TextChange, TextIntent, TextState};

@@ -351,7 +351,8 @@ impl Gig {
             return Ok(());
         }
         let mounts = self.shared().mounts.borrow();
-        let unknown = mounts.as_ref().is_some_and(|table| !table.channels.iter().any(|known| known.channel == *channel));
+        let unknown =
+            mounts.as_ref().is_some_and(|table| !table.channels.iter().any(|known| known.channel == *channel));
         match unknown {
             true => Err(Error::UnknownChannel { user: self.inner.user.clone(), channel: channel.clone() }),
             false => Ok(()),

@@ -88,7 +88,6 @@ impl Http {
     }
 }
 
-
 fn unreachable(server: &str, error: &reqwest::Error) -> Error {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);

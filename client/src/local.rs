@@ -5,17 +5,15 @@
 //! the last mount table, and the user.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use gigfs_core::sync::{Event, Kept, PersistId, Record};
-use gigfs_core::{
-    ActorId, ChannelName, LogName, Op, PathPrefix, StoreId, UserName,
-};
-use gigfs_storage::{ActorLease, Append, Appended, Batch, Engine, Page, Sqlite, StorageError};
+use gigfs_core::{ActorId, ChannelName, LogName, Op, PathPrefix, StoreId, UserName};
+use gigfs_storage::{ActorLease, Append, Appended, Arrival, Batch, Engine, Page, Sqlite, StorageError};
 use notify::{RecursiveMode, Watcher};
 use parking_lot::Mutex;
 
@@ -39,6 +37,7 @@ pub(crate) enum Job {
 /// A device's store on disk.
 pub(crate) struct LocalStore {
     engine: Arc<Sqlite>,
+    folder: PathBuf,
     user: UserName,
     jobs: mpsc::Sender<Job>,
     inbox: Mutex<Option<mpsc::Receiver<Job>>>,
@@ -51,7 +50,7 @@ pub(crate) struct LocalStore {
 impl LocalStore {
     /// Opens the store in a folder, which is made if need be, and checks that it is this user's.
     pub(crate) fn open(folder: &FsPath, user: &UserName) -> Result<Self, Error> {
-        let engine = Arc::new(Sqlite::open(folder)?);
+        let engine = Arc::new(Sqlite::open(&folder.join(FILE))?);
         match engine.note(notes::USER)? {
             Some(found) if found != user.as_str().as_bytes() => {
                 let found = String::from_utf8_lossy(&found).into_owned();
@@ -65,12 +64,20 @@ impl LocalStore {
         }
         let lease = engine.lease_actor()?;
         let (jobs, inbox) = mpsc::channel();
-        Ok(Self { engine, user: user.clone(), jobs, inbox: Mutex::new(Some(inbox)), poll_queued: Arc::default(), lease })
+        Ok(Self {
+            engine,
+            folder: folder.to_owned(),
+            user: user.clone(),
+            jobs,
+            inbox: Mutex::new(Some(inbox)),
+            poll_queued: Arc::default(),
+            lease,
+        })
     }
 
     /// Returns the user whose data a folder holds, if it holds any.
     pub(crate) fn user_of(folder: &FsPath) -> Result<Option<UserName>, Error> {
-        let found = Sqlite::open(folder)?.note(notes::USER)?;
+        let found = Sqlite::open(&folder.join(FILE))?.note(notes::USER)?;
         found.map(|name| UserName::parse(&String::from_utf8_lossy(&name)).map_err(Error::from)).transpose()
     }
 
@@ -111,7 +118,7 @@ impl LocalStore {
             }
         };
         let watch = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-            watcher.watch(self.engine.folder(), RecursiveMode::NonRecursive)?;
+            watcher.watch(&self.folder, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
         watch.map_err(|error| tracing::warn!("other processes of this device cannot be watched: {error}")).ok()
@@ -168,6 +175,9 @@ impl LocalStore {
         Ok(())
     }
 }
+
+/// The database within the folder.
+const FILE: &str = "gigfs.db";
 
 /// The storage thread.
 struct Worker {
@@ -234,7 +244,7 @@ impl Worker {
     fn persist(&mut self, batches: Vec<(PersistId, Vec<Record>)>) {
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
         let committed = self.engine.commit(&to_batch(records.into_iter().flatten()));
-        for arrival in committed.iter().flatten().filter_map(Appended::arrival) {
+        for arrival in committed.iter().flatten().filter_map(new_arrival) {
             // What stands right behind what was looked through was written here, and need not be looked at again.
             if let Some(position) = self.positions.get_mut(&arrival.log.channel)
                 && arrival.position == *position + 1
@@ -284,6 +294,13 @@ impl Worker {
                 }
             });
         }
+    }
+}
+
+fn new_arrival(appended: &Appended) -> Option<&Arrival> {
+    match appended {
+        Appended::New(arrival) => Some(arrival),
+        Appended::Known { .. } | Appended::Refused(_) => None,
     }
 }
 

@@ -27,7 +27,8 @@ const SALT_BYTES_MIN: usize = 16;
 /// # Errors
 /// [`Error::System`] if the system has no random bytes.
 pub fn new_master(password: &str) -> Result<NewMaster, Error> {
-    let params = PasswordParams { salt: crate::random::bytes::<16>()?.to_vec(), memory_kib: MEMORY_KIB, passes: PASSES };
+    let params =
+        PasswordParams { salt: crate::random::bytes::<16>()?.to_vec(), memory_kib: MEMORY_KIB, passes: PASSES };
     let master = master(password, &params)?;
     Ok(NewMaster { password: params, master: master.to_vec() })
 }
@@ -47,7 +48,8 @@ pub fn master(password: &str, params: &PasswordParams) -> Result<[u8; 32], Error
     if !fits {
         return Err(refuse(format!("{} KiB, {} passes are out of range", params.memory_kib, params.passes)));
     }
-    let sized = Params::new(params.memory_kib, params.passes, 1, Some(32)).map_err(|error| refuse(error.to_string()))?;
+    let sized =
+        Params::new(params.memory_kib, params.passes, 1, Some(32)).map_err(|error| refuse(error.to_string()))?;
     let mut stretched = [0; 32];
     Argon2::new(Algorithm::Argon2id, Version::V0x13, sized)
         .hash_password_into(password.as_bytes(), &params.salt, &mut stretched)

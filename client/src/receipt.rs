@@ -38,10 +38,8 @@ impl Pushed {
 
     async fn until(&mut self, done: impl FnMut(&Receipt) -> bool) -> Receipt {
         let mut done = done;
-        match self.follow.wait_for(|receipt| done(receipt)).await {
-            Ok(receipt) => receipt.clone(),
-            // Nobody has more to say: this is the last word.
-            Err(_) => self.follow.borrow().clone(),
-        }
+        let found = self.follow.wait_for(|receipt| done(receipt)).await.map(|receipt| receipt.clone());
+        // An error means that nobody has more to say: what is known is the last word.
+        found.unwrap_or_else(|_| self.follow.borrow().clone())
     }
 }

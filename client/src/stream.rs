@@ -135,8 +135,8 @@ impl Link {
         let url = format!("{websocket}/user/{}/oplog/stream?channel={}", self.user, self.id.channel);
         let malformed = |why: String| Refusal::new(ErrorCode::BadRequest, format!("{}: {why}", mount.url));
         let mut request = url.into_client_request().map_err(|error| malformed(error.to_string()))?;
-        let mut credentials = HeaderValue::from_str(&format!("Bearer {}", mount.token))
-            .map_err(|error| malformed(error.to_string()))?;
+        let mut credentials =
+            HeaderValue::from_str(&format!("Bearer {}", mount.token)).map_err(|error| malformed(error.to_string()))?;
         credentials.set_sensitive(true);
         request.headers_mut().insert("authorization", credentials);
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL_CBOR));
@@ -148,7 +148,8 @@ impl Link {
             Err(WsError::Http(response)) => {
                 let status = response.status();
                 let body = response.into_body().unwrap_or_default();
-                Err(serde_json::from_slice(&body).unwrap_or_else(|_| unreachable(&mount.url, &format!("it answered {status}"))))
+                Err(serde_json::from_slice(&body)
+                    .unwrap_or_else(|_| unreachable(&mount.url, &format!("it answered {status}"))))
             }
             Err(error) => Err(unreachable(&mount.url, &error.to_string())),
         }

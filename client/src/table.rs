@@ -65,7 +65,8 @@ impl Table {
     /// # Errors
     /// [`Error::Refused`] with `unauthorized` for a wrong password and for an unknown user alike.
     pub async fn log_in(&self, password: &str, session: &NewSession) -> Result<CreatedSession, Error> {
-        let params: PasswordParams = self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
+        let params: PasswordParams =
+            self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
         let authorization = master_authorization(password, params).await?;
         let request = self.http.request(Method::POST, &self.at("session"), Some(&authorization)).json(session);
         self.http.json(&self.url, request).await
@@ -76,11 +77,14 @@ impl Table {
     /// # Errors
     /// [`Error::Refused`] if the old password is wrong.
     pub async fn change_password(&self, old: &str, new: &str) -> Result<(), Error> {
-        let params: PasswordParams = self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
+        let params: PasswordParams =
+            self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
         let authorization = master_authorization(old, params).await?;
         let new = new.to_owned();
         let master = blocking(move || password::new_master(&new)).await?;
-        self.http.done(&self.url, self.http.request(Method::PUT, &self.at("master"), Some(&authorization)).json(&master)).await
+        self.http
+            .done(&self.url, self.http.request(Method::PUT, &self.at("master"), Some(&authorization)).json(&master))
+            .await
     }
 
     /// Creates the user, with the table's admin token.

@@ -99,6 +99,7 @@ impl LocalStore {
             user: self.user.clone(),
             shared,
             positions: BTreeMap::new(),
+            pulse: self.folder.join(PULSE),
             poll_queued: self.poll_queued.clone(),
         };
         std::thread::Builder::new()
@@ -112,7 +113,7 @@ impl LocalStore {
     pub(crate) fn watch_neighbours(&self, shared: &Arc<Shared>) -> Option<notify::RecommendedWatcher> {
         let weak = Arc::downgrade(shared);
         let on_event = move |event: notify::Result<notify::Event>| {
-            let wrote = event.is_ok_and(|event| !event.kind.is_access());
+            let wrote = event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(is_pulse));
             if let (true, Some(local)) = (wrote, weak.upgrade().as_ref().and_then(|shared| shared.local.as_ref())) {
                 local.poll_soon();
             }
@@ -178,6 +179,13 @@ impl LocalStore {
 
 /// The database within the folder.
 const FILE: &str = "gigfs.db";
+/// A file that is written after each commit, so that other processes look: the database's own files change before a
+/// commit can be seen.
+const PULSE: &str = "pulse";
+
+fn is_pulse(path: &PathBuf) -> bool {
+    path.file_name().is_some_and(|name| name == PULSE)
+}
 
 /// The storage thread.
 struct Worker {
@@ -186,6 +194,7 @@ struct Worker {
     shared: Arc<Shared>,
     /// How far each channel's feed has been looked through for what other processes wrote.
     positions: BTreeMap<ChannelName, u64>,
+    pulse: PathBuf,
     poll_queued: Arc<AtomicBool>,
 }
 
@@ -252,10 +261,11 @@ impl Worker {
                 *position = arrival.position;
             }
         }
-        let failed = committed.err().map(|error| error.to_string());
-        if let Some(why) = &failed {
-            tracing::error!("the local store cannot be written: {why}");
+        match &committed {
+            Ok(_) => _ = std::fs::write(&self.pulse, b"."),
+            Err(why) => tracing::error!("the local store cannot be written: {why}"),
         }
+        let failed = committed.err().map(|error| error.to_string());
         self.shared.act(|replica, now| {
             for id in ids {
                 replica.handle(now, Event::Persisted { id, failed: failed.clone() });

@@ -14,6 +14,10 @@
 //! document, after a restart or after an edit that was prepared and never logged, has others. A device that was restored
 //! from a backup thus does not repeat ids even where it repeats (actor, seq).
 //!
+//! **Malice.** No bytes of a peer make an edit panic or apply halfway. A writer who forges an edit, well formed but between
+//! neighbours that never stood side by side, can make replicas place it differently, since no arrangement of it is right;
+//! they then compute different states and stop pruning the log, and no edit of others is lost.
+//!
 //! **State.** Deleted characters are kept as their count alone. Once an intent was prepared, the state holds the document
 //! twice: as it is, and as the author's, which is the same until a prepared edit is applied.
 
@@ -237,7 +241,8 @@ impl Reducer for Text {
             out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
             out.extend_from_slice(bytes);
         };
-        write(&state.replica.encode());
+        let document = state.replica.encode();
+        write(&update::canonical(&document).unwrap_or(document));
         let waiting: BTreeSet<_> = state.waiting.values().flatten().collect();
         waiting.into_iter().for_each(|bytes| write(bytes));
         out

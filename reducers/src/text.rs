@@ -202,6 +202,9 @@ impl Reducer for Text {
             let client = state.new_client(author.actor, seed.as_bytes());
             AuthorReplica { actor: author.actor, replica: state.replica.fork(client), prepared: None }
         }));
+        if at.replica.is_scattered() {
+            at.replica = state.replica.fork(at.replica.client());
+        }
         let bytes = at.replica.edit(&splices);
         at.prepared = Some(bytes.clone());
         Ok(TextChange::Yrs(bytes))

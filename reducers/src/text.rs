@@ -9,8 +9,8 @@
 //! does not commute, a late operation before it folds the log again, and it takes time in proportion to the text.
 //!
 //! **Ids.** yrs names each character by a client and a clock, so no two edits may use one client's clocks twice. The upper
-//! 24 bits of a client id are the first of the actor's, so that the order of actors decides ties and nobody can use the ids
-//! of another. The lower 29 are from a hash over the first operation that an author's document prepared; the next
+//! 24 bits of a client id are the first of the actor's, so that the order of actors decides ties (that of the hashes where
+//! two actors begin alike) and nobody can use the ids of another. The lower 29 are from a hash over the first operation that an author's document prepared; the next
 //! document, after a restart or after an edit that was prepared and never logged, has others. A device that was restored
 //! from a backup thus does not repeat ids even where it repeats (actor, seq).
 //!

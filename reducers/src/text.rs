@@ -9,10 +9,14 @@
 //! does not commute, a late operation before it folds the log again, and it takes time in proportion to the text.
 //!
 //! **Ids.** yrs names each character by a client and a clock, so no two edits may use one client's clocks twice. The upper
-//! 24 bits of a client id are the first of the actor's, so that the order of actors decides ties and nobody can use the ids
-//! of another. The lower 29 are from a hash over the first operation that an author's document prepared; the next
+//! 24 bits of a client id are the first of the actor's, so that the order of actors decides ties (that of the hashes where
+//! two actors begin alike) and nobody can use the ids of another. The lower 29 are from a hash over the first operation that an author's document prepared; the next
 //! document, after a restart or after an edit that was prepared and never logged, has others. A device that was restored
 //! from a backup thus does not repeat ids even where it repeats (actor, seq).
+//!
+//! **Malice.** No bytes of a peer make an edit panic or apply halfway. A writer who forges an edit, well formed but between
+//! neighbours that never stood side by side, can make replicas place it differently, since no arrangement of it is right;
+//! they then compute different states and stop pruning the log, and no edit of others is lost.
 //!
 //! **State.** Deleted characters are kept as their count alone. Once an intent was prepared, the state holds the document
 //! twice: as it is, and as the author's, which is the same until a prepared edit is applied.
@@ -198,6 +202,9 @@ impl Reducer for Text {
             let client = state.new_client(author.actor, seed.as_bytes());
             AuthorReplica { actor: author.actor, replica: state.replica.fork(client), prepared: None }
         }));
+        if at.replica.is_scattered() {
+            at.replica = state.replica.fork(at.replica.client());
+        }
         let bytes = at.replica.edit(&splices);
         at.prepared = Some(bytes.clone());
         Ok(TextChange::Yrs(bytes))
@@ -237,7 +244,8 @@ impl Reducer for Text {
             out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
             out.extend_from_slice(bytes);
         };
-        write(&state.replica.encode());
+        let document = state.replica.encode();
+        write(&update::canonical(&document).unwrap_or(document));
         let waiting: BTreeSet<_> = state.waiting.values().flatten().collect();
         waiting.into_iter().for_each(|bytes| write(bytes));
         out

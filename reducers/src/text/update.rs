@@ -120,7 +120,7 @@ enum Holds {
     Document,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id {
     client: u64,
     clock: u32,
@@ -128,14 +128,16 @@ struct Id {
 
 /// Characters that were inserted together.
 #[derive(Debug)]
-struct Block {
+struct Block<'a> {
     /// In UTF-16 units, each an id.
     len: u32,
     left: Option<Id>,
     right: Option<Id>,
+    /// `None` where only the count is left of deleted characters.
+    text: Option<&'a str>,
 }
 
-impl Block {
+impl Block<'_> {
     fn beside(&self) -> impl Iterator<Item = Id> {
         self.left.into_iter().chain(self.right)
     }
@@ -143,21 +145,21 @@ impl Block {
 
 /// One client's blocks.
 #[derive(Debug)]
-struct Run {
+struct Run<'a> {
     client: u64,
     start: u32,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<'a>>,
 }
 
 #[derive(Debug)]
-struct Parsed {
-    runs: Vec<Run>,
+struct Parsed<'a> {
+    runs: Vec<Run<'a>>,
     deleted: Vec<Span>,
     astral: bool,
 }
 
-impl Parsed {
-    fn read(bytes: &[u8], holds: Holds) -> Result<Self, String> {
+impl<'a> Parsed<'a> {
+    fn read(bytes: &'a [u8], holds: Holds) -> Result<Self, String> {
         let mut reader = Reader(bytes);
         let mut parsed = Self { runs: Vec::new(), deleted: Vec::new(), astral: false };
         let mut clients = BTreeSet::new();
@@ -200,7 +202,7 @@ impl Parsed {
 
     /// Checks that the blocks can be integrated in some order, and returns the ids that are there in the end.
     fn integrate(&self) -> Result<Clocks, String> {
-        let runs: BTreeMap<u64, &Run> = self.runs.iter().map(|run| (run.client, run)).collect();
+        let runs: BTreeMap<u64, &Run<'_>> = self.runs.iter().map(|run| (run.client, run)).collect();
         let mut done: BTreeMap<u64, (usize, u32)> = runs.keys().map(|client| (*client, (0, 0))).collect();
         let mut waiting: BTreeMap<u64, BTreeSet<(u32, u64)>> = BTreeMap::new();
         let mut ready: Vec<u64> = runs.keys().copied().collect();
@@ -242,8 +244,8 @@ impl Parsed {
 /// Reads lib0 v1 from what is left of the bytes.
 struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
-    fn run(&mut self, client: u64, start: u32, count: u64, holds: Holds, astral: &mut bool) -> Result<Run, String> {
+impl<'a> Reader<'a> {
+    fn run(&mut self, client: u64, start: u32, count: u64, holds: Holds, astral: &mut bool) -> Result<Run<'a>, String> {
         let mut blocks = Vec::new();
         let mut end = start;
         for _ in 0..count {
@@ -254,29 +256,25 @@ impl Reader<'_> {
         Ok(Run { client, start, blocks })
     }
 
-    fn block(&mut self, holds: Holds, astral: &mut bool) -> Result<Block, String> {
-        const LEFT: u8 = 0x80;
-        const RIGHT: u8 = 0x40;
-        const DELETED: u8 = 1;
-        const STRING: u8 = 4;
+    fn block(&mut self, holds: Holds, astral: &mut bool) -> Result<Block<'a>, String> {
         let info = self.byte()?;
         let left = (info & LEFT != 0).then(|| self.id()).transpose()?;
         let right = (info & RIGHT != 0).then(|| self.id()).transpose()?;
         if left.is_none() && right.is_none() && (self.number()? != 1 || self.string()? != ROOT) {
             return Err("it is not about the text".to_owned());
         }
-        let len = match info & !(LEFT | RIGHT) {
+        let (len, text) = match info & !(LEFT | RIGHT) {
             STRING => {
                 let text = self.string()?;
                 *astral |= has_astral(text);
-                text.encode_utf16().count() as u32
+                (text.encode_utf16().count() as u32, Some(text))
             }
-            DELETED if holds == Holds::Document => self.clock()?,
+            DELETED if holds == Holds::Document => (self.clock()?, None),
             other => return Err(format!("it holds something else than text, of kind {other}")),
         };
         match len {
             0 => Err("it holds an empty block".to_owned()),
-            len => Ok(Block { len, left, right }),
+            len => Ok(Block { len, left, right, text }),
         }
     }
 
@@ -306,7 +304,7 @@ impl Reader<'_> {
         Err("a number is too long".to_owned())
     }
 
-    fn string(&mut self) -> Result<&str, String> {
+    fn string(&mut self) -> Result<&'a str, String> {
         let length = usize::try_from(self.number()?).map_err(|_| CUT)?;
         let (text, rest) = self.0.split_at_checked(length).ok_or(CUT)?;
         self.0 = rest;
@@ -321,6 +319,84 @@ impl Reader<'_> {
 }
 
 const CUT: &str = "it ends too early";
+
+/// Marks in a block's first byte: it has a left neighbour, it has a right one, what it holds.
+const LEFT: u8 = 0x80;
+const RIGHT: u8 = 0x40;
+const DELETED: u8 = 1;
+const STRING: u8 = 4;
+
+/// Returns the one spelling of a document's update.
+///
+/// Where yrs cuts a client's characters into blocks depends on the order in which edits arrived. Here every block is as
+/// long as it can be: cut only where a character does not follow the one before, or was inserted against another neighbour.
+pub(super) fn canonical(update: &[u8]) -> Result<Vec<u8>, String> {
+    let mut parsed = Parsed::read(update, Holds::Document)?;
+    parsed.runs.sort_by_key(|run| std::cmp::Reverse(run.client));
+    let mut out = Writer(Vec::with_capacity(update.len()));
+    out.number(parsed.runs.len() as u64);
+    for run in &parsed.runs {
+        let mut clock = 0;
+        let blocks = run.blocks.chunk_by(|block, next| {
+            clock += block.len;
+            let last = Id { client: run.client, clock: clock - 1 };
+            next.left == Some(last) && next.right == block.right && next.text.is_some() == block.text.is_some()
+        });
+        let blocks: Vec<_> = blocks.collect();
+        out.number(blocks.len() as u64);
+        out.number(run.client);
+        out.number(0);
+        blocks.into_iter().for_each(|block| out.block(block));
+    }
+    let deleted: Vec<_> = parsed.deleted.chunk_by(|span, next| span.client == next.client).collect();
+    out.number(deleted.len() as u64);
+    for spans in deleted {
+        out.number(spans[0].client);
+        out.number(spans.len() as u64);
+        for span in spans {
+            out.number(span.start.into());
+            out.number((span.end - span.start).into());
+        }
+    }
+    Ok(out.0)
+}
+
+/// Writes lib0 v1.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    /// Writes blocks that follow each other as one.
+    fn block(&mut self, parts: &[Block<'_>]) {
+        let Block { left, right, text, .. } = &parts[0];
+        let mark = |id: &Option<Id>, mark| if id.is_some() { mark } else { 0 };
+        self.0.push(mark(left, LEFT) | mark(right, RIGHT) | if text.is_some() { STRING } else { DELETED });
+        for id in parts[0].beside() {
+            self.number(id.client);
+            self.number(id.clock.into());
+        }
+        if left.is_none() && right.is_none() {
+            self.number(1);
+            self.string(&[ROOT]);
+        }
+        match text {
+            Some(_) => self.string(&parts.iter().filter_map(|part| part.text).collect::<Vec<_>>()),
+            None => self.number(parts.iter().map(|part| u64::from(part.len)).sum()),
+        }
+    }
+
+    fn string(&mut self, parts: &[&str]) {
+        self.number(parts.iter().map(|part| part.len() as u64).sum());
+        parts.iter().for_each(|part| self.0.extend_from_slice(part.as_bytes()));
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+}
 
 /// Tells whether UTF-16 counts some character of `text` as two.
 pub(super) fn has_astral(text: &str) -> bool {

@@ -113,7 +113,7 @@ impl LocalStore {
     pub(crate) fn watch_neighbours(&self, shared: &Arc<Shared>) -> Option<notify::RecommendedWatcher> {
         let weak = Arc::downgrade(shared);
         let on_event = move |event: notify::Result<notify::Event>| {
-            let wrote = event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(is_pulse));
+            let wrote = event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_pulse(path)));
             if let (true, Some(local)) = (wrote, weak.upgrade().as_ref().and_then(|shared| shared.local.as_ref())) {
                 local.poll_soon();
             }
@@ -183,7 +183,7 @@ const FILE: &str = "gigfs.db";
 /// commit can be seen.
 const PULSE: &str = "pulse";
 
-fn is_pulse(path: &PathBuf) -> bool {
+fn is_pulse(path: &FsPath) -> bool {
     path.file_name().is_some_and(|name| name == PULSE)
 }
 

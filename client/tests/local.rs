@@ -1,4 +1,5 @@
 //! A client on its own: a device without a network.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::time::Duration;
 

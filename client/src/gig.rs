@@ -234,6 +234,20 @@ impl Gig {
         flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| replica.queued(channel)) })
     }
 
+    /// Sends what waits to the stores that can be reached now, and returns how many operations are left for some store.
+    /// They stay queued, and go out at the next chance.
+    pub async fn settle(&self, deadline: Duration) -> usize {
+        let settled = async {
+            self.mounts_known().await;
+            self.shared().act(|replica, now| replica.hurry(now, None));
+            let waits = |link: &LinkStatus| !link.queued.is_empty() && link.down.is_none();
+            self.shared().until(|replica| (!replica.status().iter().any(waits)).then_some(())).await;
+        };
+        // What is left is counted below, whether time ran out or not.
+        _ = timeout(deadline, settled).await;
+        self.shared().look(|replica| replica.queued(None))
+    }
+
     /// Changes what is exchanged with the stores, from now on.
     pub fn set_mode(&self, mode: Mode) {
         self.shared().act(|replica, now| replica.set_mode(now, mode));
@@ -257,7 +271,7 @@ impl Gig {
         }
     }
 
-    /// Waits until every stream has come up or failed once, at most `deadline`.
+    /// Waits until every stream has come up or failed once, for `deadline` at most.
     pub async fn settled(&self, deadline: Duration) {
         let settled = async {
             self.mounts_known().await;

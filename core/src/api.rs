@@ -97,8 +97,9 @@ pub struct SessionList {
 pub struct AddStore {
     /// Where the store is, `http` or `https`.
     pub store_url: String,
-    /// The store's confirmation code for this user.
-    pub code: String,
+    /// The store's confirmation code for this user. Not needed for a store that the user has mounted already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// A user's channels and where each lives.

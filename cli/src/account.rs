@@ -1,0 +1,171 @@
+//! Logging in and out, and sessions.
+
+use std::io::{BufRead, IsTerminal};
+
+use gigfs::Table;
+use gigfs_core::api::NewSession;
+use gigfs_core::SessionId;
+use serde_json::json;
+
+use crate::args::{AdminArgs, LoginArgs, SessionAction, one_beginning_with};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, columns, rfc3339};
+use crate::profile::{Home, Profile, read_text};
+
+/// How long a device stays logged in, in seconds: a year.
+pub(crate) const SESSION_SECONDS: u64 = 365 * 24 * 3600;
+
+pub(crate) async fn login(home: &Home, output: Output, args: LoginArgs) -> Result<(), Failure> {
+    if let Some(known) = home.read()?
+        && (known.user != args.user || known.table.trim_end_matches('/') != args.url.trim_end_matches('/'))
+    {
+        let message = format!("{} is logged in here already, at {}", known.user, known.table);
+        let hint = "log out first with `gig logout`, or use another profile with GIG_HOME";
+        return Err(Failure::new(Exit::Refused, "conflict", message).hint(hint));
+    }
+    let trust = args.trust.as_deref().map(read_text).transpose()?;
+    let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
+    let table = Table::new(&args.url, args.user.clone(), &certificates)?;
+    let password = password(args.password_stdin, &format!("Password of {} at {}", args.user, args.url))?;
+    let description = args.description.unwrap_or_else(machine_name);
+    let created = table.log_in(&password, &NewSession { timeout: SESSION_SECONDS, description }).await?;
+    let profile = Profile {
+        table: table.url().to_owned(),
+        user: args.user,
+        session: created.session.id,
+        token: created.token,
+        trust,
+    };
+    home.write(&profile)?;
+    output.result(&json!({"user": profile.user, "table": profile.table, "session": profile.session}), || {
+        format!("logged in as {} at {}", profile.user, profile.table)
+    })
+}
+
+pub(crate) async fn logout(home: &Home, output: Output) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    match profile.table()?.revoke(profile.session).await.map_err(Failure::from) {
+        Ok(()) => {}
+        Err(failure) if failure.exit() == Exit::LogIn => {}
+        Err(failure) => return Err(failure),
+    }
+    home.forget()?;
+    output.result(&json!({"user": profile.user}), || format!("{} is logged out; the data on this device stays", profile.user))
+}
+
+pub(crate) async fn whoami(home: &Home, output: Output) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let session = match profile.table()?.session().await {
+        Ok(session) => Some(session),
+        Err(gigfs::Error::Unreachable { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let value = json!({
+        "user": profile.user, "table": profile.table, "home": home.folder(),
+        "session": profile.session, "expires": session.as_ref().map(|session| session.expires),
+    });
+    output.result(&value, || {
+        let standing = match &session {
+            Some(session) => format!("until {}", rfc3339(session.expires * 1_000_000)),
+            None => "the table cannot be reached now".to_owned(),
+        };
+        format!("{} at {} (session {}, {standing})", profile.user, profile.table, short(&profile.session))
+    })
+}
+
+pub(crate) async fn passwd(home: &Home, output: Output, from_stdin: bool) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let old = password(from_stdin, "Old password")?;
+    let new = match from_stdin {
+        true => password(true, "")?,
+        false => new_password()?,
+    };
+    profile.table()?.change_password(&old, &new).await?;
+    home.forget()?;
+    output.result(&json!({"user": profile.user}), || "the password is changed; every device has to log in again".to_owned())
+}
+
+pub(crate) async fn session(home: &Home, output: Output, action: SessionAction) -> Result<(), Failure> {
+    let table = home.profile()?.table()?;
+    let list = table.sessions().await?;
+    match action {
+        SessionAction::Ls => output.result(&json!(list), || {
+            let row = |session: &gigfs_core::api::SessionInfo| {
+                let here = if session.current { "this one" } else { "" };
+                vec![short(&session.id), rfc3339(session.expires * 1_000_000), session.description.clone(), here.to_owned()]
+            };
+            columns(&list.sessions.iter().map(row).collect::<Vec<_>>())
+        }),
+        SessionAction::Revoke { session } => {
+            let ids: Vec<SessionId> = list.sessions.iter().map(|session| session.id).collect();
+            let id = one_beginning_with(&session, &ids, "session").map_err(Failure::usage)?;
+            table.revoke(id).await?;
+            output.result(&json!({"revoked": id}), || format!("session {} is ended", short(&id)))
+        }
+    }
+}
+
+/// Creates a user at a table, as its admin.
+pub(crate) async fn add_user(
+    output: Output,
+    user: gigfs_core::UserName,
+    admin: AdminArgs,
+    from_stdin: bool,
+) -> Result<(), Failure> {
+    let token = read_text(&admin.admin_token)?;
+    let trust = admin.trust.as_deref().map(read_text).transpose()?;
+    let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
+    let table = Table::new(&admin.url, user.clone(), &certificates)?;
+    let password = match from_stdin {
+        true => password(true, "")?,
+        false => new_password()?,
+    };
+    let master = gigfs::password::new_master(&password)?;
+    table.create_user(token.trim(), &master).await?;
+    output.result(&json!({"user": user, "table": table.url()}), || {
+        format!("{user} can log in now with `gig login {} --user {user}`", table.url())
+    })
+}
+
+/// Reads a password from standard input, or asks for it on the terminal.
+fn password(from_stdin: bool, prompt: &str) -> Result<String, Failure> {
+    if from_stdin {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map_err(|error| Failure::machine("read the password", error))?;
+        let line = line.trim_end_matches(['\n', '\r']).to_owned();
+        return match line.is_empty() {
+            true => Err(Failure::usage("no password came on standard input")),
+            false => Ok(line),
+        };
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("there is no terminal to ask for a password; use --password-stdin"));
+    }
+    let asked = dialoguer::Password::new().with_prompt(prompt).interact();
+    asked.map_err(|error| Failure::machine("ask for the password", error))
+}
+
+fn new_password() -> Result<String, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("there is no terminal to ask for a password; use --password-stdin"));
+    }
+    let asked = dialoguer::Password::new()
+        .with_prompt("New password")
+        .with_confirmation("New password again", "The two differ.")
+        .interact();
+    asked.map_err(|error| Failure::machine("ask for the password", error))
+}
+
+/// Returns what this machine is called, or something to call it.
+pub(crate) fn machine_name() -> String {
+    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "a device".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Returns the beginning of an id, which is enough for a person.
+pub(crate) fn short(id: &impl std::fmt::Display) -> String {
+    id.to_string().chars().take(8).collect()
+}

@@ -1,0 +1,293 @@
+//! The command line as a person types it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gigfs_core::{ChannelName, UserName};
+
+/// Keeps an app's data one on every device and server.
+#[derive(Debug, Parser)]
+#[command(name = "gig", version, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Print JSON, for programs: results on standard output, errors on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The folder of the profile: who is logged in, and the data of this device.
+    #[arg(long, global = true, env = "GIG_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  it failed for a reason of the machine, such as a full disk
+  2  the command line is wrong
+  3  a server cannot be reached or is busy; try again later
+  4  log in first, or again
+  5  refused: change what was asked for
+  6  some store still lacks something; it stays queued and goes out later";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a table and a store on this machine, ready to use.
+    Up(UpArgs),
+    /// Run a table server alone.
+    #[command(args_conflicts_with_subcommands = true)]
+    Table {
+        #[command(flatten)]
+        serve: ServeArgs,
+        #[command(subcommand)]
+        action: Option<TableAction>,
+    },
+    /// Run a store server alone, or say which stores a channel has.
+    #[command(args_conflicts_with_subcommands = true)]
+    Store {
+        #[command(flatten)]
+        serve: ServeArgs,
+        #[command(subcommand)]
+        action: Option<StoreAction>,
+    },
+    /// Log this device in to a table.
+    Login(LoginArgs),
+    /// End this device's session.
+    Logout,
+    /// Say who is logged in, and where.
+    Whoami,
+    /// Change the password, which ends every session.
+    Passwd {
+        /// Read the old and the new password from standard input, a line each.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List, make and remove channels.
+    Channel {
+        #[command(subcommand)]
+        action: ChannelAction,
+    },
+    /// List and end sessions.
+    Session {
+        #[command(subcommand)]
+        action: SessionAction,
+    },
+    /// Write to a log.
+    Push(PushArgs),
+    /// Print the value of a log.
+    Get(LogArgs),
+    /// Print the values of logs, and again whenever they change.
+    On(OnArgs),
+    /// List the logs of a channel.
+    Ls {
+        /// The channel.
+        channel: ChannelName,
+        /// Only logs at or below this path.
+        #[arg(default_value = "/")]
+        prefix: String,
+    },
+    /// Print the operations behind a value.
+    Log(LogArgs),
+    /// Say what is stored where, what waits, and why.
+    Status,
+    /// Wait until every store has everything.
+    Flush {
+        /// Only this channel.
+        channel: Option<ChannelName>,
+        /// Seconds to wait at most.
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// The folder for the servers' data [default: GIG_HOME/server].
+    #[arg(long, env = "GIG_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where the table listens; the store takes the port after it.
+    #[arg(long, env = "GIG_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:4420")]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A TOML file of settings; flags and environment come before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The folder for the server's data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The URL under which others reach this server.
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// A certificate chain in PEM, for TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate that the server makes for itself.
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub(crate) tls_self_signed: bool,
+}
+
+/// How to reach a server as its admin.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// The server.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// The file that holds its admin token, `admin-token` in its data folder.
+    #[arg(long, value_name = "FILE", env = "GIG_ADMIN_TOKEN_FILE")]
+    pub(crate) admin_token: PathBuf,
+    /// A certificate in PEM to trust beside the public ones.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TableAction {
+    /// Create a user at a table, as its admin.
+    AddUser {
+        /// The new user.
+        user: UserName,
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Read the password from standard input instead of asking for it.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreAction {
+    /// List the stores of your channels.
+    Ls,
+    /// Mount a store on a channel, with a code from the store's admin.
+    Add {
+        /// The channel; it is made if it is new.
+        channel: ChannelName,
+        /// Where the store is.
+        url: String,
+        /// The code that `gig store code` printed. Not needed for a store that you use already.
+        #[arg(long)]
+        code: Option<String>,
+    },
+    /// Take a store off a channel, after the other stores have all that it has.
+    Rm {
+        /// The channel.
+        channel: ChannelName,
+        /// The store's id, as `gig store ls` prints it, or the beginning of it.
+        store: String,
+        /// Do not drain it first. What only it has is then lost to the channel.
+        #[arg(long)]
+        abandon: bool,
+    },
+    /// Make room for a user at a store, as its admin, and print the code to mount it with.
+    Code {
+        /// The user.
+        user: UserName,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The table server.
+    pub(crate) url: String,
+    /// Who you are there.
+    #[arg(long)]
+    pub(crate) user: UserName,
+    /// Read the password from standard input instead of asking for it.
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// What the session will be listed as [default: this machine's name].
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// A certificate in PEM to trust beside the public ones.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelAction {
+    /// List your channels.
+    Ls,
+    /// Make a channel on the stores of another one.
+    Add {
+        /// The new channel.
+        channel: ChannelName,
+        /// Use the stores of this channel [default: every store that you use].
+        #[arg(long, value_name = "CHANNEL")]
+        like: Option<ChannelName>,
+    },
+    /// Take a channel out of your mount table. What its stores hold stays there.
+    Rm {
+        /// The channel.
+        channel: ChannelName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionAction {
+    /// List your sessions.
+    Ls,
+    /// End a session, here and at every store.
+    Revoke {
+        /// The session's id, as `gig session ls` prints it, or the beginning of it.
+        session: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The channel.
+    pub(crate) channel: String,
+    /// The type: register, counter, set, map, list or text.
+    #[arg(value_name = "TYPE")]
+    pub(crate) kind: String,
+    /// The path, such as /visits.
+    pub(crate) path: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    /// What to write, in JSON: {"set": v}, {"add": n}, {"append": v}, {"splice": [position, deleted, "inserted"]} …
+    /// "-" reads it from standard input.
+    #[arg(value_name = "JSON", allow_hyphen_values = true)]
+    pub(crate) intent: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OnArgs {
+    /// The channel.
+    pub(crate) channel: String,
+    /// The type.
+    #[arg(value_name = "TYPE")]
+    pub(crate) kind: String,
+    /// The paths.
+    #[arg(required = true)]
+    pub(crate) paths: Vec<String>,
+}
+
+/// Finds the one id that begins with what a person typed.
+pub(crate) fn one_beginning_with<T: std::fmt::Display + Copy>(typed: &str, ids: &[T], what: &str) -> Result<T, String> {
+    let fits: Vec<T> = ids.iter().copied().filter(|id| id.to_string().starts_with(typed)).collect();
+    match fits[..] {
+        [one] => Ok(one),
+        [] => Err(format!("no {what} begins with {typed:?}")),
+        _ => Err(format!("{} {what}s begin with {typed:?}; type more of it", fits.len())),
+    }
+}

@@ -1,0 +1,110 @@
+//! From whatever went wrong to a sentence, a hint, and an exit code: the one place that maps them.
+
+use std::fmt::Display;
+
+use gigfs_core::{ErrorCode, ErrorKind};
+use serde_json::json;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: String,
+    message: String,
+    hint: String,
+    exit: Exit,
+}
+
+/// The exit codes that `gig --help` documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// The machine failed.
+    Machine = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Try again later.
+    Retry = 3,
+    /// Log in.
+    LogIn = 4,
+    /// Change what was asked for.
+    Refused = 5,
+    /// Something is still queued.
+    Queued = 6,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), hint: String::new(), exit }
+    }
+
+    /// Makes the failure of a command that a person typed wrongly.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "usage", message)
+    }
+
+    /// Makes the failure of something on this machine.
+    pub(crate) fn machine(doing: &str, error: impl Display) -> Self {
+        Self::new(Exit::Machine, "machine", format!("cannot {doing}: {error}"))
+    }
+
+    /// Says what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Returns the exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Prints the failure on standard error and returns the exit code.
+    #[allow(clippy::print_stderr, reason = "this is where errors reach the person")]
+    pub(crate) fn report(&self, as_json: bool) -> u8 {
+        if as_json {
+            eprintln!("{}", json!({"error": {"code": self.code, "message": self.message, "hint": self.hint}}));
+        } else {
+            eprintln!("gig: {}", self.message);
+            if !self.hint.is_empty() {
+                eprintln!("     {}", self.hint);
+            }
+        }
+        self.exit as u8
+    }
+}
+
+impl From<gigfs::Error> for Failure {
+    fn from(error: gigfs::Error) -> Self {
+        let (exit, code) = match &error {
+            gigfs::Error::Refused { refusal, .. } => (exit_of(refusal.code.kind()), refusal.code.as_str()),
+            gigfs::Error::Unreachable { .. } => (Exit::Retry, "unreachable"),
+            gigfs::Error::Unsent { .. } => (Exit::Queued, "queued"),
+            gigfs::Error::NoAnswer { .. } => (Exit::Retry, "no_answer"),
+            gigfs::Error::UnknownChannel { .. } => (Exit::Refused, ErrorCode::UnknownChannel.as_str()),
+            gigfs::Error::UnknownType { .. } => (Exit::Refused, "unknown_type"),
+            gigfs::Error::Name(_) => (Exit::Refused, ErrorCode::InvalidName.as_str()),
+            gigfs::Error::Push(_) => (Exit::Refused, ErrorCode::InvalidOp.as_str()),
+            gigfs::Error::OtherUser { .. } => (Exit::Refused, "other_user"),
+            gigfs::Error::Storage(_) => (Exit::Machine, "storage"),
+            gigfs::Error::Closed | gigfs::Error::System(_) => (Exit::Machine, "machine"),
+        };
+        let mut failure = Self::new(exit, code, error.to_string()).hint(error.hint());
+        if failure.hint.is_empty() && exit == Exit::LogIn {
+            failure.hint = "log in again with `gig login`".to_owned();
+        }
+        failure
+    }
+}
+
+fn exit_of(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::Retry => Exit::Retry,
+        ErrorKind::LogIn => Exit::LogIn,
+        ErrorKind::FixInput | ErrorKind::GiveUp => Exit::Refused,
+    }
+}
+
+impl From<gigfs_core::NameError> for Failure {
+    fn from(error: gigfs_core::NameError) -> Self {
+        gigfs::Error::from(error).into()
+    }
+}

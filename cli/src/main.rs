@@ -1,0 +1,69 @@
+//! `gig`, the command line of gigfs.
+//!
+//! Each command is a few calls of the client library or of a server; what is worth testing lives there. Errors become
+//! sentences and exit codes in one place (`failure`).
+
+mod account;
+mod args;
+mod data;
+mod failure;
+mod mounting;
+mod output;
+mod profile;
+mod serving;
+mod standing;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command, TableAction};
+use failure::Failure;
+use output::Output;
+use profile::Home;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.json };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli, output)),
+        Err(error) => Err(Failure::machine("start", error)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.report(output.json)),
+    }
+}
+
+async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "gig", &mut std::io::stdout());
+        return Ok(());
+    }
+    serving::set_up_logs(&cli.command);
+    let home = &Home::find(cli.home)?;
+    match cli.command {
+        Command::Up(args) => serving::up(home, output, args).await,
+        Command::Table { serve, action: None } => serving::table(output, serve).await,
+        Command::Table { action: Some(TableAction::AddUser { user, admin, password_stdin }), .. } => {
+            account::add_user(output, user, admin, password_stdin).await
+        }
+        Command::Store { serve, action: None } => serving::store(output, serve).await,
+        Command::Store { action: Some(action), .. } => mounting::store(home, output, action).await,
+        Command::Login(args) => account::login(home, output, args).await,
+        Command::Logout => account::logout(home, output).await,
+        Command::Whoami => account::whoami(home, output).await,
+        Command::Passwd { password_stdin } => account::passwd(home, output, password_stdin).await,
+        Command::Channel { action } => mounting::channel(home, output, action).await,
+        Command::Session { action } => account::session(home, output, action).await,
+        Command::Push(args) => data::push(home, output, args).await,
+        Command::Get(args) => data::get(home, output, args).await,
+        Command::On(args) => data::on(home, output, args).await,
+        Command::Ls { channel, prefix } => data::ls(home, output, &channel, &prefix).await,
+        Command::Log(args) => data::log(home, output, args).await,
+        Command::Status => standing::status(home, output).await,
+        Command::Flush { channel, timeout } => standing::flush(home, output, channel, timeout).await,
+        Command::Completions { .. } => Ok(()),
+    }
+}

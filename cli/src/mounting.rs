@@ -1,0 +1,183 @@
+//! Channels, and the stores they are on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gigfs::{Mode, Store, Table};
+use gigfs_core::api::{AddStore, MountTable};
+use gigfs_core::{ChannelName, StoreId, UserName};
+use serde_json::json;
+
+use crate::account::short;
+use crate::args::{AdminArgs, ChannelAction, StoreAction, one_beginning_with};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, columns};
+use crate::profile::{Home, read_text};
+
+/// How long a store that is to be removed may take to be drained.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+pub(crate) async fn channel(home: &Home, output: Output, action: ChannelAction) -> Result<(), Failure> {
+    let table = home.profile()?.table()?;
+    match action {
+        ChannelAction::Ls => {
+            let mounts = table.mounts().await?;
+            output.result(&without_tokens(&mounts), || {
+                let row = |mounted: &gigfs_core::api::MountedChannel| {
+                    let stores: Vec<&str> = mounted.stores.iter().map(|store| store.url.as_str()).collect();
+                    vec![mounted.channel.to_string(), stores.join(" ")]
+                };
+                columns(&mounts.channels.iter().map(row).collect::<Vec<_>>())
+            })
+        }
+        ChannelAction::Add { channel, like } => add_channel(&table, output, &channel, like.as_ref()).await,
+        ChannelAction::Rm { channel } => {
+            table.remove_channel(&channel).await?;
+            output.result(&json!({"removed": channel}), || {
+                format!("{channel} is out of your mount table; what its stores hold stays there")
+            })
+        }
+    }
+}
+
+async fn add_channel(
+    table: &Table,
+    output: Output,
+    channel: &ChannelName,
+    like: Option<&ChannelName>,
+) -> Result<(), Failure> {
+    let mounts = table.mounts().await?;
+    if mounts.channels.iter().any(|mounted| mounted.channel == *channel) {
+        return Err(Failure::new(Exit::Refused, "conflict", format!("the channel {channel} is there already")));
+    }
+    let wanted = mounts.channels.iter().filter(|mounted| like.is_none_or(|like| *like == mounted.channel));
+    let stores: BTreeMap<StoreId, String> =
+        wanted.flat_map(|mounted| &mounted.stores).map(|store| (store.id, store.url.clone())).collect();
+    if stores.is_empty() {
+        let message = match like {
+            Some(like) => format!("there is no channel {like}"),
+            None => "you use no store yet".to_owned(),
+        };
+        let hint = "mount one with `gig store add CHANNEL URL --code CODE`; its admin gets the code with `gig store code`";
+        return Err(Failure::new(Exit::Refused, "unknown_store", message).hint(hint));
+    }
+    for store_url in stores.values() {
+        table.add_store(channel, &AddStore { store_url: store_url.clone(), code: None }).await?;
+    }
+    output.result(&json!({"channel": channel, "stores": stores.values().collect::<Vec<_>>()}), || {
+        format!("{channel} is on {}", stores.values().cloned().collect::<Vec<_>>().join(", "))
+    })
+}
+
+pub(crate) async fn store(home: &Home, output: Output, action: StoreAction) -> Result<(), Failure> {
+    match action {
+        StoreAction::Ls => list_stores(&home.profile()?.table()?, output).await,
+        StoreAction::Add { channel, url, code } => {
+            let table = home.profile()?.table()?;
+            let mounted = table.add_store(&channel, &AddStore { store_url: url.clone(), code }).await?;
+            let stores = mounted.stores.len();
+            output.result(&json!({"channel": channel, "url": url, "stores": stores}), || {
+                format!("{channel} is on {stores} stores now; data goes to {url} as devices come by")
+            })
+        }
+        StoreAction::Rm { channel, store, abandon } => remove_store(home, output, &channel, &store, abandon).await,
+        StoreAction::Code { user, admin } => code(output, &user, admin).await,
+    }
+}
+
+async fn list_stores(table: &Table, output: Output) -> Result<(), Failure> {
+    let mounts = table.mounts().await?;
+    output.result(&without_tokens(&mounts), || {
+        let rows: Vec<Vec<String>> = mounts
+            .channels
+            .iter()
+            .flat_map(|mounted| {
+                mounted.stores.iter().map(|store| vec![mounted.channel.to_string(), short(&store.id), store.url.clone()])
+            })
+            .collect();
+        columns(&rows)
+    })
+}
+
+async fn remove_store(
+    home: &Home,
+    output: Output,
+    channel: &ChannelName,
+    typed: &str,
+    abandon: bool,
+) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let table = profile.table()?;
+    let mounts = table.mounts().await?;
+    let mounted = mounts.channels.iter().find(|mounted| mounted.channel == *channel);
+    let Some(mounted) = mounted else {
+        return Err(Failure::new(Exit::Refused, "unknown_channel", format!("there is no channel {channel}")));
+    };
+    let ids: Vec<StoreId> = mounted.stores.iter().map(|store| store.id).collect();
+    let id = one_beginning_with(typed, &ids, "store").map_err(Failure::usage)?;
+    if !abandon {
+        if ids.len() == 1 {
+            let message = format!("store {} is the only one of {channel}", short(&id));
+            let hint = "mount another one first, or say --abandon to give up what only this store has";
+            return Err(Failure::new(Exit::Refused, "last_store", message).hint(hint));
+        }
+        drain(home, output, channel).await?;
+    }
+    table.remove_store(channel, id).await?;
+    output.result(&json!({"removed": id, "channel": channel}), || format!("store {} is off {channel}", short(&id)))
+}
+
+/// Reads every log of the channel through at all stores, and waits until each store has what any of them has.
+async fn drain(home: &Home, output: Output, channel: &ChannelName) -> Result<(), Failure> {
+    let gig = home.profile()?.open(home).await?;
+    gig.set_mode(Mode::Online);
+    gig.settled(DRAIN_TIMEOUT).await;
+    let down: Vec<String> = gig
+        .status()
+        .stores
+        .iter()
+        .filter(|(_, link)| link.link.channel == *channel && link.up.is_none())
+        .map(|(url, _)| url.clone())
+        .collect();
+    let drained = if down.is_empty() {
+        output.note(&format!("bringing what each store of {channel} has to the others"));
+        read_all(&gig, channel).await
+    } else {
+        let message = format!("{} cannot be reached, so {channel} cannot be drained", down.join(", "));
+        let hint = "try again when it answers, or say --abandon to give up what only the removed store has";
+        Err(Failure::new(Exit::Retry, "unreachable", message).hint(hint))
+    };
+    gig.close().await?;
+    drained
+}
+
+async fn read_all(gig: &gigfs::Gig, channel: &ChannelName) -> Result<(), Failure> {
+    for listed in gig.list(channel.as_str(), "/").await? {
+        gig.log(channel.as_str(), listed.kind.as_str(), listed.path.as_str())?.read_through(DRAIN_TIMEOUT).await?;
+    }
+    Ok(gig.flush(Some(channel), DRAIN_TIMEOUT).await?)
+}
+
+async fn code(output: Output, user: &UserName, admin: AdminArgs) -> Result<(), Failure> {
+    let token = read_text(&admin.admin_token)?;
+    let trust = admin.trust.as_deref().map(read_text).transpose()?;
+    let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
+    let store = Store::new(&admin.url, &certificates)?;
+    store.create_user(token.trim(), user).await?;
+    let code = store.confirm_code(token.trim(), user).await?;
+    output.result(&json!(code), || {
+        format!("{}\n\n{user} mounts the store with `gig store add CHANNEL {} --code CODE`", code.code, admin.url)
+    })
+}
+
+/// Returns the mount table without what gives access.
+fn without_tokens(mounts: &MountTable) -> serde_json::Value {
+    let mut value = json!(mounts);
+    let channels = value["channels"].as_array_mut().into_iter().flatten();
+    for store in channels.filter_map(|channel| channel["stores"].as_array_mut()).flatten() {
+        if let Some(store) = store.as_object_mut() {
+            store.remove("token");
+        }
+    }
+    value
+}

@@ -1,0 +1,140 @@
+//! The profile of a device: who is logged in where, in `GIG_HOME`.
+//!
+//! `profile.json` (mode 0600) holds the session; `data/` is the device's local store.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use gigfs::{Gig, Table};
+use gigfs_core::{SessionId, UserName};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Exit, Failure};
+
+/// A folder with a profile, or without one yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    folder: PathBuf,
+}
+
+/// A logged-in user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    /// The table server.
+    pub(crate) table: String,
+    /// Who is logged in there.
+    pub(crate) user: UserName,
+    /// The session.
+    pub(crate) session: SessionId,
+    /// Its secret.
+    pub(crate) token: String,
+    /// A certificate to trust beside the public ones, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trust: Option<String>,
+}
+
+impl Home {
+    /// Finds the folder: the one given, else `.gigfs` in the home folder.
+    pub(crate) fn find(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let folder = match given {
+            Some(folder) => folder,
+            None => std::env::home_dir()
+                .ok_or_else(|| Failure::usage("there is no home folder; say where the profile is with GIG_HOME"))?
+                .join(".gigfs"),
+        };
+        Ok(Self { folder })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the device's local store.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Reads the profile, if there is one.
+    pub(crate) fn read(&self) -> Result<Option<Profile>, Failure> {
+        let file = self.file();
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::machine(&format!("read {}", file.display()), error)),
+        };
+        let profile = serde_json::from_slice(&text).map_err(|error| {
+            Failure::machine(&format!("read {}", file.display()), error).hint("log in again with `gig login`")
+        })?;
+        Ok(Some(profile))
+    }
+
+    /// Reads the profile that a command needs.
+    pub(crate) fn profile(&self) -> Result<Profile, Failure> {
+        self.read()?.ok_or_else(|| {
+            let message = format!("nobody is logged in in {}", self.folder.display());
+            let hint = "start a server here with `gig up`, or log in with `gig login URL --user NAME`";
+            Failure::new(Exit::LogIn, "not_logged_in", message).hint(hint)
+        })
+    }
+
+    /// Writes the profile so that only its owner can read it.
+    pub(crate) fn write(&self, profile: &Profile) -> Result<(), Failure> {
+        create_private_folder(&self.folder)?;
+        let json = serde_json::to_vec_pretty(profile).map_err(|error| Failure::machine("write the profile", error))?;
+        write_private(&self.file(), &json)
+    }
+
+    /// Forgets the profile. The device's data stays.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        let file = self.file();
+        fs::remove_file(&file).map_err(|error| Failure::machine(&format!("remove {}", file.display()), error))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("profile.json")
+    }
+}
+
+impl Profile {
+    /// Returns the table, with the session's credentials.
+    pub(crate) fn table(&self) -> Result<Table, Failure> {
+        let trust: Vec<Vec<u8>> = self.trust.iter().map(|pem| pem.clone().into_bytes()).collect();
+        Ok(Table::new(&self.table, self.user.clone(), &trust)?.with_session(&self.token))
+    }
+
+    /// Opens the device's client.
+    pub(crate) async fn open(&self, home: &Home) -> Result<Gig, Failure> {
+        create_private_folder(home.folder())?;
+        Ok(Gig::builder().table(self.table()?).local(home.data()).open().await?)
+    }
+}
+
+/// Makes a folder that only its owner can enter.
+pub(crate) fn create_private_folder(folder: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| Failure::machine(&format!("make the folder {}", folder.display()), error))
+}
+
+/// Writes a file that only its owner can read, all of it or nothing.
+pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let fresh = file.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs::rename(&fresh, file)
+    };
+    write().map_err(|error| Failure::machine(&format!("write {}", file.display()), error))
+}
+
+/// Reads a file that a person named.
+pub(crate) fn read_text(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file).map_err(|error| {
+        Failure::new(Exit::Usage, "usage", format!("cannot read {}: {error}", file.display()))
+    })
+}

@@ -1,0 +1,130 @@
+//! What is stored where, and what waits.
+
+use std::time::Duration;
+
+use gigfs::{LinkStatus, Status};
+use gigfs_core::ChannelName;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::account::short;
+use crate::data::finish;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::profile::Home;
+
+/// How long `status` waits for the stores to answer.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) async fn status(home: &Home, output: Output) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let gig = profile.open(home).await?;
+    gig.settled(SETTLE_TIMEOUT).await;
+    let status = gig.status();
+    let printed = output.result(&status_json(&profile.table, &status), || status_text(&profile.table, &status));
+    finish(gig, printed, Ok).await
+}
+
+fn status_text(table: &str, status: &Status) -> String {
+    let mut lines = Vec::new();
+    let standing = match &status.table_down {
+        Some(refusal) => format!("down: {refusal}"),
+        None => "up".to_owned(),
+    };
+    lines.push(format!("{} at {table}: {standing}", status.user));
+    if status.stores.is_empty() {
+        lines.push("no store is mounted".to_owned());
+    }
+    for (url, link) in &status.stores {
+        let standing = match (&link.up, &link.down) {
+            (Some(_), _) => "up".to_owned(),
+            (None, Some(refusal)) => format!("down: {refusal}"),
+            (None, None) => "no answer yet".to_owned(),
+        };
+        lines.push(format!("{}  store {} {url}: {standing}", link.link.channel, short(&link.link.store)));
+        let ahead = link.clock_offset.filter(|offset| offset.unsigned_abs() > 30_000_000);
+        if let Some(offset) = ahead {
+            lines.push(format!("  its clock is {} s from this device's", offset / 1_000_000));
+        }
+        for queued in &link.queued {
+            lines.push(format!("  queued: {} for {} {}", operations(queued.ops), queued.log.kind, queued.log.path));
+        }
+        for refused in &link.refused {
+            lines.push(format!(
+                "  refused: {} of {} {}: {}",
+                short(&refused.sha),
+                refused.log.kind,
+                refused.log.path,
+                refused.refusal
+            ));
+        }
+        if link.queued.is_empty() && link.refused.is_empty() {
+            lines.push("  nothing waits".to_owned());
+        }
+    }
+    for suspicion in &status.suspicions {
+        lines.push(format!("store {}, {}: {}", short(&suspicion.link.store), suspicion.log, suspicion.what));
+    }
+    lines.join("\n")
+}
+
+fn operations(count: usize) -> String {
+    match count {
+        1 => "1 operation".to_owned(),
+        count => format!("{count} operations"),
+    }
+}
+
+fn status_json(table: &str, status: &Status) -> Value {
+    let store = |(url, link): &(String, LinkStatus)| {
+        json!({
+            "channel": link.link.channel, "store": link.link.store, "url": url,
+            "up": link.up.is_some(), "incarnation": link.up, "down": link.down,
+            "clock_offset_micros": link.clock_offset, "in_flight": link.in_flight,
+            "queued": link.queued.iter().map(|queued| json!({"type": queued.log.kind, "path": queued.log.path, "ops": queued.ops})).collect::<Vec<_>>(),
+            "refused": link.refused.iter().map(|refused| json!({"type": refused.log.kind, "path": refused.log.path, "sha": refused.sha, "refusal": refused.refusal})).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "user": status.user, "table": table, "epoch": status.epoch, "table_down": status.table_down,
+        "stores": status.stores.iter().map(store).collect::<Vec<_>>(),
+        "suspicions": status.suspicions.iter().map(|suspicion| json!({
+            "channel": suspicion.link.channel, "store": suspicion.link.store, "type": suspicion.log.kind,
+            "path": suspicion.log.path, "what": suspicion.what,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+pub(crate) async fn flush(home: &Home, output: Output, channel: Option<ChannelName>, seconds: u64) -> Result<(), Failure> {
+    let gig = home.profile()?.open(home).await?;
+    let bar = progress(output, "to send");
+    let mut most = 0;
+    let flushed = gig
+        .flush_with(channel.as_ref(), Duration::from_secs(seconds), |left| {
+            most = most.max(left);
+            bar.set_length(most as u64);
+            bar.set_position((most - left) as u64);
+        })
+        .await;
+    bar.finish_and_clear();
+    let status = gig.status();
+    let flushed = flushed.map_err(|error| {
+        let down = status.stores.iter().filter(|(_, link)| !link.queued.is_empty());
+        let why = down.map(|(url, link)| match &link.down {
+            Some(refusal) => format!("{url}: {}", refusal.message),
+            None => format!("{url} is slow to answer"),
+        });
+        Failure::from(error).hint(why.collect::<Vec<_>>().join("; "))
+    });
+    finish(gig, flushed, |()| output.result(&json!({"queued": 0}), || "every store has everything".to_owned())).await
+}
+
+/// Makes a progress bar that is drawn on a terminal only.
+pub(crate) fn progress(output: Output, what: &str) -> ProgressBar {
+    if !output.draws_progress() {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {what} {{eta}}");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}

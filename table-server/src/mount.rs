@@ -40,6 +40,12 @@ pub enum AddStoreError {
         /// The channel.
         channel: ChannelName,
     },
+    /// The user has as many different stores as one can have.
+    #[error("the user {user} has {USER_STORES_MAX} different stores, which is the limit")]
+    TooManyUserStores {
+        /// The user.
+        user: UserName,
+    },
     /// The user has as many channels as one can have.
     #[error("the user {user} has {USER_CHANNELS_MAX} channels, which is the limit")]
     TooManyChannels {
@@ -298,6 +304,14 @@ fn check_room(
         }
         _ => {}
     }
+    if let Some(store) = store {
+        let others = "SELECT count(DISTINCT store) FROM mounts WHERE user = ?1 AND store <> ?2";
+        let others: usize =
+            tx.query_row(others, params![key.0, store.as_bytes()], |row| row.get(0)).map_err(DatabaseError::from)?;
+        if others >= USER_STORES_MAX {
+            return Err(AddStoreError::TooManyUserStores { user: user.clone() });
+        }
+    }
     let count = "SELECT count(*) FROM channels WHERE user = ?1";
     let channels: usize = tx.query_row(count, [key.0], |row| row.get(0)).map_err(DatabaseError::from)?;
     if stores.is_empty() && channels >= USER_CHANNELS_MAX {
@@ -395,5 +409,7 @@ fn list(tx: &Transaction<'_>, user: UserKey, only: Option<&ChannelName>) -> Resu
     Ok(mounts.collect::<Result<_, _>>()?)
 }
 
+/// Different stores of one user. With the sessions' limit it bounds what one new master queues.
+const USER_STORES_MAX: usize = 256;
 /// `GET /user/:user/table/…` means something else with these.
 const RESERVED: [&str; 2] = ["check", "stream"];

@@ -208,7 +208,9 @@ impl Coded for AddStoreError {
             Self::Url(error) => error.code(),
             Self::ReservedName { .. } => ErrorCode::InvalidName,
             Self::UnknownUser { .. } => ErrorCode::UnknownUser,
-            Self::TooManyStores { .. } | Self::TooManyChannels { .. } => ErrorCode::TooMany,
+            Self::TooManyStores { .. } | Self::TooManyUserStores { .. } | Self::TooManyChannels { .. } => {
+                ErrorCode::TooMany
+            }
             Self::Store(error) => error.code(),
             Self::Access(error) => error.code(),
             Self::Database(error) => error.code(),
@@ -220,7 +222,7 @@ impl Coded for AddStoreError {
             Self::Store(error) => error.refusal(),
             Self::Access(error) => error.refusal(),
             Self::ReservedName { .. } => Refusal::new(self.code(), self.to_string()).hint("choose another name"),
-            Self::TooManyStores { .. } | Self::TooManyChannels { .. } => {
+            Self::TooManyStores { .. } | Self::TooManyUserStores { .. } | Self::TooManyChannels { .. } => {
                 Refusal::new(self.code(), self.to_string()).hint("remove one that is not used any more")
             }
             _ => Refusal::new(self.code(), self.to_string()).hint(self.hint()),

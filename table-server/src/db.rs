@@ -261,3 +261,55 @@ where
     text.parse()
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_made_and_told_even_if_its_caller_stops_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let signals = Arc::new(Signals::default());
+        let (db, thread) = Db::open(&dir.path().join("table.db"), signals.clone()).unwrap();
+        let ann = UserName::parse("ann").unwrap();
+        let mut watch = signals.watch(&ann).unwrap();
+        let change = db.write(move |change| {
+            let sql = "INSERT INTO users (name, salt, memory_kib, passes, verifier) VALUES ('ann', x'', 8, 1, x'')";
+            change.tx.execute(sql, [])?;
+            change.changed(&ann);
+            Ok::<_, DatabaseError>(())
+        });
+        // Handed over at the first poll, and then dropped.
+        let _dropped = change.now_or_never();
+        tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.unwrap();
+        let count = |tx: &Transaction<'_>| Ok(tx.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?);
+        let users: i64 = db.read::<_, DatabaseError>(count).await.unwrap();
+        assert_eq!(users, 1);
+        db.close(thread).await;
+        assert!(matches!(db.read::<_, DatabaseError>(count).await, Err(DatabaseError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_leaves_nothing_behind_and_wakes_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let signals = Arc::new(Signals::default());
+        let (db, thread) = Db::open(&dir.path().join("table.db"), signals.clone()).unwrap();
+        let ann = UserName::parse("ann").unwrap();
+        let mut watch = signals.watch(&ann).unwrap();
+        let failed = db.write(move |change| {
+            let sql = "INSERT INTO users (name, salt, memory_kib, passes, verifier) VALUES ('ann', x'', 8, 1, x'')";
+            change.tx.execute(sql, [])?;
+            change.changed(&ann);
+            Err::<(), _>(DatabaseError::Closed)
+        });
+        assert!(failed.await.is_err());
+        let count = |tx: &Transaction<'_>| Ok(tx.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?);
+        assert_eq!(db.read::<i64, DatabaseError>(count).await.unwrap(), 0);
+        assert!(watch.changed().now_or_never().is_none());
+        db.close(thread).await;
+    }
+}

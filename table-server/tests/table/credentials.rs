@@ -1,5 +1,7 @@
 //! Users and masters: who is let in, and what those learn who are not.
 
+use std::cell::RefCell;
+
 use gigfs_core::ErrorCode;
 use gigfs_core::api::PasswordParams;
 use reqwest::Method;
@@ -116,28 +118,74 @@ async fn a_master_of_the_wrong_form_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn secrets_do_not_stand_in_the_database_or_in_what_is_said() {
+async fn secrets_do_not_stand_in_the_database_the_log_or_the_figures() {
+    LogHere::install();
     let mut world = World::start().await;
     let ann = world.person("ann").await;
-    let secret = ann.session.token.split_once('.').unwrap().1.to_owned();
-    let raw = gigfs_core::base64_text::decode(&secret).unwrap();
+    let mut store = StoreSide::start(1).await;
+    world.mount(&ann, "notes", &store).await;
+    let (_, confirm) = store.hears_confirm().await;
+    let token = world.mounts(&ann).await.channels[0].stores[0].token.clone();
+    assert_eq!(world.check("ann", &format!("Bearer {token}")).await.status(), 200);
+    refused_as(ErrorCode::Unauthorized, world.try_log_in("ann", &[9; 32], 60).await).await;
+    store.refuse_revoke(true);
+    let other = world.log_in("ann", &ann.master, 60).await;
+    world.revoke(&ann, other.session.id).await;
+    store.hears_revoke(&confirm).await;
     let metrics = world.send(Method::GET, "/metrics", "", None::<&()>).await.text().await.unwrap();
-    let said = [metrics.into_bytes()];
-    let master_text = master_header(&ann.master);
     let admin = world.admin_token();
     world.stop().await;
+
+    let log = LogHere::take();
+    let text = String::from_utf8(log.clone()).unwrap();
+    assert!(text.contains("/user/{user}/session") && text.contains("gigfs_table_server"), "{text}");
     let files = world.config.data_dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let kept = files.filter(|path| !path.ends_with("admin-token")).map(|path| std::fs::read(path).unwrap());
-    for bytes in kept.chain(said) {
-        let needles: [&[u8]; 5] = [
-            &ann.master,
-            master_text.trim_start_matches("Master ").as_bytes(),
-            secret.as_bytes(),
-            &raw,
-            admin.as_bytes(),
-        ];
+    let files = files.filter(|path| !path.ends_with("admin-token")).map(|path| std::fs::read(path).unwrap());
+    let secret = ann.session.token.split_once('.').unwrap().1;
+    let secret_bytes = gigfs_core::base64_text::decode(secret).unwrap();
+    let master = gigfs_core::base64_text::encode(&ann.master);
+    let signature = token.rsplit_once('.').unwrap().1;
+    let needles: [&[u8]; 7] = [
+        &ann.master,
+        master.as_bytes(),
+        secret.as_bytes(),
+        &secret_bytes,
+        admin.as_bytes(),
+        signature.as_bytes(),
+        b"the-code",
+    ];
+    for bytes in files.chain([log, metrics.into_bytes()]) {
         for needle in needles {
-            assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+            assert!(!bytes.windows(needle.len()).any(|window| window == needle), "{needle:?}");
         }
+    }
+}
+
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what is logged on each thread: a test's runtime is one thread, and so all of its table logs there.
+struct LogHere;
+
+impl LogHere {
+    fn install() {
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(|| Self);
+        subscriber.init();
+    }
+
+    fn take() -> Vec<u8> {
+        LOG.take()
+    }
+}
+
+impl std::io::Write for LogHere {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

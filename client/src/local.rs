@@ -113,7 +113,8 @@ impl LocalStore {
     pub(crate) fn watch_neighbours(&self, shared: &Arc<Shared>) -> Option<notify::RecommendedWatcher> {
         let weak = Arc::downgrade(shared);
         let on_event = move |event: notify::Result<notify::Event>| {
-            let wrote = event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_pulse(path)));
+            let wrote =
+                event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_pulse(path)));
             if let (true, Some(local)) = (wrote, weak.upgrade().as_ref().and_then(|shared| shared.local.as_ref())) {
                 local.poll_soon();
             }

@@ -11,24 +11,21 @@ use sha2::Sha256;
 
 use crate::error::Error;
 
-/// Memory for new passwords, in KiB.
-pub const MEMORY_KIB: u32 = 64 * 1024;
-/// Passes for new passwords.
-pub const PASSES: u32 = 3;
 /// The most memory that a table may ask a device to spend, in KiB.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// The most passes that a table may ask a device to spend.
 const PASSES_MAX: u32 = 64;
-/// The fewest bytes of salt.
-const SALT_BYTES_MIN: usize = 16;
 
 /// Makes the master of a new password, with a fresh salt.
 ///
 /// # Errors
 /// [`Error::System`] if the system has no random bytes.
 pub fn new_master(password: &str) -> Result<NewMaster, Error> {
-    let params =
-        PasswordParams { salt: crate::random::bytes::<16>()?.to_vec(), memory_kib: MEMORY_KIB, passes: PASSES };
+    let params = PasswordParams {
+        salt: crate::random::bytes::<{ PasswordParams::SALT_BYTES }>()?.to_vec(),
+        memory_kib: PasswordParams::MEMORY_KIB_DEFAULT,
+        passes: PasswordParams::PASSES_DEFAULT,
+    };
     let master = master(password, &params)?;
     Ok(NewMaster { password: params, master: master.to_vec() })
 }
@@ -44,7 +41,7 @@ pub fn master(password: &str, params: &PasswordParams) -> Result<[u8; 32], Error
     };
     let fits = (8 * 1024..=MEMORY_KIB_MAX).contains(&params.memory_kib)
         && (1..=PASSES_MAX).contains(&params.passes)
-        && params.salt.len() >= SALT_BYTES_MIN;
+        && params.salt.len() >= PasswordParams::SALT_BYTES;
     if !fits {
         return Err(refuse(format!("{} KiB, {} passes are out of range", params.memory_kib, params.passes)));
     }

@@ -31,6 +31,17 @@ pub struct PasswordParams {
     pub passes: u32,
 }
 
+impl PasswordParams {
+    /// Bytes of a salt.
+    pub const SALT_BYTES: usize = 16;
+    /// Bytes of the master that Argon2id makes.
+    pub const MASTER_BYTES: usize = 32;
+    /// The memory that clients choose for a new user, in KiB. A table says the same of users that it does not have.
+    pub const MEMORY_KIB_DEFAULT: u32 = 64 * 1024;
+    /// The passes that clients choose for a new user.
+    pub const PASSES_DEFAULT: u32 = 3;
+}
+
 /// Creates a user, or replaces the user's master (`PUT /user/:user/master`, which also ends every session).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(ToSchema))]

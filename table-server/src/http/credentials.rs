@@ -1,0 +1,73 @@
+//! Credentials from the `Authorization` header: sessions, masters, the admin token and store tokens.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use gigfs_core::{ErrorCode, Refusal, base64_text};
+
+use super::extract::Params;
+use super::refusal::Refused;
+use crate::session::Access;
+use crate::table::Table;
+
+/// `Authorization: Bearer …`, whatever the token is.
+pub(crate) struct Bearer(pub(crate) String);
+
+/// `Authorization: Master …`: the master of a user, 32 bytes in base64url.
+pub(crate) struct Master(pub(crate) Vec<u8>);
+
+/// `Authorization: Bearer …` with the admin token.
+pub(crate) struct Admin;
+
+impl<S: Sync> FromRequestParts<S> for Bearer {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        credentials(parts, "Bearer").map(|token| Self(token.to_owned()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Master {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let text = credentials(parts, "Master")?;
+        base64_text::decode(text).map(Self).map_err(|_| missing("Master", "the master in base64url without padding"))
+    }
+}
+
+impl FromRequestParts<Table> for Admin {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, table: &Table) -> Result<Self, Refused> {
+        if table.inner.admin.matches(credentials(parts, "Bearer")?.as_bytes()) {
+            return Ok(Self);
+        }
+        let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this table");
+        Err(Refused(refusal.hint("it stands in the file admin-token in the table's data folder")))
+    }
+}
+
+impl FromRequestParts<Table> for Access {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, table: &Table) -> Result<Self, Refused> {
+        let user = Params::from_request_parts(parts, table).await?.user()?;
+        let token = credentials(parts, "Bearer")?.parse()?;
+        Ok(table.authorise(&user, token).await?)
+    }
+}
+
+/// Returns what follows the scheme in the one `Authorization` header.
+fn credentials<'p>(parts: &'p Parts, scheme: &'static str) -> Result<&'p str, Refused> {
+    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    let one = headers.next().filter(|_| headers.next().is_none());
+    let found = one.and_then(|value| value.to_str().ok()).and_then(|text| text.split_once(' '));
+    match found {
+        Some((name, rest)) if name.eq_ignore_ascii_case(scheme) => Ok(rest.trim()),
+        _ => Err(missing(scheme, "the credentials")),
+    }
+}
+
+fn missing(scheme: &str, what: &str) -> Refused {
+    Refused(
+        Refusal::new(ErrorCode::Unauthorized, format!("this route needs one header \"Authorization: {scheme} …\""))
+            .hint(format!("put {what} there")),
+    )
+}

@@ -1,0 +1,66 @@
+//! The table over HTTP: routes to operations, credentials and bodies in, JSON or a refusal out. Nothing is decided here.
+
+mod credentials;
+mod extract;
+mod mounts;
+mod observe;
+mod openapi;
+mod refusal;
+mod sessions;
+mod status;
+mod stream;
+mod users;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::middleware;
+use axum::routing::{delete, get, post, put};
+use gigfs_core::{ErrorCode, Refusal};
+
+use crate::table::Table;
+use refusal::Refused;
+
+/// Returns the service of a table.
+pub(crate) fn router(table: Table) -> Router {
+    Router::new()
+        .route("/user/{user}/password", get(users::password))
+        .route("/admin/user/{user}", put(users::create))
+        .route("/user/{user}/master", put(users::replace_master))
+        .route("/user/{user}/session", post(sessions::create).get(sessions::list))
+        .route("/user/{user}/session/check", get(sessions::check))
+        .route("/user/{user}/session/{session}", delete(sessions::revoke))
+        .route("/user/{user}/table", get(mounts::table))
+        .route("/user/{user}/table/stream", get(stream::stream))
+        .route("/user/{user}/table/check", get(mounts::check))
+        .route("/user/{user}/table/{channel}", get(mounts::channel).delete(mounts::remove_channel))
+        .route("/user/{user}/table/{channel}/store", post(mounts::add_store))
+        .route("/user/{user}/table/{channel}/store/{store}", delete(mounts::remove_store))
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(openapi::openapi))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(table.clone(), observe::observe))
+        .with_state(table)
+}
+
+async fn no_such_route(uri: Uri) -> Refused {
+    // The query is not repeated: someone may have put a secret there.
+    Refused(
+        Refusal::new(ErrorCode::NotFound, format!("this table has no route {}", uri.path()))
+            .hint("GET /openapi.json lists the routes"),
+    )
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Refused {
+    Refused(
+        Refusal::new(ErrorCode::MethodNotAllowed, format!("{method} does not fit the route {}", uri.path()))
+            .hint("GET /openapi.json lists the routes and their methods"),
+    )
+}
+
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,50 @@
+//! The description of all routes, made from the handlers.
+
+use axum::Json;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{mounts, sessions, status, stream, users};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "gigfs table", description = "Users, sessions, mount tables and store tokens. Every error body is a Refusal."),
+    paths(
+        users::password, users::create, users::replace_master,
+        sessions::create, sessions::list, sessions::check, sessions::revoke,
+        mounts::table, mounts::channel, mounts::add_store, mounts::remove_store, mounts::remove_channel, mounts::check,
+        stream::stream,
+        status::healthz, status::readyz, status::metrics, openapi,
+    ),
+    modifiers(&Schemes)
+)]
+struct Api;
+
+/// Adds the ways to authorise a request.
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut Document) {
+        let bearer = |what| {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
+            SecurityScheme::Http(scheme)
+        };
+        let master = ApiKeyValue::with_description(
+            "Authorization",
+            "\"Master\", a space, and the user's master in base64url without padding",
+        );
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("session", bearer("A session's token"));
+        components.add_security_scheme("admin", bearer("The content of the file admin-token in the data folder"));
+        components.add_security_scheme("store_token", bearer("A store token, as a client sent it to the store"));
+        components.add_security_scheme("master", SecurityScheme::ApiKey(ApiKey::Header(master)));
+    }
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "status",
+    responses((status = 200, content_type = "application/json", body = String)))]
+pub(crate) async fn openapi() -> Json<Document> {
+    Json(Api::openapi())
+}

@@ -1,0 +1,264 @@
+//! Every error of the table as a refusal: its stable code and what to do next. HTTP statuses follow from the codes.
+
+use axum::Json;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use gigfs_core::{Date, ErrorCode, ErrorKind, IdError, NameError, Refusal};
+
+use crate::clock;
+use crate::db::DatabaseError;
+use crate::mount::{AddStoreError, MountError};
+use crate::session::{AccessError, CreateSessionError, RevokeSessionError};
+use crate::standing::StandingError;
+use crate::store::{StoreCallError, StoreUrlError};
+use crate::user::{CreateUserError, MasterError, ReplaceMasterError};
+
+/// A refusal on its way to the client.
+pub(crate) struct Refused(pub(crate) Refusal);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(refusal) = self;
+        let status = StatusCode::from_u16(refusal.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = (status, Json(refusal)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Master"));
+        }
+        answer
+    }
+}
+
+/// An error of the table that has a code.
+pub(crate) trait Coded: std::error::Error {
+    /// Returns the code that stands for the error.
+    fn code(&self) -> ErrorCode;
+
+    /// Says what to do next.
+    fn hint(&self) -> &'static str {
+        match self.code() {
+            ErrorCode::Unauthorized | ErrorCode::Expired | ErrorCode::Revoked => "log in again",
+            ErrorCode::StorageFailed => "nothing was changed; try again, and look at the table's log if it stays so",
+            ErrorCode::InsufficientStorage => "nothing was changed; make room on the table's disk and try again",
+            ErrorCode::Unavailable => "try again when the table is back",
+            _ => "",
+        }
+    }
+
+    /// Makes the refusal.
+    fn refusal(&self) -> Refusal {
+        let refusal = Refusal::new(self.code(), self.to_string()).hint(self.hint());
+        match refusal.code {
+            ErrorCode::Expired => refusal.at(Date::saturating(clock::now_millis().saturating_mul(1000))),
+            _ => refusal,
+        }
+    }
+}
+
+impl<E: Coded> From<E> for Refused {
+    fn from(error: E) -> Self {
+        if error.code().kind() == ErrorKind::Retry {
+            tracing::warn!(%error, "a request failed");
+        }
+        Self(error.refusal())
+    }
+}
+
+impl From<NameError> for Refused {
+    fn from(error: NameError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<IdError> for Refused {
+    fn from(error: IdError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Coded for DatabaseError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+                ErrorCode::InsufficientStorage
+            }
+            Self::Sqlite(_) => ErrorCode::StorageFailed,
+            Self::Closed => ErrorCode::Unavailable,
+        }
+    }
+}
+
+impl Coded for MasterError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::BadRequest
+    }
+}
+
+impl Coded for CreateUserError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Exists { .. } => ErrorCode::Conflict,
+            Self::Master(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for ReplaceMasterError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::Master(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for CreateSessionError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::UnknownUser { .. } => ErrorCode::UnknownUser,
+            Self::Timeout { .. } => ErrorCode::BadRequest,
+            Self::Description { .. } => ErrorCode::TooLarge,
+            Self::TooMany { .. } => ErrorCode::TooMany,
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "check the user name and the password",
+            Self::TooMany { .. } => "revoke sessions that are not used any more",
+            Self::Database(error) => error.hint(),
+            _ => "",
+        }
+    }
+}
+
+impl Coded for AccessError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::Expired { .. } => ErrorCode::Expired,
+            Self::Revoked { .. } => ErrorCode::Revoked,
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for RevokeSessionError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unknown { .. } => ErrorCode::UnknownSession,
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for MountError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownChannel { .. } => ErrorCode::UnknownChannel,
+            Self::UnknownStore { .. } => ErrorCode::UnknownStore,
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for StoreUrlError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::BadRequest
+    }
+}
+
+impl Coded for StoreCallError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unreachable { .. } | Self::NotAStore { .. } => ErrorCode::Unreachable,
+            // The client's own session is good: what the store did not take is the code that it gave.
+            Self::Refused { refusal, .. } if refusal.code.kind() == ErrorKind::LogIn => ErrorCode::Forbidden,
+            Self::Refused { refusal, .. } => refusal.code,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "check the url, and that the store runs and can be reached from the table",
+            Self::NotAStore { .. } => "check the url",
+            Self::Refused { refusal, .. } if refusal.code.kind() == ErrorKind::LogIn => {
+                "ask the store for a new confirmation code"
+            }
+            Self::Refused { .. } => "",
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        let refusal = Refusal::new(self.code(), self.to_string());
+        match self {
+            Self::Refused { refusal: stores, .. } if self.hint().is_empty() => refusal.hint(stores.hint.clone()),
+            _ => refusal.hint(self.hint()),
+        }
+    }
+}
+
+impl Coded for AddStoreError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Url(error) => error.code(),
+            Self::ReservedName { .. } => ErrorCode::InvalidName,
+            Self::NoCode { .. } => ErrorCode::UnknownStore,
+            Self::UnknownUser { .. } => ErrorCode::UnknownUser,
+            Self::TooManyStores { .. } | Self::TooManyUserStores { .. } | Self::TooManyChannels { .. } => {
+                ErrorCode::TooMany
+            }
+            Self::Store(error) => error.code(),
+            Self::Access(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Store(error) => error.refusal(),
+            Self::Access(error) => error.refusal(),
+            Self::NoCode { .. } => Refusal::new(self.code(), self.to_string()).hint("get one with `gig store code`"),
+            Self::ReservedName { .. } => Refusal::new(self.code(), self.to_string()).hint("choose another name"),
+            Self::TooManyStores { .. } | Self::TooManyUserStores { .. } | Self::TooManyChannels { .. } => {
+                Refusal::new(self.code(), self.to_string()).hint("remove one that is not used any more")
+            }
+            _ => Refusal::new(self.code(), self.to_string()).hint(self.hint()),
+        }
+    }
+}
+
+impl Coded for StandingError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Foreign => ErrorCode::Unauthorized,
+            Self::Expired => ErrorCode::Expired,
+            Self::Unmounted { .. } => ErrorCode::Revoked,
+            Self::Session(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+/// Gives an error that leaves the crate its `kind`.
+macro_rules! kinds {
+    ($($error:ident),*) => {
+        $(impl $error {
+            /// Tells the caller what to do about it.
+            pub fn kind(&self) -> ErrorKind {
+                self.code().kind()
+            }
+
+            /// Returns the refusal that a client over HTTP gets in this case.
+            pub fn to_refusal(&self) -> Refusal {
+                self.refusal()
+            }
+        })*
+    };
+}
+
+kinds!(DatabaseError, MasterError, CreateUserError, CreateSessionError, AccessError, StoreCallError, AddStoreError);

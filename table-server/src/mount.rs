@@ -1,0 +1,449 @@
+//! The mount table: which stores hold a user's channels, and the epoch that grows by one with each change.
+//!
+//! A channel comes to be with its first store and goes with its last. Whoever reads the table gets fresh tokens with it.
+
+use gigfs_core::api::{AddStore, Confirm, MountTable, MountedChannel, MountedStore};
+use gigfs_core::limits::{CHANNEL_STORES_MAX, USER_CHANNELS_MAX};
+use gigfs_core::token::Permission;
+use gigfs_core::{ChannelName, StoreId, UserName};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use crate::db::{self, Change, DatabaseError};
+use crate::session::{self, Access, AccessError};
+use crate::store::{StoreCallError, StoreUrl, StoreUrlError};
+use crate::table::Table;
+use crate::token::StoreToken;
+use crate::user::{self, UserKey};
+use crate::{clock, revocation};
+
+/// Why a store was not mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum AddStoreError {
+    /// The url is not one of a store.
+    #[error(transparent)]
+    Url(#[from] StoreUrlError),
+    /// The channel's name means something else in the table's routes.
+    #[error("a channel cannot be called {channel}, because the table has a route of that name")]
+    ReservedName {
+        /// The name.
+        channel: ChannelName,
+    },
+    /// There is no such user. Only those who need no session are told.
+    #[error("this table has no user {user}")]
+    UnknownUser {
+        /// The name.
+        user: UserName,
+    },
+    /// The channel has as many stores as it can have.
+    #[error("the channel {channel} has {CHANNEL_STORES_MAX} stores, which is the limit")]
+    TooManyStores {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The user has as many different stores as one can have.
+    #[error("the user {user} has {USER_STORES_MAX} different stores, which is the limit")]
+    TooManyUserStores {
+        /// The user.
+        user: UserName,
+    },
+    /// The user has as many channels as one can have.
+    #[error("the user {user} has {USER_CHANNELS_MAX} channels, which is the limit")]
+    TooManyChannels {
+        /// The user.
+        user: UserName,
+    },
+    /// No code came, and the user has not mounted the store anywhere yet.
+    #[error("the user {user} has no store at {url} yet, so mounting it takes a code from its admin")]
+    NoCode {
+        /// The user.
+        user: UserName,
+        /// Where the store would be.
+        url: String,
+    },
+    /// The store was not there or did not agree.
+    #[error(transparent)]
+    Store(#[from] StoreCallError),
+    /// The session ended meanwhile.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Why the mount table was not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MountError {
+    #[error("the user {user} has no channel {channel}")]
+    UnknownChannel { user: UserName, channel: ChannelName },
+    #[error("the channel {channel} has no store {store}")]
+    UnknownStore { channel: ChannelName, store: StoreId },
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Who asks for a change: a session, which must still be alive when the change is made, or the table's own process.
+enum Asker {
+    Session(Access),
+    Process(UserName),
+}
+
+/// A row of the mount table.
+struct Mount {
+    channel: ChannelName,
+    epoch: u64,
+    store: StoreId,
+    url: String,
+}
+
+impl Table {
+    /// Mounts a store on a channel of the user, without a session, for the process that runs the table. A store that
+    /// is mounted there already gets its new url.
+    ///
+    /// # Errors
+    /// [`AddStoreError`] says what the store or the table refused; nothing is changed then.
+    pub async fn add_store(
+        &self,
+        user: &UserName,
+        channel: &ChannelName,
+        add: AddStore,
+    ) -> Result<StoreId, AddStoreError> {
+        self.mount(Asker::Process(user.clone()), channel, add).await
+    }
+
+    /// Mounts a store on a channel of the session's user.
+    pub(crate) async fn add_store_as(
+        &self,
+        access: &Access,
+        channel: &ChannelName,
+        add: AddStore,
+    ) -> Result<StoreId, AddStoreError> {
+        self.mount(Asker::Session(access.clone()), channel, add).await
+    }
+
+    async fn mount(&self, asker: Asker, channel: &ChannelName, add: AddStore) -> Result<StoreId, AddStoreError> {
+        let AddStore { store_url, code } = add;
+        let url = StoreUrl::parse(&store_url)?;
+        if RESERVED.contains(&channel.as_str()) {
+            return Err(AddStoreError::ReservedName { channel: channel.clone() });
+        }
+        let user = asker.user().clone();
+        let wanted = channel.clone();
+        // Asked before the store is, so that it hears only of what can be; and again when it has answered.
+        let asker = self
+            .inner
+            .db
+            .read(move |tx| {
+                let key = asker.allow(tx)?;
+                check_room(tx, key, asker.user(), &wanted, None).map(|()| asker)
+            })
+            .await?;
+        let (asker, store) = match code {
+            Some(code) => (asker, self.confirm(&url, &user, code).await?),
+            None => self.mounted_already(asker, &url).await?,
+        };
+        let channel = channel.clone();
+        self.inner
+            .db
+            .write(move |change| {
+                let key = asker.allow(&change.tx)?;
+                check_room(&change.tx, key, &user, &channel, Some(store))?;
+                if put(change, key, &channel, store, &url)? {
+                    change.changed(&user);
+                }
+                Ok(store)
+            })
+            .await
+    }
+
+    /// Introduces the table to a store with the code that the store gave the user.
+    async fn confirm(&self, url: &StoreUrl, user: &UserName, code: String) -> Result<StoreId, AddStoreError> {
+        let confirm = Confirm {
+            table_url: self.inner.public_url.clone(),
+            code,
+            table_id: self.inner.identity.table_id.clone(),
+            table_key: self.inner.identity.public_key.clone(),
+        };
+        Ok(self.inner.stores.confirm(url, user, &confirm).await?)
+    }
+
+    /// Finds the store that the user has at a url, which knows this table already.
+    async fn mounted_already(&self, asker: Asker, url: &StoreUrl) -> Result<(Asker, StoreId), AddStoreError> {
+        let url = url.clone();
+        let find = move |tx: &Transaction<'_>| {
+            let key = asker.allow(tx)?;
+            let at_url = "SELECT store FROM mounts WHERE user = ?1 AND url = ?2 LIMIT 1";
+            let found: Option<Vec<u8>> = tx
+                .query_row(at_url, params![key.0, url.as_str()], |row| row.get(0))
+                .optional()
+                .map_err(DatabaseError::from)?;
+            match found.as_deref().and_then(StoreId::from_slice) {
+                Some(store) => Ok((asker, store)),
+                None => Err(AddStoreError::NoCode { user: asker.user().clone(), url: url.as_str().to_owned() }),
+            }
+        };
+        self.inner.db.read(find).await
+    }
+
+    /// Takes a store off a channel, and returns the new epoch.
+    pub(crate) async fn remove_store(
+        &self,
+        access: &Access,
+        channel: &ChannelName,
+        store: StoreId,
+    ) -> Result<u64, MountError> {
+        let Access { user, key, .. } = access.clone();
+        let channel = channel.clone();
+        let token_seconds_max = self.inner.identity.token_seconds_max;
+        self.inner
+            .db
+            .write(move |change| {
+                let stores = stores_of(&change.tx, key, &channel)?;
+                if stores.is_empty() {
+                    return Err(MountError::UnknownChannel { user, channel });
+                }
+                if !stores.contains(&store) {
+                    return Err(MountError::UnknownStore { channel, store });
+                }
+                take_off(change, key, &channel, store, token_seconds_max)?;
+                let epoch = user::next_epoch(&change.tx, key)?;
+                match stores.len() {
+                    1 => drop_channel(&change.tx, key, &channel)?,
+                    _ => touch_channel(&change.tx, key, &channel, epoch)?,
+                }
+                change.changed(&user);
+                Ok(epoch)
+            })
+            .await
+    }
+
+    /// Takes a channel with all its stores off the mount table, and returns the new epoch.
+    pub(crate) async fn remove_channel(&self, access: &Access, channel: &ChannelName) -> Result<u64, MountError> {
+        let Access { user, key, .. } = access.clone();
+        let channel = channel.clone();
+        let token_seconds_max = self.inner.identity.token_seconds_max;
+        self.inner
+            .db
+            .write(move |change| {
+                let stores = stores_of(&change.tx, key, &channel)?;
+                if stores.is_empty() {
+                    return Err(MountError::UnknownChannel { user, channel });
+                }
+                for store in stores {
+                    take_off(change, key, &channel, store, token_seconds_max)?;
+                }
+                drop_channel(&change.tx, key, &channel)?;
+                let epoch = user::next_epoch(&change.tx, key)?;
+                change.changed(&user);
+                Ok(epoch)
+            })
+            .await
+    }
+
+    /// Returns the whole mount table with tokens for the session.
+    pub(crate) async fn mount_table(&self, access: &Access) -> Result<MountTable, DatabaseError> {
+        let (epoch, channels) = self.mounts(access, None).await?;
+        Ok(MountTable { user: access.user.clone(), epoch, channels })
+    }
+
+    /// Returns one channel of the mount table with tokens for the session.
+    pub(crate) async fn mounted_channel(
+        &self,
+        access: &Access,
+        channel: &ChannelName,
+    ) -> Result<MountedChannel, MountError> {
+        let (_, mut channels) = self.mounts(access, Some(channel.clone())).await?;
+        let unknown = || MountError::UnknownChannel { user: access.user.clone(), channel: channel.clone() };
+        channels.pop().ok_or_else(unknown)
+    }
+
+    async fn mounts(
+        &self,
+        access: &Access,
+        only: Option<ChannelName>,
+    ) -> Result<(u64, Vec<MountedChannel>), DatabaseError> {
+        let key = access.key;
+        let read = move |tx: &Transaction<'_>| Ok((user::epoch(tx, key)?, list(tx, key, only.as_ref())?));
+        let (epoch, mounts) = self.inner.db.read::<_, DatabaseError>(read).await?;
+        let table = self.clone();
+        let access = access.clone();
+        // A signature costs tens of microseconds, and a large table has thousands.
+        let signed = tokio::task::spawn_blocking(move || table.with_tokens(&access, mounts)).await;
+        Ok((epoch, signed.map_err(|_| DatabaseError::Closed)?))
+    }
+
+    /// Groups mounts, which come in order of channel and store, and gives each a token.
+    fn with_tokens(&self, access: &Access, mounts: Vec<Mount>) -> Vec<MountedChannel> {
+        let issued = clock::now();
+        let expires = access.session.expires.min(issued + self.inner.token_seconds);
+        let mut channels: Vec<MountedChannel> = Vec::new();
+        for Mount { channel, epoch, store, url } in mounts {
+            let session = access.session.id;
+            let token = StoreToken { store, user: &access.user, channel: &channel, session, issued, expires };
+            let token = self.inner.identity.store_token(&token);
+            let mounted = MountedStore { id: store, url, token, permission: Permission::Write, expires };
+            match channels.last_mut() {
+                Some(last) if last.channel == channel => last.stores.push(mounted),
+                _ => channels.push(MountedChannel { channel, epoch, stores: vec![mounted] }),
+            }
+        }
+        channels
+    }
+}
+
+impl Asker {
+    fn user(&self) -> &UserName {
+        match self {
+            Self::Session(access) => &access.user,
+            Self::Process(user) => user,
+        }
+    }
+
+    fn allow(&self, tx: &Transaction<'_>) -> Result<UserKey, AddStoreError> {
+        match self {
+            Self::Session(access) => {
+                session::standing(tx, access.key, access.session.id)?;
+                Ok(access.key)
+            }
+            Self::Process(user) => {
+                user::find(tx, user)?.ok_or_else(|| AddStoreError::UnknownUser { user: user.clone() })
+            }
+        }
+    }
+}
+
+/// Says whether the store is mounted on the user's channel.
+pub(crate) fn is_mounted(
+    tx: &Transaction<'_>,
+    user: UserKey,
+    channel: &ChannelName,
+    store: StoreId,
+) -> Result<bool, DatabaseError> {
+    let sql = "SELECT 1 FROM mounts WHERE user = ?1 AND channel = ?2 AND store = ?3";
+    Ok(tx.prepare_cached(sql)?.exists(params![user.0, channel.as_str(), store.as_bytes()])?)
+}
+
+/// Refuses what would be over a limit. `store` is the one to be mounted, once it is known.
+fn check_room(
+    tx: &Transaction<'_>,
+    key: UserKey,
+    user: &UserName,
+    channel: &ChannelName,
+    store: Option<StoreId>,
+) -> Result<(), AddStoreError> {
+    let stores = stores_of(tx, key, channel)?;
+    match store {
+        Some(store) if stores.len() >= CHANNEL_STORES_MAX && !stores.contains(&store) => {
+            return Err(AddStoreError::TooManyStores { channel: channel.clone() });
+        }
+        _ => {}
+    }
+    if let Some(store) = store {
+        let others = "SELECT count(DISTINCT store) FROM mounts WHERE user = ?1 AND store <> ?2";
+        let others: usize =
+            tx.query_row(others, params![key.0, store.as_bytes()], |row| row.get(0)).map_err(DatabaseError::from)?;
+        if others >= USER_STORES_MAX {
+            return Err(AddStoreError::TooManyUserStores { user: user.clone() });
+        }
+    }
+    let count = "SELECT count(*) FROM channels WHERE user = ?1";
+    let channels: usize = tx.query_row(count, [key.0], |row| row.get(0)).map_err(DatabaseError::from)?;
+    if stores.is_empty() && channels >= USER_CHANNELS_MAX {
+        return Err(AddStoreError::TooManyChannels { user: user.clone() });
+    }
+    Ok(())
+}
+
+/// Mounts the store, or moves it to the url. Returns whether anything changed.
+fn put(
+    change: &mut Change<'_>,
+    user: UserKey,
+    channel: &ChannelName,
+    store: StoreId,
+    url: &StoreUrl,
+) -> Result<bool, DatabaseError> {
+    let tx = &change.tx;
+    let (name, store_id) = (channel.as_str(), store.as_bytes());
+    let here = "SELECT url FROM mounts WHERE user = ?1 AND channel = ?2 AND store = ?3";
+    let before: Option<String> =
+        tx.prepare_cached(here)?.query_row(params![user.0, name, store_id], |row| row.get(0)).optional()?;
+    if before.as_deref() == Some(url.as_str()) {
+        return Ok(false);
+    }
+    let epoch = user::next_epoch(tx, user)?;
+    match before {
+        Some(before) => {
+            let sql = "UPDATE mounts SET url = ?4 WHERE user = ?1 AND channel = ?2 AND store = ?3";
+            tx.execute(sql, params![user.0, name, store_id, url.as_str()])?;
+            revocation::follow(change, user, store, &before, url)?;
+        }
+        None => {
+            touch_channel(tx, user, channel, epoch)?;
+            let sql = "INSERT INTO mounts (user, channel, store, url) VALUES (?1, ?2, ?3, ?4)";
+            tx.execute(sql, params![user.0, name, store_id, url.as_str()])?;
+            revocation::take_back(tx, user, store)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Unmounts the store. If that was its last channel of this user, it is told to forget the user's sessions; otherwise
+/// it still serves them, and learns at its next question that they have no standing in this channel.
+fn take_off(
+    change: &mut Change<'_>,
+    user: UserKey,
+    channel: &ChannelName,
+    store: StoreId,
+    token_seconds_max: u64,
+) -> Result<(), DatabaseError> {
+    let elsewhere = "SELECT 1 FROM mounts WHERE user = ?1 AND store = ?2 AND channel <> ?3";
+    if !change.tx.prepare_cached(elsewhere)?.exists(params![user.0, store.as_bytes(), channel.as_str()])? {
+        let now = clock::now();
+        revocation::enqueue(change, user, revocation::Scope::Store(store), now + token_seconds_max, now)?;
+    }
+    let sql = "DELETE FROM mounts WHERE user = ?1 AND channel = ?2 AND store = ?3";
+    change.tx.execute(sql, params![user.0, channel.as_str(), store.as_bytes()])?;
+    Ok(())
+}
+
+/// Makes the channel, or moves its epoch on.
+fn touch_channel(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName, epoch: u64) -> Result<(), DatabaseError> {
+    tx.execute(
+        "INSERT INTO channels (user, name, epoch) VALUES (?1, ?2, ?3)
+         ON CONFLICT (user, name) DO UPDATE SET epoch = excluded.epoch",
+        params![user.0, channel.as_str(), epoch],
+    )?;
+    Ok(())
+}
+
+fn drop_channel(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM channels WHERE user = ?1 AND name = ?2", params![user.0, channel.as_str()])?;
+    Ok(())
+}
+
+fn stores_of(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName) -> Result<Vec<StoreId>, DatabaseError> {
+    let mut query = tx.prepare_cached("SELECT store FROM mounts WHERE user = ?1 AND channel = ?2 ORDER BY store")?;
+    let stores = query.query_map(params![user.0, channel.as_str()], |row| row.get(0).map(StoreId::from_bytes))?;
+    Ok(stores.collect::<Result<_, _>>()?)
+}
+
+fn list(tx: &Transaction<'_>, user: UserKey, only: Option<&ChannelName>) -> Result<Vec<Mount>, DatabaseError> {
+    let mut query = tx.prepare_cached(
+        "SELECT c.name, c.epoch, m.store, m.url FROM channels c JOIN mounts m ON m.user = c.user AND m.channel = c.name
+         WHERE c.user = ?1 AND (?2 IS NULL OR c.name = ?2) ORDER BY c.name, m.store",
+    )?;
+    let mounts = query.query_map(params![user.0, only.map(ChannelName::as_str)], |row| {
+        Ok(Mount {
+            channel: db::name(row, "name")?,
+            epoch: row.get("epoch")?,
+            store: StoreId::from_bytes(row.get("store")?),
+            url: row.get("url")?,
+        })
+    })?;
+    Ok(mounts.collect::<Result<_, _>>()?)
+}
+
+/// Different stores of one user. With the sessions' limit it bounds what one new master queues.
+const USER_STORES_MAX: usize = 256;
+/// `GET /user/:user/table/…` means something else with these.
+const RESERVED: [&str; 2] = ["check", "stream"];

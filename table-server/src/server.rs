@@ -1,0 +1,320 @@
+//! The server: opens everything that can fail before it says that it is there, runs, and stops in order.
+
+use std::fs;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::accept::DefaultAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use gigfs_core::base64_text;
+use hyper_util::rt::TokioTimer;
+use reqwest::{Certificate, Url};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::db::{DatabaseError, Db, DbThread, OpenError};
+use crate::metric::Metrics;
+use crate::secret::{self, Verifier};
+use crate::signal::Signals;
+use crate::store::StoreClient;
+use crate::table::{Inner, Table};
+use crate::tls::{self, TlsError};
+use crate::token::{Identity, IdentityError};
+use crate::{files, http};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The data folder, or a file in it, cannot be used.
+    #[error("{path} cannot be used: {source}; check that it is there and belongs to this user")]
+    Data {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The admin token is not one.
+    #[error("{path} holds no admin token of at least {ADMIN_TOKEN_BYTES_MIN} characters; remove it to have one made")]
+    AdminToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The table's signing key cannot be used.
+    #[error("{reason}")]
+    Key {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The address cannot be listened on.
+    #[error("the table cannot listen on {address}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A setting has a value that cannot be.
+    #[error("the setting {setting} {reason}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A server that stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the table on {address} stopped: {source}")]
+pub struct RunError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// A table server that listens, and answers once it runs.
+pub struct Server {
+    table: Table,
+    thread: DbThread,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<RustlsConfig>,
+    admin_token_path: PathBuf,
+    grace: Duration,
+}
+
+impl Server {
+    /// Opens or creates the table in the config's data folder, and listens.
+    ///
+    /// # Errors
+    /// [`BindError`] says which file, address or setting is in the way. The data is left as it was.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        check(&config)?;
+        let address = config.listen;
+        let listener = tokio::net::TcpListener::bind(address).await.and_then(tokio::net::TcpListener::into_std);
+        let listener = listener.map_err(|source| BindError::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
+        let token_seconds = config.token_seconds;
+        let grace = Duration::from_secs(config.shutdown_seconds);
+        let opened = tokio::task::spawn_blocking(move || Opened::open(&config, address)).await;
+        let Opened { db, thread, signals, admin, admin_token_path, stores, tls, public_url } =
+            opened.expect("opening does not panic")?;
+        let identity = match db.write(move |change| Identity::load_or_create(&change.tx, token_seconds)).await {
+            Ok(identity) => identity,
+            Err(error) => {
+                db.close(thread).await;
+                return Err(match error {
+                    IdentityError::Database(error) => BindError::Database(error),
+                    IdentityError::Key(reason) => BindError::Key { reason },
+                });
+            }
+        };
+        let stopping = CancellationToken::new();
+        let metrics = Metrics::new();
+        let table =
+            Table::new(Inner { db, identity, signals, stores, metrics, public_url, admin, token_seconds, stopping });
+        Ok(Self { table, thread, listener, address, tls, admin_token_path, grace })
+    }
+
+    /// Returns the address that the server listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the URL under which stores and clients reach the table.
+    pub fn public_url(&self) -> &str {
+        &self.table.inner.public_url
+    }
+
+    /// Returns the table's id, the `iss` of its tokens.
+    pub fn table_id(&self) -> &str {
+        &self.table.inner.identity.table_id
+    }
+
+    /// Returns the file that holds the admin token.
+    pub fn admin_token_path(&self) -> &Path {
+        &self.admin_token_path
+    }
+
+    /// Returns a handle for calls from this process, good until the server has stopped.
+    pub fn table(&self) -> Table {
+        self.table.clone()
+    }
+
+    /// Answers requests and tells stores of revocations until `shutdown` completes, then stops accepting, ends the
+    /// streams, lets requests finish for as long as the config allows, and closes the database.
+    ///
+    /// # Errors
+    /// [`RunError`] if the listener failed.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Self { table, thread, listener, address, tls, grace, .. } = self;
+        // Ends the streams also when this future is dropped.
+        let _stop = table.inner.stopping.clone().drop_guard();
+        tracing::info!(%address, url = table.inner.public_url, "the table is there");
+        let handle = Handle::new();
+        let serving = serve(listener, tls, handle.clone(), &table);
+        let working = async { tokio::join!(table.tell_stores(), table.keep_house()) };
+        let stopping = async {
+            tokio::select! {
+                () = shutdown => tracing::info!("the table is stopping"),
+                () = table.inner.stopping.cancelled() => {}
+            }
+            table.inner.stopping.cancel();
+            handle.graceful_shutdown(Some(grace));
+        };
+        let serving = async {
+            let served = serving.await;
+            table.inner.stopping.cancel();
+            served
+        };
+        let (served, _, ()) = tokio::join!(serving, working, stopping);
+        table.inner.db.close(thread).await;
+        served.map_err(|source| RunError { address, source })
+    }
+}
+
+impl Table {
+    /// Forgets what is old and folds the metrics, until the table stops.
+    async fn keep_house(&self) {
+        loop {
+            match self.forget_old_sessions().await {
+                Ok(0) => {}
+                Ok(sessions) => tracing::debug!(sessions, "forgot sessions that ended long ago"),
+                Err(error) => tracing::error!(%error, "old sessions were not forgotten"),
+            }
+            self.inner.metrics.fold();
+            tokio::select! {
+                () = self.inner.stopping.cancelled() => return,
+                () = tokio::time::sleep(HOUSEKEEPING) => {}
+            }
+        }
+    }
+}
+
+/// What is opened from the data folder and the settings.
+struct Opened {
+    db: Db,
+    thread: DbThread,
+    signals: Arc<Signals>,
+    admin: Verifier,
+    admin_token_path: PathBuf,
+    stores: StoreClient,
+    tls: Option<RustlsConfig>,
+    public_url: String,
+}
+
+impl Opened {
+    fn open(config: &Config, address: SocketAddr) -> Result<Self, BindError> {
+        let dir = &config.data_dir;
+        files::create_private_dir(dir).map_err(|source| BindError::Data { path: dir.clone(), source })?;
+        let public_url = match &config.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => own_url(address, config.tls.is_some()),
+        };
+        let admin_token_path = dir.join("admin-token");
+        let admin = admin_verifier(&admin_token_path)?;
+        let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
+        let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
+        let tls = tls.map(RustlsConfig::from_config);
+        let stores = StoreClient::new(trusted(&config.trusted_certificates)?)
+            .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
+        // The last that can fail, so that a failed start leaves no lock behind.
+        let signals = Arc::new(Signals::default());
+        let (db, thread) = Db::open(&dir.join("table.db"), signals.clone())?;
+        Ok(Self { db, thread, signals, admin, admin_token_path, stores, tls, public_url })
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+    table: &Table,
+) -> std::io::Result<()> {
+    let service = http::router(table.clone()).into_make_service();
+    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    // A connection that sends no whole request head in time is closed.
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX);
+    server.http_builder().http2().timer(TokioTimer::new()).max_concurrent_streams(H2_STREAMS_MAX);
+    match tls {
+        None => server.acceptor(DefaultAcceptor::new()).serve(service).await,
+        Some(tls) => server.acceptor(RustlsAcceptor::new(tls)).serve(service).await,
+    }
+}
+
+fn check(config: &Config) -> Result<(), BindError> {
+    let bad = |setting, reason: &str| Err(BindError::Setting { setting, reason: reason.to_owned() });
+    if !(1..=TOKEN_SECONDS_MAX).contains(&config.token_seconds) {
+        return bad("token_seconds", &format!("must be from 1 to {TOKEN_SECONDS_MAX}; it is {}", config.token_seconds));
+    }
+    match config.public_url.as_deref().map(Url::parse) {
+        None => Ok(()),
+        Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => Ok(()),
+        Some(_) => bad("public_url", "must be a URL that begins with http:// or https:// and has no \"?\""),
+    }
+}
+
+/// Returns the URL of a server that was given none: where this machine reaches it.
+fn own_url(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let address = SocketAddr::new(tls::reachable(address.ip()), address.port());
+    format!("{scheme}://{address}")
+}
+
+/// Returns the host of a URL as it stands in a certificate.
+fn host(url: &Url) -> Option<String> {
+    url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+/// Reads the admin token, or makes one.
+fn admin_verifier(path: &Path) -> Result<Verifier, BindError> {
+    let data = |source| BindError::Data { path: path.to_owned(), source };
+    let token = match files::read_if_there(path).map_err(data)? {
+        Some(token) => token,
+        None => {
+            let token = base64_text::encode(&secret::random::<32>());
+            files::write_private(path, format!("{token}\n").as_bytes()).map_err(data)?;
+            token
+        }
+    };
+    match token.trim() {
+        token if token.len() >= ADMIN_TOKEN_BYTES_MIN => Ok(Verifier::of(token.as_bytes())),
+        _ => Err(BindError::AdminToken { path: path.to_owned() }),
+    }
+}
+
+fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {
+    let mut certificates = Vec::new();
+    for path in paths {
+        let pem = fs::read(path).map_err(|source| BindError::Data { path: path.clone(), source })?;
+        let bundle = Certificate::from_pem_bundle(&pem).map_err(|error| BindError::Setting {
+            setting: TRUSTED,
+            reason: format!("names {}, which holds no PEM certificate: {error}", path.display()),
+        })?;
+        certificates.extend(bundle);
+    }
+    Ok(certificates)
+}
+
+const TRUSTED: &str = "trusted_certificates";
+/// Characters of an admin token that a person wrote.
+const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+/// The longest life of a store token: a day.
+const TOKEN_SECONDS_MAX: u64 = 24 * 3600;
+/// Time for a request's head to arrive.
+const HEAD_SECONDS_MAX: Duration = Duration::from_secs(15);
+/// Requests that one HTTP/2 connection may have open.
+const H2_STREAMS_MAX: u32 = 128;
+const HOUSEKEEPING: Duration = Duration::from_secs(30);

@@ -1,0 +1,14 @@
+//! The table over loopback: real servers, real sockets, and a store's side that writes down what it hears.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
+
+mod credentials;
+mod edges;
+mod mounts;
+mod restart;
+mod revocations;
+mod sessions;
+mod streams;
+mod tls;
+mod tokens;
+mod world;

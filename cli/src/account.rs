@@ -3,8 +3,8 @@
 use std::io::{BufRead, IsTerminal};
 
 use gigfs::Table;
-use gigfs_core::api::NewSession;
 use gigfs_core::SessionId;
+use gigfs_core::api::NewSession;
 use serde_json::json;
 
 use crate::args::{AdminArgs, LoginArgs, SessionAction, one_beginning_with};
@@ -50,7 +50,9 @@ pub(crate) async fn logout(home: &Home, output: Output) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     }
     home.forget()?;
-    output.result(&json!({"user": profile.user}), || format!("{} is logged out; the data on this device stays", profile.user))
+    output.result(&json!({"user": profile.user}), || {
+        format!("{} is logged out; the data on this device stays", profile.user)
+    })
 }
 
 pub(crate) async fn whoami(home: &Home, output: Output) -> Result<(), Failure> {
@@ -82,7 +84,9 @@ pub(crate) async fn passwd(home: &Home, output: Output, from_stdin: bool) -> Res
     };
     profile.table()?.change_password(&old, &new).await?;
     home.forget()?;
-    output.result(&json!({"user": profile.user}), || "the password is changed; every device has to log in again".to_owned())
+    output.result(&json!({"user": profile.user}), || {
+        "the password is changed; every device has to log in again".to_owned()
+    })
 }
 
 pub(crate) async fn session(home: &Home, output: Output, action: SessionAction) -> Result<(), Failure> {
@@ -92,7 +96,12 @@ pub(crate) async fn session(home: &Home, output: Output, action: SessionAction) 
         SessionAction::Ls => output.result(&json!(list), || {
             let row = |session: &gigfs_core::api::SessionInfo| {
                 let here = if session.current { "this one" } else { "" };
-                vec![short(&session.id), rfc3339(session.expires * 1_000_000), session.description.clone(), here.to_owned()]
+                vec![
+                    short(&session.id),
+                    rfc3339(session.expires * 1_000_000),
+                    session.description.clone(),
+                    here.to_owned(),
+                ]
             };
             columns(&list.sessions.iter().map(row).collect::<Vec<_>>())
         }),

@@ -22,13 +22,16 @@ pub(crate) async fn push(home: &Home, output: Output, args: PushArgs) -> Result<
     let text = match args.intent.as_str() {
         "-" => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::machine("read standard input", error))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::machine("read standard input", error))?;
             text
         }
         text => text.to_owned(),
     };
     let intent: Value = serde_json::from_str(&text).map_err(|error| {
-        let hint = format!("write it in quotes, such as: gig push {} counter /visits '{{\"add\": 1}}'", args.log.channel);
+        let hint =
+            format!("write it in quotes, such as: gig push {} counter /visits '{{\"add\": 1}}'", args.log.channel);
         Failure::usage(format!("{text:?} is not JSON: {error}")).hint(hint)
     })?;
     let gig = home.profile()?.open(home).await?;
@@ -110,7 +113,8 @@ pub(crate) async fn get(home: &Home, output: Output, args: LogArgs) -> Result<()
         if standing.current == 0 {
             output.note("no store answered; this is what this device has");
         }
-        let result = json!({"value": *value, "stores_read": standing.current, "stores_down": standing.down + standing.trying});
+        let result =
+            json!({"value": *value, "stores_read": standing.current, "stores_down": standing.down + standing.trying});
         output.result(&result, || value.to_string())
     })
     .await
@@ -181,7 +185,14 @@ pub(crate) async fn log(home: &Home, output: Output, args: LogArgs) -> Result<()
             let row = |(op, unreadable): &(gigfs_core::Op, Option<String>)| {
                 let payload = String::from_utf8_lossy(op.payload().bytes()).into_owned();
                 let note = unreadable.as_ref().map(|why| format!("unreadable: {why}")).unwrap_or_default();
-                vec![rfc3339(op.date().micros()), short(&op.actor()), op.seq().to_string(), short(&op.sha()), payload, note]
+                vec![
+                    rfc3339(op.date().micros()),
+                    short(&op.actor()),
+                    op.seq().to_string(),
+                    short(&op.sha()),
+                    payload,
+                    note,
+                ]
             };
             columns(&history.iter().map(row).collect::<Vec<_>>())
         })

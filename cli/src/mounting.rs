@@ -58,7 +58,8 @@ async fn add_channel(
             Some(like) => format!("there is no channel {like}"),
             None => "you use no store yet".to_owned(),
         };
-        let hint = "mount one with `gig store add CHANNEL URL --code CODE`; its admin gets the code with `gig store code`";
+        let hint =
+            "mount one with `gig store add CHANNEL URL --code CODE`; its admin gets the code with `gig store code`";
         return Err(Failure::new(Exit::Refused, "unknown_store", message).hint(hint));
     }
     for store_url in stores.values() {
@@ -92,7 +93,10 @@ async fn list_stores(table: &Table, output: Output) -> Result<(), Failure> {
             .channels
             .iter()
             .flat_map(|mounted| {
-                mounted.stores.iter().map(|store| vec![mounted.channel.to_string(), short(&store.id), store.url.clone()])
+                mounted
+                    .stores
+                    .iter()
+                    .map(|store| vec![mounted.channel.to_string(), short(&store.id), store.url.clone()])
             })
             .collect();
         columns(&rows)
@@ -153,7 +157,12 @@ async fn drain(home: &Home, output: Output, channel: &ChannelName) -> Result<(),
 
 async fn read_all(gig: &gigfs::Gig, channel: &ChannelName) -> Result<(), Failure> {
     for listed in gig.list(channel.as_str(), "/").await? {
-        gig.log(channel.as_str(), listed.kind.as_str(), listed.path.as_str())?.read_through(DRAIN_TIMEOUT).await?;
+        let log = gig.log(channel.as_str(), listed.kind.as_str(), listed.path.as_str())?;
+        log.refresh(DRAIN_TIMEOUT).await?;
+        if log.standing().down > 0 {
+            let message = format!("{} could not be read at every store", log.name());
+            return Err(Failure::new(Exit::Retry, "unreachable", message).hint("try again, or say --abandon"));
+        }
     }
     Ok(gig.flush(Some(channel), DRAIN_TIMEOUT).await?)
 }

@@ -17,6 +17,7 @@ use crate::failure::{Exit, Failure};
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
     folder: PathBuf,
+    is_default: bool,
 }
 
 /// A logged-in user.
@@ -38,13 +39,19 @@ pub(crate) struct Profile {
 impl Home {
     /// Finds the folder: the one given, else `.gigfs` in the home folder.
     pub(crate) fn find(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let is_default = given.is_none() || std::env::var_os("GIG_HOME").is_some();
         let folder = match given {
             Some(folder) => folder,
             None => std::env::home_dir()
                 .ok_or_else(|| Failure::usage("there is no home folder; say where the profile is with GIG_HOME"))?
                 .join(".gigfs"),
         };
-        Ok(Self { folder })
+        Ok(Self { folder, is_default })
+    }
+
+    /// Tells whether commands find the folder without being told on their command line.
+    pub(crate) fn is_default(&self) -> bool {
+        self.is_default
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -134,7 +141,6 @@ pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Reads a file that a person named.
 pub(crate) fn read_text(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file).map_err(|error| {
-        Failure::new(Exit::Usage, "usage", format!("cannot read {}: {error}", file.display()))
-    })
+    fs::read_to_string(file)
+        .map_err(|error| Failure::new(Exit::Usage, "usage", format!("cannot read {}: {error}", file.display())))
 }

@@ -95,7 +95,12 @@ fn status_json(table: &str, status: &Status) -> Value {
     })
 }
 
-pub(crate) async fn flush(home: &Home, output: Output, channel: Option<ChannelName>, seconds: u64) -> Result<(), Failure> {
+pub(crate) async fn flush(
+    home: &Home,
+    output: Output,
+    channel: Option<ChannelName>,
+    seconds: u64,
+) -> Result<(), Failure> {
     let gig = home.profile()?.open(home).await?;
     let bar = progress(output, "to send");
     let mut most = 0;

@@ -272,6 +272,7 @@ impl Worker {
                 replica.handle(now, Event::Persisted { id, failed: failed.clone() });
             }
         });
+        self.shared.progressed();
     }
 
     /// Tells the replica what other processes of this device wrote to the logs that it has loaded.

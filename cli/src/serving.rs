@@ -1,0 +1,274 @@
+//! Running servers: both at once with everything set up, or each alone.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use gigfs_core::api::{AddStore, NewSession};
+use gigfs_core::{ChannelName, UserName};
+use gigfs_store_server as store_server;
+use gigfs_table_server as table_server;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::account::{SESSION_SECONDS, machine_name};
+use crate::args::{Command, ServeArgs, UpArgs};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::profile::{Home, Profile, create_private_folder, write_private};
+
+/// The user and the channel that `gig up` makes.
+const FIRST_USER: &str = "me";
+const FIRST_CHANNEL: &str = "home";
+/// What the first start writes for a person to log in with elsewhere.
+const FIRST_LOGIN: &str = "first-login.json";
+
+/// There once the user has the password of [`FIRST_LOGIN`].
+const USER_MADE: &str = "user-made";
+
+/// The password that the first start makes.
+#[derive(Serialize, Deserialize)]
+struct FirstLogin {
+    table: String,
+    user: UserName,
+    password: String,
+}
+
+/// Sends logs to standard error: a server's from `info` on, a command's from `warn` on, or as `GIG_LOG` says.
+pub(crate) fn set_up_logs(command: &Command) {
+    let serving = matches!(command, Command::Table { action: None, .. } | Command::Store { action: None, .. });
+    let default = if serving { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("GIG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Runs a table and a store until it is told to stop.
+pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), Failure> {
+    let data = args.data.unwrap_or_else(|| home.folder().join("server"));
+    create_private_folder(&data)?;
+    let store = store_server::Server::bind(store_server::Config {
+        data_dir: data.join("store"),
+        listen: next_port(args.listen)?,
+        ..store_server::Config::default()
+    });
+    let store = store.await.map_err(|error| cannot_serve(&error))?;
+    let table = table_server::Server::bind(table_server::Config {
+        data_dir: data.join("table"),
+        listen: args.listen,
+        ..table_server::Config::default()
+    });
+    let table = table.await.map_err(|error| cannot_serve(&error))?;
+
+    let stop = watch::Sender::new(false);
+    let stopped = |mut stop: watch::Receiver<bool>| async move {
+        // The sender going away means stopping too.
+        _ = stop.wait_for(|stop| *stop).await;
+    };
+    let (table_url, store_url) = (table.public_url().to_owned(), store.public_url().to_owned());
+    let (at_table, at_store) = (table.table(), store.store());
+    let store_run = tokio::spawn(store.run(stopped(stop.subscribe())));
+    let table_run = tokio::spawn(table.run(stopped(stop.subscribe())));
+    let ready = get_ready(home, &data, &table_url, &at_table, &at_store).await;
+    if ready.is_ok() {
+        let told =
+            json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
+        output.result(&told, || welcome(home, &table_url, &store_url, &data))?;
+        stop_signal().await;
+    }
+    stop.send_replace(true);
+    for run in [flat(store_run.await), flat(table_run.await)] {
+        run?;
+    }
+    ready
+}
+
+/// Makes sure of the first user, the first channel and a login, whatever an earlier start came to.
+async fn get_ready(
+    home: &Home,
+    data: &Path,
+    table_url: &str,
+    table: &table_server::Table,
+    store: &store_server::Store,
+) -> Result<(), Failure> {
+    let user = UserName::parse(FIRST_USER)?;
+    let channel = ChannelName::parse(FIRST_CHANNEL)?;
+    let first = first_login(&data.join(FIRST_LOGIN), table_url, &user)?;
+    if let Some(first) = first {
+        let master = tokio::task::spawn_blocking(move || gigfs::password::new_master(&first.password));
+        let master = master.await.map_err(|error| Failure::machine("make the first user", error))??;
+        match table.create_user(&user, master).await {
+            Ok(()) | Err(table_server::CreateUserError::Exists { .. }) => {}
+            Err(error) => return Err(Failure::machine("make the first user", error)),
+        }
+        write_private(&data.join(USER_MADE), b"")?;
+    }
+    store.create_user(&user).await.map_err(|error| Failure::machine("make room at the store", error))?;
+    let code = store.confirm_code(&user).await.map_err(|error| Failure::machine("mount the store", error))?.code;
+    let add = AddStore { store_url: store.public_url().to_owned(), code: Some(code) };
+    table.add_store(&user, &channel, add).await.map_err(|error| Failure::machine("mount the store", error))?;
+    if home.read()?.is_none() {
+        let session = NewSession { timeout: SESSION_SECONDS, description: format!("gig up on {}", machine_name()) };
+        let created = table.create_session(&user, session).await;
+        let created = created.map_err(|error| Failure::machine("log this device in", error))?;
+        home.write(&Profile {
+            table: table_url.to_owned(),
+            user,
+            session: created.session.id,
+            token: created.token,
+            trust: None,
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns the first login if it is new: it is on disk before the user is made, so the password is never lost.
+fn first_login(file: &Path, table_url: &str, user: &UserName) -> Result<Option<FirstLogin>, Failure> {
+    if file.with_file_name(USER_MADE).exists() {
+        return Ok(None);
+    }
+    let password = random_password()?;
+    let first = FirstLogin { table: table_url.to_owned(), user: user.clone(), password };
+    let json = serde_json::to_vec_pretty(&first).map_err(|error| Failure::machine("write the first login", error))?;
+    write_private(file, &json)?;
+    Ok(Some(first))
+}
+
+/// Makes a password of 120 random bits, in letters and digits that are not mistaken for others.
+fn random_password() -> Result<String, Failure> {
+    const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz234567890";
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::machine("make a password", error))?;
+    let letters: Vec<char> = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
+    Ok(letters.chunks(6).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join("-"))
+}
+
+fn welcome(home: &Home, table_url: &str, store_url: &str, data: &Path) -> String {
+    let gig = match std::env::var_os("CARGO") {
+        Some(_) => "cargo run --release --",
+        None => "gig",
+    };
+    let gig = match home.is_default() {
+        true => gig.to_owned(),
+        false => format!("{gig} --home {}", home.folder().display()),
+    };
+    format!(
+        "table  {table_url}\n\
+         store  {store_url}\n\
+         data   {}  (password for other devices: {FIRST_LOGIN})\n\
+         \n\
+         Try, in another terminal:\n\
+         \n\
+         \x20 {gig} push {FIRST_CHANNEL} counter /visits '{{\"add\":1}}'\n\
+         \x20 {gig} get {FIRST_CHANNEL} counter /visits\n\
+         \x20 {gig} on {FIRST_CHANNEL} counter /visits\n\
+         \n\
+         Ctrl-C stops both servers.",
+        data.display()
+    )
+}
+
+/// Runs a table server until it is told to stop.
+pub(crate) async fn table(output: Output, args: ServeArgs) -> Result<(), Failure> {
+    let config = settings(table_server::Config::default(), "GIG_TABLE_", args)?;
+    let server = table_server::Server::bind(config).await.map_err(|error| cannot_serve(&error))?;
+    announce(output, "table", server.public_url(), server.admin_token_path())?;
+    server.run(stop_signal()).await.map_err(|error| cannot_serve(&error))
+}
+
+/// Runs a store server until it is told to stop.
+pub(crate) async fn store(output: Output, args: ServeArgs) -> Result<(), Failure> {
+    let config = settings(store_server::Config::default(), "GIG_STORE_", args)?;
+    let server = store_server::Server::bind(config).await.map_err(|error| cannot_serve(&error))?;
+    announce(output, "store", server.public_url(), server.admin_token_path())?;
+    server.run(stop_signal()).await.map_err(|error| cannot_serve(&error))
+}
+
+fn announce(output: Output, role: &str, url: &str, admin_token: &Path) -> Result<(), Failure> {
+    output.result(&json!({"role": role, "url": url, "admin_token_file": admin_token}), || {
+        format!("{role}  {url}\nadmin token  {}", admin_token.display())
+    })
+}
+
+/// Puts settings together: flags, then environment, then file, then defaults.
+fn settings<C: Serialize + for<'de> Deserialize<'de>>(defaults: C, env: &str, args: ServeArgs) -> Result<C, Failure> {
+    let mut figment = Figment::from(Serialized::defaults(defaults));
+    if let Some(file) = &args.config {
+        if !file.is_file() {
+            return Err(Failure::usage(format!("there is no settings file {}", file.display())));
+        }
+        figment = figment.merge(Toml::file(file));
+    }
+    figment = figment.merge(Env::prefixed(env));
+    let path = |path: PathBuf| Value::from(path.to_string_lossy());
+    let tls = match (args.tls_self_signed, args.tls_cert, args.tls_key) {
+        (true, ..) => Some(json!("self_signed")),
+        (false, Some(certificate), Some(key)) => {
+            Some(json!({"files": {"certificate": path(certificate), "key": path(key)}}))
+        }
+        _ => None,
+    };
+    let flags = [
+        ("data_dir", args.data.map(path)),
+        ("listen", args.listen.map(|listen| json!(listen))),
+        ("public_url", args.public_url.map(Value::from)),
+        ("tls", tls),
+    ];
+    for (name, value) in flags {
+        if let Some(value) = value {
+            figment = figment.merge((name, value));
+        }
+    }
+    figment.extract().map_err(|error| Failure::usage(format!("a setting is wrong: {error}")))
+}
+
+/// Completes when the process is asked to stop: Ctrl-C or SIGTERM.
+pub(crate) async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => _ = signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+fn next_port(address: SocketAddr) -> Result<SocketAddr, Failure> {
+    let port = match address.port() {
+        0 => 0,
+        port => port
+            .checked_add(1)
+            .ok_or_else(|| Failure::usage("the store needs the port after 65535; listen below it"))?,
+    };
+    Ok(SocketAddr::new(address.ip(), port))
+}
+
+fn cannot_serve(error: &dyn std::error::Error) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if !message.contains(&cause.to_string()) {
+            message.push_str(&format!(": {cause}"));
+        }
+        source = cause.source();
+    }
+    let failure = Failure::new(Exit::Machine, "cannot_serve", message.clone());
+    match message.contains("in use") {
+        true => failure.hint("stop what listens there, or listen elsewhere with --listen HOST:PORT"),
+        false => failure,
+    }
+}
+
+fn flat<E: std::error::Error>(run: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), Failure> {
+    match run {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(cannot_serve(&error)),
+        Err(error) => Err(Failure::machine("run the servers", error)),
+    }
+}

@@ -4,11 +4,12 @@ use std::fs;
 
 use gigfs_core::api::{ConfirmCode, Health, LogList, OplogPage, PushResult, Pushed};
 use gigfs_core::limits::{MESSAGE_BYTES_MAX, PUSH_OPS_MAX};
-use gigfs_core::{ErrorCode, Op, Payload, UserName};
+use gigfs_core::{ErrorCode, Op, Payload, Refusal, UserName};
 use gigfs_storage::{Engine as _, Fjall, Page};
 use gigfs_store_server::EngineKind;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{Table, World, bind, log, op, refusal, soon};
 
@@ -111,8 +112,18 @@ async fn names_that_leave_their_folder_are_refused_however_they_are_spelt() {
         ("/user/me/oplogs?channel=home&after_type=list", ErrorCode::BadRequest),
         ("/user/me/blob/..%2f..%2fadmin-token?channel=home", ErrorCode::BadRequest),
     ] {
-        let answer = world.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(refusal(answer).await.code, code, "{path}");
+        // Word for word: a client library would tidy the path up first.
+        let mut socket = tokio::net::TcpStream::connect(world.url.strip_prefix("http://").unwrap()).await.unwrap();
+        let token = world.token();
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon(socket.read_to_string(&mut answer)).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let refused: Refusal = serde_json::from_str(body).unwrap_or_else(|_| panic!("{path}: {answer}"));
+        assert_eq!(refused.code, code, "{path}");
+        assert!(head.contains(&format!(" {} ", code.http_status())), "{path}: {head}");
     }
 }
 
@@ -130,7 +141,7 @@ async fn every_wrong_turn_is_answered_with_a_refusal_in_json() {
         assert_eq!(refused.code, code, "{path}");
         assert!(!refused.hint.is_empty() && !refused.message.contains("secret"), "{refused:?}");
     }
-    for body in ["", "{", "[]", "{\"payload\": 1, \"extra\": 2}", "{\"ops\": 1}", "null"] {
+    for body in ["", "{", "{\"payload\": 1, \"extra\": 2}", "{\"ops\": 1}", "null"] {
         let answer = world.request(Method::POST, LOG).body(body).send().await.unwrap();
         assert_eq!(refusal(answer).await.code, ErrorCode::BadRequest, "{body:?}");
     }

@@ -12,9 +12,7 @@ use axum::{Json, Router};
 use futures_util::{SinkExt as _, StreamExt as _};
 use gigfs_core::api::{Confirm, Confirmed, TokenStanding};
 use gigfs_core::token::{Permission, RevokeClaims, RevokeUse, StoreClaims, StoreUse};
-use gigfs_core::wire::{
-    ClientMessage, Event, LogRef, Message as _, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Watched, WireOp,
-};
+use gigfs_core::wire::{ClientMessage, Event, LogRef, Message as _, SUBPROTOCOL_CBOR, ServerMessage, Watched, WireOp};
 use gigfs_core::{
     ActorId, ChannelName, Date, Draft, ErrorCode, LogName, Op, PathPrefix, Payload, Refusal, Seq, SessionId, Sha,
     StoreId, UserName,
@@ -229,13 +227,13 @@ impl World {
 
     /// Stops the server in order, and waits until it has.
     pub(crate) async fn stop(&mut self) {
-        drop(self.stop.take().unwrap().send(()));
+        self.stop.take().unwrap().send(()).unwrap();
         soon(&mut self.running).await.unwrap();
     }
 
     /// Tells the server to stop and does not wait.
     pub(crate) fn begin_to_stop(&mut self) {
-        drop(self.stop.take().unwrap().send(()));
+        self.stop.take().unwrap().send(()).unwrap();
     }
 }
 

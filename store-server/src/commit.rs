@@ -11,8 +11,8 @@ use bytes::Bytes;
 use gigfs_core::Refusal;
 use gigfs_core::api::PushResult;
 use gigfs_core::wire::Tag;
-use gigfs_storage::{Append, Appended, Batch, Engine, StorageError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use gigfs_storage::{Appended, Batch, Engine, StorageError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::feed::Hub;
 use crate::metric::Metrics;
@@ -26,6 +26,8 @@ pub(crate) type Notes = Vec<(Bytes, Option<Bytes>)>;
 #[derive(Clone)]
 pub(crate) struct Commits {
     queue: mpsc::Sender<Job>,
+    /// Room for the operations that wait, in units of [`ROOM_UNIT_BYTES`].
+    room: Arc<Semaphore>,
 }
 
 /// Where the results of a push go.
@@ -44,8 +46,15 @@ pub(crate) struct Answer {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
+struct Push {
+    admitted: Admitted,
+    reply: Reply,
+    /// Given back when the push is answered.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 enum Job {
-    Push(Admitted, Reply),
+    Push(Push),
     Notes(Notes, oneshot::Sender<Result<(), Refusal>>),
     Stop,
 }
@@ -67,12 +76,16 @@ impl Commits {
         let (queue, jobs) = mpsc::channel(QUEUED_JOBS_MAX);
         let writer = Writer { engine, hub, metrics };
         let thread = std::thread::Builder::new().name("gigfs-commit".to_owned()).spawn(move || writer.run(jobs));
-        (Self { queue }, thread.expect("the system starts one more thread at the start"))
+        let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX / ROOM_UNIT_BYTES));
+        (Self { queue, room }, thread.expect("the system starts one more thread at the start"))
     }
 
-    /// Queues a push, and waits while the queue is full.
+    /// Queues a push, and waits while there are too many, or too many bytes of them.
     pub(crate) async fn push(&self, admitted: Admitted, reply: Reply) -> Result<(), Refusal> {
-        self.queue.send(Job::Push(admitted, reply)).await.map_err(|_| refusal::stopping())
+        let units = (admitted.size().min(QUEUED_BYTES_MAX) / ROOM_UNIT_BYTES) as u32;
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| refusal::stopping())?;
+        let push = Push { admitted, reply, _room: Some(room) };
+        self.queue.send(Job::Push(push)).await.map_err(|_| refusal::stopping())
     }
 
     /// Writes notes, and returns when they are on disk. Blocks the thread.
@@ -147,8 +160,8 @@ impl Writer {
             Err(StorageError::Damaged { .. }) if jobs.len() > 1 => {
                 let mut appends = batch.appends.into_iter();
                 for (mut job, count) in jobs.into_iter().zip(counts) {
-                    if let Job::Push(admitted, _) = &mut job {
-                        admitted.appends = appends.by_ref().take(count).collect();
+                    if let Job::Push(push) = &mut job {
+                        push.admitted.appends = appends.by_ref().take(count).collect();
                     }
                     self.commit(vec![job]);
                 }
@@ -162,7 +175,7 @@ impl Writer {
 
     fn answer(&self, job: Job, outcome: Result<&[Appended], &Refusal>) {
         match job {
-            Job::Push(admitted, reply) => {
+            Job::Push(Push { admitted, reply, .. }) => {
                 self.metrics.pushes.increment(1);
                 let results = match outcome {
                     Ok(appended) => admitted.finish(appended.iter().map(|appended| self.result(appended))),
@@ -190,12 +203,8 @@ impl Writer {
 
 impl Job {
     fn size(&self) -> usize {
-        let size = |append: &Append| match append {
-            Append::Op { op, .. } => op.size(),
-            Append::Stamp { payload, .. } => payload.bytes().len(),
-        };
         match self {
-            Self::Push(admitted, _) => admitted.appends.iter().map(size).sum(),
+            Self::Push(push) => push.admitted.size(),
             Self::Notes(..) | Self::Stop => 0,
         }
     }
@@ -203,9 +212,9 @@ impl Job {
     /// Moves what is to be written into the batch, and returns how many appends those are. Notes are kept for a retry.
     fn move_into(&mut self, batch: &mut Batch) -> usize {
         match self {
-            Self::Push(admitted, _) => {
-                let count = admitted.appends.len();
-                batch.appends.append(&mut admitted.appends);
+            Self::Push(push) => {
+                let count = push.admitted.appends.len();
+                batch.appends.append(&mut push.admitted.appends);
                 count
             }
             Self::Notes(notes, _) => {
@@ -219,6 +228,9 @@ impl Job {
 
 /// Jobs that wait for the thread; whoever has one more waits for a place.
 const QUEUED_JOBS_MAX: usize = 4096;
+/// Bytes of operations that wait for the thread.
+const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+const ROOM_UNIT_BYTES: usize = 1024;
 /// Bytes of operations after which a commit takes no more.
 const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -133,6 +133,6 @@ pub(crate) fn runs<'a, 'b>(arrivals: &'a [&'b Arrival], bytes: usize) -> impl It
 }
 
 /// Events that a channel's queue holds.
-const QUEUED_EVENTS_MAX: usize = 512;
+const QUEUED_EVENTS_MAX: usize = 256;
 /// Bytes of records in an event that a queue holds.
-const EVENT_BYTES_MAX: usize = 32 * 1024;
+const EVENT_BYTES_MAX: usize = 16 * 1024;

@@ -24,6 +24,15 @@ impl Admitted {
         }
     }
 
+    /// Returns about how many bytes wait to be written.
+    pub(crate) fn size(&self) -> usize {
+        let size = |append: &Append| match append {
+            Append::Op { op, .. } => op.size(),
+            Append::Stamp { payload, .. } => payload.bytes().len(),
+        };
+        self.appends.iter().map(size).sum()
+    }
+
     /// Returns the results once the appends have these.
     pub(crate) fn finish(self, committed: impl IntoIterator<Item = PushResult>) -> Vec<PushResult> {
         let mut committed = committed.into_iter();

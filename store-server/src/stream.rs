@@ -160,6 +160,8 @@ struct Context {
     encoding: Encoding,
     end: Arc<End>,
     out: mpsc::Sender<Outgoing>,
+    /// Turns for reads, each of which holds a page in memory.
+    reading: Semaphore,
 }
 
 /// Opens a stream for one channel: WebSocket, with a token in the upgrade request. The subprotocols are
@@ -225,7 +227,8 @@ async fn run(
     let (out, outgoing) = mpsc::channel(OUTGOING_MAX);
     let (answer, answers) = mpsc::channel(STREAM_REQUESTS_MAX);
     let (order, orders) = mpsc::channel(ORDERS_MAX);
-    let context = Arc::new(Context { store, user, channel, encoding, end, out });
+    let context =
+        Arc::new(Context { store, user, channel, encoding, end, out, reading: Semaphore::new(READS_AT_ONCE_MAX) });
     if let Err(refusal) = welcome(&context).await {
         context.end.because(refusal);
     }
@@ -256,5 +259,7 @@ fn close_frame(why: Option<&Refusal>) -> Socketed {
 
 /// Messages that wait for the writer, beside the answers to pushes. Each may be as large as a page.
 const OUTGOING_MAX: usize = 8;
+/// Reads under way on one stream; the others wait for their turn.
+const READS_AT_ONCE_MAX: usize = 4;
 /// Changes of what is watched that wait.
 const ORDERS_MAX: usize = 64;

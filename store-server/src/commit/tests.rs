@@ -2,6 +2,7 @@
 
 use super::*;
 use gigfs_core::{ActorId, Date, Draft, ErrorCode, Incarnation, LogName, Payload, Seq, StoreId};
+use gigfs_storage::Append;
 use gigfs_storage::{Fault, Faulty};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ fn push(seq: u64) -> (Job, oneshot::Receiver<Vec<PushResult>>) {
     let op = draft.finish(&log).unwrap();
     let admitted = Admitted { appends: vec![Append::Op { log, op }], results: vec![None] };
     let (reply, results) = oneshot::channel();
-    (Job::Push(admitted, Reply::Http(reply)), results)
+    (Job::Push(Push { admitted, reply: Reply::Http(reply), _room: None }), results)
 }
 
 fn writer(engine: &Arc<Faulty>) -> Writer {

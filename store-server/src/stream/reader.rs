@@ -212,6 +212,7 @@ async fn fail(context: &Context, tag: Tag, refusal: Refusal, permit: OwnedSemaph
 }
 
 async fn get(context: Arc<Context>, tag: Tag, log: LogRef, mut after: u64, permit: OwnedSemaphorePermit) {
+    let _turn = context.reading.acquire().await;
     let log = log.log(&context.user, &context.channel);
     let page = Page { ops: READ_OPS_MAX, bytes: READ_BYTES_MAX };
     loop {
@@ -244,6 +245,7 @@ async fn get(context: Arc<Context>, tag: Tag, log: LogRef, mut after: u64, permi
 }
 
 async fn inventory(context: Arc<Context>, tag: Tag, log: LogRef, permit: OwnedSemaphorePermit) {
+    let _turn = context.reading.acquire().await;
     let log: LogName = log.log(&context.user, &context.channel);
     let mut after = 0;
     loop {
@@ -276,6 +278,7 @@ async fn list(
     after: Option<LogRef>,
     permit: OwnedSemaphorePermit,
 ) {
+    let _turn = context.reading.acquire().await;
     let (user, channel) = (context.user.clone(), context.channel.clone());
     let read = context.store.read(move |engine| {
         let after = after.as_ref().map(|after| (&after.kind, &after.path));

@@ -100,6 +100,26 @@ async fn a_long_log_comes_in_parts_under_one_tag() {
 }
 
 #[tokio::test]
+async fn more_requests_than_are_done_at_once_are_all_answered() {
+    let world = World::start().await;
+    let a = log("/a");
+    let mut stream = world.stream().await.welcomed().await;
+    stream.push(0, &a, &[op_with(&a, 1, 1, &[], &json!("x".repeat(10_000)))]).await;
+    stream.next().await.unwrap();
+    for tag in 1..=5000 {
+        stream.send(&ClientMessage::Get { tag, log: LogRef::from(&a), after: 0 }).await;
+        if tag % 1000 == 0 {
+            let mut answered = BTreeSet::new();
+            while answered.len() < 1000 {
+                let Some(ServerMessage::Ops { tag, ops, .. }) = stream.next().await else { panic!("no answer") };
+                assert_eq!(ops.len(), 1);
+                assert!(answered.insert(tag));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_for_reading_reads_and_its_pushes_fail() {
     let world = World::start().await;
     let token = world.token_with(|claims| claims.permission = Permission::Read);

@@ -128,9 +128,11 @@ pub(super) fn storage_error(action: &'static str, folder: &Path, failure: Failur
         Failure::Fjall(Error::InvalidVersion(Some(version))) => {
             StorageError::UnknownFormat { place, found: u64::from(u8::from(version)), known: 3 }
         }
-        Failure::Fjall(Error::Poisoned) => {
-            StorageError::Io { action, place, why: "an earlier write failed".to_owned() }
-        }
+        Failure::Fjall(Error::Poisoned) => StorageError::Io {
+            action,
+            place,
+            why: "a write in the background failed, for lack of room or by the disk".to_owned(),
+        },
         Failure::Fjall(error) => {
             StorageError::Damaged { place, what: "the database".to_owned(), why: error.to_string() }
         }

@@ -1,0 +1,256 @@
+//! Who may do what: store tokens, what their tables say of them, and the sessions that were revoked.
+//!
+//! A token's signature is always verified here. The table is asked about each token the first time it is seen; a table
+//! that does not answer does not keep its users from their data: the token is taken, and the table asked again until it
+//! answers. A revocation, once heard, is on disk before it is confirmed, and outlives every token that it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use gigfs_core::token::{Permission, StoreClaims};
+use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, Sha, StoreId, UserName};
+use gigfs_storage::{Engine, StorageError};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::clock;
+use crate::commit::Commits;
+use crate::standing::{Standing, TableClient};
+use crate::stream::End;
+use crate::token::{self, CLOCK_SECONDS_MAX, TOKEN_SECONDS_MAX};
+use crate::user::{Table, Users};
+
+type Session = (UserName, SessionId);
+
+/// The store's memory of tokens, revocations and live streams.
+pub(crate) struct Access {
+    store: StoreId,
+    tables: TableClient,
+    /// Tokens whose signatures were verified, by the hash of their text.
+    tokens: Mutex<BTreeMap<Sha, Arc<Token>>>,
+    /// Revoked sessions, and until when each is remembered.
+    revoked: Mutex<BTreeMap<Session, u64>>,
+    live: Mutex<Live>,
+}
+
+/// A token with a good signature.
+pub(crate) struct Token {
+    pub(crate) claims: StoreClaims,
+    text: String,
+    table: Arc<Table>,
+    asked: OnceCell<()>,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Default)]
+struct Live {
+    last: u64,
+    streams: BTreeMap<(Session, u64), Arc<End>>,
+}
+
+/// Has a stream end with its session, for as long as this lives.
+pub(crate) struct LiveStream<'a> {
+    access: &'a Access,
+    key: (Session, u64),
+}
+
+impl Access {
+    /// Reads the revocations.
+    pub(crate) fn load(store: StoreId, tables: TableClient, engine: &dyn Engine) -> Result<Self, StorageError> {
+        let mut revoked = BTreeMap::new();
+        for (key, value) in engine.notes(REVOKED)? {
+            let text = str::from_utf8(&key[REVOKED.len()..]).unwrap_or_default();
+            let session = text
+                .split_once('/')
+                .and_then(|(user, session)| Some((UserName::parse(user).ok()?, session.parse::<SessionId>().ok()?)));
+            let until = <[u8; 8]>::try_from(&value[..]).map_or(u64::MAX, u64::from_be_bytes);
+            match session {
+                Some(session) => drop(revoked.insert(session, until)),
+                None => tracing::error!(text, "a revocation cannot be read and is left out"),
+            }
+        }
+        let (tokens, live) = (Mutex::default(), Mutex::default());
+        Ok(Self { store, tables, tokens, revoked: Mutex::new(revoked), live })
+    }
+
+    /// Lets a token's holder do something in a channel, or says why not.
+    pub(crate) async fn pass(
+        &self,
+        users: &Users,
+        text: &str,
+        user: &UserName,
+        channel: &ChannelName,
+        need: Permission,
+    ) -> Result<Arc<Token>, Refusal> {
+        let token = self.verify(users, text, user)?;
+        let claims = &token.claims;
+        if claims.exp <= clock::seconds() {
+            return Err(expired());
+        }
+        if claims.channel != *channel {
+            return Err(Refusal::new(ErrorCode::Forbidden, "the token is for another channel"));
+        }
+        token.allows(need)?;
+        self.check_revoked(claims)?;
+        token.asked.get_or_init(|| self.ask(&token)).await;
+        // A revocation may have come while the table was asked.
+        self.check_revoked(claims)?;
+        let standing = token.standing.lock().clone();
+        match standing {
+            Standing::Good | Standing::Unanswered => Ok(token),
+            Standing::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    /// Returns the token if the user's table signed it for this store and user.
+    fn verify(&self, users: &Users, text: &str, user: &UserName) -> Result<Arc<Token>, Refusal> {
+        let Some(table) = users.table(user) else {
+            let message = format!("no table speaks for the user {user} at this store");
+            return Err(
+                Refusal::new(ErrorCode::Unauthorized, message).hint("mount the store at the user's table first")
+            );
+        };
+        let hash = Sha::of(text.as_bytes());
+        let known = self.tokens.lock().get(&hash).cloned();
+        if let Some(token) = known
+            && Arc::ptr_eq(&token.table, &table)
+            && token.claims.sub == *user
+        {
+            return Ok(token);
+        }
+        let claims = token::verify_store_token(text, &table, self.store, user)?;
+        let text = text.to_owned();
+        let standing = Mutex::new(Standing::Unanswered);
+        let token = Arc::new(Token { claims, text, table, asked: OnceCell::new(), standing });
+        let mut tokens = self.tokens.lock();
+        if tokens.len() >= TOKENS_MAX {
+            // They are verified and asked about again.
+            tokens.clear();
+        }
+        tokens.insert(hash, token.clone());
+        Ok(token)
+    }
+
+    fn check_revoked(&self, claims: &StoreClaims) -> Result<(), Refusal> {
+        match self.revoked.lock().contains_key(&(claims.sub.clone(), claims.sid)) {
+            true => Err(revoked()),
+            false => Ok(()),
+        }
+    }
+
+    async fn ask(&self, token: &Token) {
+        let standing = self.tables.ask(&token.table, &token.claims.sub, &token.text).await;
+        if let Standing::Refused(refusal) = &standing {
+            self.end_streams(&(token.claims.sub.clone(), token.claims.sid), Some(token), refusal);
+        }
+        *token.standing.lock() = standing;
+    }
+
+    /// Ends a session: on disk, then for its streams. Blocks the thread.
+    pub(crate) fn revoke(&self, user: &UserName, session: SessionId, commits: &Commits) -> Result<(), Refusal> {
+        // Whatever was issued before now has run out by then.
+        let until = clock::seconds() + TOKEN_SECONDS_MAX + 2 * CLOCK_SECONDS_MAX;
+        let session = (user.clone(), session);
+        commits.notes(vec![(revoked_key(&session), Some(Bytes::copy_from_slice(&until.to_be_bytes())))])?;
+        self.revoked.lock().insert(session.clone(), until);
+        self.end_streams(&session, None, &revoked());
+        Ok(())
+    }
+
+    /// Has a stream end when its session does. Ends it at once if the session ended meanwhile.
+    pub(crate) fn register(&self, claims: &StoreClaims, end: &Arc<End>) -> LiveStream<'_> {
+        let key = {
+            let mut live = self.live.lock();
+            live.last += 1;
+            let key = ((claims.sub.clone(), claims.sid), live.last);
+            live.streams.insert(key.clone(), end.clone());
+            key
+        };
+        if let Err(refusal) = self.check_revoked(claims) {
+            end.because(refusal);
+        }
+        LiveStream { access: self, key }
+    }
+
+    fn end_streams(&self, session: &Session, token: Option<&Token>, refusal: &Refusal) {
+        let live = self.live.lock();
+        let range = (session.clone(), 0)..=(session.clone(), u64::MAX);
+        for (_, end) in live.streams.range(range) {
+            if token.is_none_or(|token| end.is_under(&token.text)) {
+                end.because(refusal.clone());
+            }
+        }
+    }
+
+    /// Asks the tables that did not answer again, and forgets what has run out.
+    pub(crate) async fn keep_house(&self, commits: &Commits) {
+        let now = clock::seconds();
+        let unanswered: Vec<_> = {
+            let mut tokens = self.tokens.lock();
+            tokens.retain(|_, token| token.claims.exp > now);
+            let is_unanswered = |token: &&Arc<Token>| {
+                token.asked.initialized() && matches!(*token.standing.lock(), Standing::Unanswered)
+            };
+            tokens.values().filter(is_unanswered).take(ASKED_AGAIN_MAX).cloned().collect()
+        };
+        let asking = stream::iter(unanswered).map(|token| async move { self.ask(&token).await });
+        asking.buffer_unordered(ASKED_AT_ONCE_MAX).collect::<()>().await;
+        let old: Vec<_> =
+            self.revoked.lock().iter().filter(|(_, until)| **until <= now).map(|(key, _)| key.clone()).collect();
+        if old.is_empty() {
+            return;
+        }
+        let commits = commits.clone();
+        let notes = old.iter().map(|session| (revoked_key(session), None)).collect();
+        let written = tokio::task::spawn_blocking(move || commits.notes(notes)).await;
+        if matches!(written, Ok(Ok(()))) {
+            let mut revoked = self.revoked.lock();
+            revoked.retain(|session, _| !old.contains(session));
+        }
+    }
+}
+
+impl Token {
+    /// Checks what the holder may do.
+    pub(crate) fn allows(&self, need: Permission) -> Result<(), Refusal> {
+        match self.claims.permission >= need {
+            true => Ok(()),
+            false => Err(Refusal::new(ErrorCode::Forbidden, "the token allows reading only")),
+        }
+    }
+
+    /// Returns the token itself.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Drop for LiveStream<'_> {
+    fn drop(&mut self) {
+        self.access.live.lock().streams.remove(&self.key);
+    }
+}
+
+/// Says that a token has run out.
+pub(crate) fn expired() -> Refusal {
+    Refusal::new(ErrorCode::Expired, "the token has run out").hint("get a new one from the table").at(clock::date())
+}
+
+fn revoked() -> Refusal {
+    Refusal::new(ErrorCode::Revoked, "the session was revoked").hint("log in again")
+}
+
+fn revoked_key((user, session): &Session) -> Bytes {
+    [REVOKED, format!("{user}/{session}").as_bytes()].concat().into()
+}
+
+/// Begins the keys of revocations' notes. // persisted
+const REVOKED: &[u8] = b"revoked/";
+/// Tokens in memory.
+const TOKENS_MAX: usize = 64 * 1024;
+/// Tokens that tables are asked about again, a round and at a time.
+const ASKED_AGAIN_MAX: usize = 1024;
+const ASKED_AT_ONCE_MAX: usize = 16;

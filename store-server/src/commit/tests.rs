@@ -1,0 +1,88 @@
+//! The writing thread over engines that fail.
+
+use super::*;
+use gigfs_core::{ActorId, Date, Draft, ErrorCode, Incarnation, LogName, Payload, Seq, StoreId};
+use gigfs_storage::Append;
+use gigfs_storage::{Fault, Faulty};
+use serde_json::json;
+
+fn push(seq: u64) -> (Job, oneshot::Receiver<Vec<PushResult>>) {
+    let log = LogName::parse("me", "home", "list", "/a").unwrap();
+    let draft = Draft {
+        actor: ActorId::from_bytes([1; 16]),
+        seq: Seq::new(seq).unwrap(),
+        date: Date::EPOCH,
+        deps: vec![],
+        payload: Payload::plain(&json!(seq)),
+    };
+    let op = draft.finish(&log).unwrap();
+    let admitted = Admitted { appends: vec![Append::Op { log, op }], results: vec![None] };
+    let (reply, results) = oneshot::channel();
+    (Job::Push(Push { admitted, reply: Reply::Http(reply), _room: None }), results)
+}
+
+fn writer(engine: &Arc<Faulty>) -> Writer {
+    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new() }
+}
+
+fn faulty() -> Arc<Faulty> {
+    Arc::new(Faulty::new(StoreId::from_bytes([1; 16]), Incarnation::from_bytes([2; 16])))
+}
+
+#[test]
+fn pushes_that_wait_together_share_one_commit() {
+    let engine = faulty();
+    let (jobs, results): (Vec<_>, Vec<_>) = (1..=50).map(push).unzip();
+    let (queue, waiting) = mpsc::channel(64);
+    jobs.into_iter().for_each(|job| queue.try_send(job).map_err(|_| ()).unwrap());
+    drop(queue);
+    writer(&engine).run(waiting);
+    for mut results in results {
+        assert!(matches!(results.try_recv().unwrap()[..], [PushResult::Accepted { .. }]));
+    }
+    assert_eq!(engine.commits(), 1);
+}
+
+#[test]
+fn a_failed_commit_refuses_what_is_in_it_and_nothing_after() {
+    let engine = faulty();
+    engine.fail([Fault::Full, Fault::Io]);
+    let writer = writer(&engine);
+    for expected in [Some(ErrorCode::InsufficientStorage), Some(ErrorCode::StorageFailed), None] {
+        let (job, mut results) = push(1);
+        writer.commit(vec![job]);
+        let refused = match &results.try_recv().unwrap()[0] {
+            PushResult::Refused(refusal) => Some(refusal.code),
+            _ => None,
+        };
+        assert_eq!(refused, expected);
+    }
+}
+
+#[test]
+fn a_push_that_was_written_and_not_acknowledged_is_known_when_it_comes_again() {
+    let engine = faulty();
+    engine.fail([Fault::Unacknowledged]);
+    let writer = writer(&engine);
+    let (job, mut results) = push(1);
+    writer.commit(vec![job]);
+    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Refused(_)));
+    let (job, mut results) = push(1);
+    writer.commit(vec![job]);
+    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Known { .. }));
+}
+
+#[test]
+fn what_is_queued_when_the_thread_is_told_to_stop_is_written() {
+    let engine = faulty();
+    let (queue, waiting) = mpsc::channel(64);
+    let (before, mut results) = push(1);
+    let (after, mut later) = push(2);
+    for job in [before, Job::Stop, after] {
+        queue.try_send(job).map_err(|_| ()).unwrap();
+    }
+    writer(&engine).run(waiting);
+    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Accepted { .. }));
+    assert!(matches!(later.try_recv().unwrap()[0], PushResult::Accepted { .. }));
+    assert!(queue.is_closed());
+}

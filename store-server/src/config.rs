@@ -1,0 +1,86 @@
+//! What a person can set about a store, with the defaults. Checked at [`Server::bind`](crate::Server::bind).
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of a store server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder that holds the oplogs, the blobs, the admin token and a self-signed certificate. It is created if it
+    /// is not there, and one server at a time may use it. Default: `gigfs-store` in the working folder.
+    pub data_dir: PathBuf,
+    /// Where to listen; port 0 takes a free one. Default: `127.0.0.1:4421`.
+    pub listen: SocketAddr,
+    /// The URL under which tables and clients reach this store. Default: `http` or `https` and the address that the
+    /// server listens on, which only serves where that address can be reached from.
+    pub public_url: Option<String>,
+    /// What keeps the oplogs. Default: `fjall`.
+    pub engine: EngineKind,
+    /// How to speak TLS. Default: not at all, which is for loopback and for running behind a proxy that does.
+    pub tls: Option<Tls>,
+    /// Files of PEM certificates to trust in tables, besides those that the system trusts. Default: none.
+    pub trusted_certificates: Vec<PathBuf>,
+    /// Seconds that requests and streams under way get to finish when the server stops. Default: 5.
+    pub shutdown_seconds: u64,
+}
+
+/// What keeps the oplogs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// On disk, in `oplogs` in the data folder.
+    Fjall,
+    /// In memory: everything ends with the server. For tests and demonstrations.
+    Memory,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Tls {
+    /// One that the server makes for itself at first start and keeps in the data folder as `tls-cert.pem`, with its
+    /// key in `tls-key.pem`.
+    SelfSigned,
+    /// PEM files.
+    Files {
+        /// The certificate, followed by those that lead from it to a root.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("gigfs-store"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4421)),
+            public_url: None,
+            engine: EngineKind::Fjall,
+            tls: None,
+            trusted_certificates: Vec::new(),
+            shutdown_seconds: 5,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_config_is_the_default_and_an_unknown_setting_is_named() {
+        assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
+        let error = serde_json::from_str::<Config>(r#"{"prot": 1}"#).unwrap_err().to_string();
+        assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn the_engine_is_a_word() {
+        let config: Config = serde_json::from_str(r#"{"engine": "memory"}"#).unwrap();
+        assert_eq!(config.engine, EngineKind::Memory);
+    }
+}

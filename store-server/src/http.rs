@@ -1,0 +1,58 @@
+//! The store over HTTP: routes to what does the work, credentials and bodies in, JSON or a refusal out.
+
+mod admin;
+mod blobs;
+mod extract;
+mod observe;
+mod openapi;
+mod oplogs;
+mod status;
+mod tables;
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::middleware;
+use axum::routing::{delete, get, post, put};
+use gigfs_core::{ErrorCode, Refusal};
+
+use crate::refusal::Refused;
+use crate::store::Store;
+use crate::stream;
+pub(crate) use extract::{Asked, Bearer, Names};
+
+/// Returns the service of a store.
+pub(crate) fn router(store: Store) -> Router {
+    Router::new()
+        .route("/admin/user/{user}", put(admin::create_user))
+        .route("/admin/user/{user}/code", get(admin::confirm_code))
+        .route("/user/{user}/confirm", post(tables::confirm))
+        .route("/user/{user}/session/{session}", delete(tables::revoke))
+        .route("/user/{user}/oplog", post(oplogs::push).get(oplogs::read))
+        .route("/user/{user}/oplogs", get(oplogs::list))
+        .route("/user/{user}/oplog/stream", get(stream::open))
+        .route("/user/{user}/blob/have", post(blobs::have))
+        .route("/user/{user}/blob/{blob}", put(blobs::put).get(blobs::get).head(blobs::head))
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(openapi::openapi))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(store.clone(), observe::observe))
+        .with_state(store)
+}
+
+async fn no_such_route(uri: Uri) -> Refused {
+    // The query is not repeated: someone may have put a secret there.
+    Refused(
+        Refusal::new(ErrorCode::NotFound, format!("this store has no route {}", uri.path()))
+            .hint("GET /openapi.json lists the routes"),
+    )
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Refused {
+    Refused(
+        Refusal::new(ErrorCode::MethodNotAllowed, format!("{method} does not fit the route {}", uri.path()))
+            .hint("GET /openapi.json lists the routes and their methods"),
+    )
+}

@@ -1,0 +1,189 @@
+//! What handlers take from a request: names out of the path and the query, credentials, and a body of bounded size.
+//! Whatever is wrong is a refusal in JSON.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequestParts, Query, RawPathParams};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use futures_util::StreamExt as _;
+use gigfs_core::{BlobName, ErrorCode, Refusal, SessionId, UserName};
+use serde::de::DeserializeOwned;
+
+use crate::refusal::Refused;
+use crate::store::Store;
+
+/// The decoded parameters of the path, parsed into names one by one.
+pub(crate) struct Names(RawPathParams);
+
+impl Names {
+    pub(crate) fn user(&self) -> Result<UserName, Refused> {
+        Ok(UserName::parse(self.text("user"))?)
+    }
+
+    pub(crate) fn session(&self) -> Result<SessionId, Refused> {
+        Ok(self.text("session").parse()?)
+    }
+
+    pub(crate) fn blob(&self) -> Result<BlobName, Refused> {
+        Ok(self.text("blob").parse()?)
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        RawPathParams::from_request_parts(parts, state).await.map(Self).map_err(|_| {
+            let refusal = Refusal::new(ErrorCode::InvalidName, "the path of the URL is not UTF-8 once it is decoded");
+            Refused(refusal.hint("names hold letters, digits, \".\", \"_\" and \"-\""))
+        })
+    }
+}
+
+/// The query, parsed into values one by one.
+pub(crate) struct Asked(Vec<(String, String)>);
+
+impl Asked {
+    /// Refuses a query with anything but these, so that a misspelt parameter is not passed over.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Refused> {
+        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let name: String = name.chars().take(64).collect();
+                let message = format!("this route has no query parameter {name:?}; it has {}", known.join(", "));
+                Err(Refused(Refusal::new(ErrorCode::BadRequest, message)))
+            }
+        }
+    }
+
+    /// Returns a parameter that may be left out.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Parses a parameter that must be there.
+    pub(crate) fn required<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, Refused>) -> Result<T, Refused> {
+        match self.text(name) {
+            Some(text) => parse(text),
+            None => {
+                let message = format!("the query parameter {name:?} is missing");
+                Err(Refused(Refusal::new(ErrorCode::BadRequest, message).hint(format!("add {name}=… to the URL"))))
+            }
+        }
+    }
+
+    /// Parses a parameter that may be left out.
+    pub(crate) fn optional<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Refused>,
+    ) -> Result<Option<T>, Refused> {
+        self.text(name).map(parse).transpose()
+    }
+
+    /// Parses a number from 0 that may be left out.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refused> {
+        self.optional(name, |text| {
+            let bad = |_| Refused(Refusal::new(ErrorCode::BadRequest, format!("{name} must be a number from 0")));
+            text.parse().map_err(bad)
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(pairs)) => Ok(Self(pairs)),
+            Err(_) => Err(Refused(Refusal::new(ErrorCode::BadRequest, "the query of the URL cannot be read"))),
+        }
+    }
+}
+
+/// `Authorization: Bearer …`, whatever the token is.
+pub(crate) struct Bearer(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for Bearer {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+        let one = headers.next().filter(|_| headers.next().is_none());
+        match one.and_then(|value| value.to_str().ok()).and_then(|text| text.split_once(' ')) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Self(rest.trim().to_owned())),
+            _ => Err(Refused(
+                Refusal::new(ErrorCode::Unauthorized, "this route needs one header \"Authorization: Bearer …\"")
+                    .hint("put the token there"),
+            )),
+        }
+    }
+}
+
+/// `Authorization: Bearer …` with the admin token.
+pub(crate) struct Admin;
+
+impl FromRequestParts<Store> for Admin {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Refused> {
+        let Bearer(token) = Bearer::from_request_parts(parts, store).await?;
+        // The hashes are compared in constant time.
+        if blake3::hash(token.as_bytes()) == store.inner.admin {
+            return Ok(Self);
+        }
+        let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this store");
+        Err(Refused(refusal.hint("it stands in the file admin-token in the store's data folder")))
+    }
+}
+
+/// Reads a body of at most `max` bytes, and no byte of one that announces more.
+pub(crate) async fn read_body(body: Body, max: usize) -> Result<Bytes, Refused> {
+    let too_large = || {
+        let message = format!("the body is longer than the limit of {max} bytes");
+        Refused(Refusal::new(ErrorCode::TooLarge, message).hint("send it in several requests"))
+    };
+    let broken = |message| Refused(Refusal::new(ErrorCode::BadRequest, message).hint("send it again"));
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut bytes = Vec::with_capacity(usize::try_from(body.size_hint().lower()).unwrap_or(0));
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| broken("the body broke off"))?;
+            if bytes.len() + chunk.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
+    };
+    match tokio::time::timeout(BODY_SECONDS_MAX, reading).await {
+        Ok(result) => result,
+        Err(_) => Err(broken("the body did not arrive in time")),
+    }
+}
+
+/// Reads a JSON body of at most `max` bytes.
+pub(crate) async fn read_json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, Refused> {
+    let bytes = read_body(body, max).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let message = format!("the body is not the JSON that this route takes: {}", without_values(&error));
+        Refused(Refusal::new(ErrorCode::BadRequest, message).hint("GET /openapi.json shows what it takes"))
+    })
+}
+
+/// Describes a JSON error without the value that is wrong, which may be a secret in the wrong place.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.starts_with("invalid "), text.rsplit_once(", expected ")) {
+        (true, Some((_, expected))) => format!("expected {expected}"),
+        _ => text,
+    }
+}
+
+/// From the head to the last byte of a body.
+const BODY_SECONDS_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,152 @@
+//! Routes of oplogs: push, read, list.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use gigfs_core::api::{IndexedOp, ListedLog, LogList, LogQuery, OpJson, OplogPage, PushBody, PushResult, Pushed};
+use gigfs_core::limits::{LIST_LOGS_MAX, MESSAGE_BYTES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
+use gigfs_core::token::Permission;
+use gigfs_core::{ChannelName, Draft, ErrorCode, LogName, Path, PathPrefix, Refusal, TypeName, UserName};
+use gigfs_storage::{Page, StoredOp};
+use tokio::sync::oneshot;
+
+use super::extract::{Asked, Bearer, Names, read_body};
+use crate::commit::Reply;
+use crate::refusal::{self, Refused};
+use crate::store::Store;
+use crate::{clock, push};
+
+/// Stores one operation or many, each refused on its own. What is `accepted` or `known` is on disk.
+#[utoipa::path(post, path = "/user/{user}/oplog", tag = "oplogs",
+    params(("user" = String, Path, description = "The user"), LogQuery), security(("store_token" = [])),
+    request_body = PushBody, responses((status = 200, body = Pushed), (status = 400, body = Refusal),
+        (status = 401, body = Refusal), (status = 413, body = Refusal)))]
+pub(crate) async fn push(
+    State(store): State<Store>,
+    names: Names,
+    asked: Asked,
+    Bearer(token): Bearer,
+    body: Body,
+) -> Result<Json<Pushed>, Refused> {
+    asked.only(&["channel", "type", "path"])?;
+    let log = log(names.user()?, &asked)?;
+    let inner = &store.inner;
+    inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Write).await?;
+    let body = read_body(body, MESSAGE_BYTES_MAX).await?;
+    let admit = move || {
+        let bad =
+            |sentence| Refusal::new(ErrorCode::BadRequest, sentence).hint("GET /openapi.json shows what it takes");
+        let ops = PushBody::parse(&body).map_err(bad)?;
+        push::check_count(ops.len())?;
+        Ok(push::admit_json(&log, &ops, clock::date()))
+    };
+    let admitted = store.blocking(move |_| admit()).await?;
+    Ok(Json(Pushed { results: commit(&store, admitted).await? }))
+}
+
+async fn commit(store: &Store, admitted: push::Admitted) -> Result<Vec<PushResult>, Refused> {
+    let (reply, results) = oneshot::channel();
+    store.inner.commits.push(admitted, Reply::Http(reply)).await?;
+    results.await.map_err(|_| Refused(refusal::stopping()))
+}
+
+/// Reads a log in the order in which its operations arrived here.
+#[utoipa::path(get, path = "/user/{user}/oplog", tag = "oplogs",
+    params(("user" = String, Path, description = "The user"), LogQuery,
+        ("after" = Option<u64>, Query, description = "The index after which to begin; 0 if left out"),
+        ("limit" = Option<u64>, Query, description = "At most so many operations")),
+    security(("store_token" = [])), responses((status = 200, body = OplogPage), (status = 401, body = Refusal)))]
+pub(crate) async fn read(
+    State(store): State<Store>,
+    names: Names,
+    asked: Asked,
+    Bearer(token): Bearer,
+) -> Result<Json<OplogPage>, Refused> {
+    asked.only(&["channel", "type", "path", "after", "limit"])?;
+    let log = log(names.user()?, &asked)?;
+    let after = asked.number("after")?.unwrap_or(0);
+    let page = Page { ops: limit(&asked, READ_OPS_MAX)?, bytes: READ_BYTES_MAX };
+    let inner = &store.inner;
+    inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Read).await?;
+    let read = store.read(move |engine| {
+        let header = engine.tail(&log)?.unwrap_or_default().header;
+        let ops = engine.read(&log, after, page)?;
+        let more = match ops.last() {
+            Some(last) => !engine.inventory(&log, last.index, 1)?.is_empty(),
+            None => false,
+        };
+        Ok((header, ops, more))
+    });
+    let (header, ops, more) = read.await?;
+    let ops = ops.iter().map(indexed).collect::<Result<_, _>>()?;
+    Ok(Json(OplogPage { incarnation: store.inner.engine.incarnation(), header, ops, more }))
+}
+
+/// Lists the logs of a channel by type and path.
+#[utoipa::path(get, path = "/user/{user}/oplogs", tag = "oplogs",
+    params(("user" = String, Path, description = "The user"),
+        ("channel" = String, Query, description = "The channel"),
+        ("prefix" = Option<String>, Query, description = "Only logs at or below this path"),
+        ("after_type" = Option<String>, Query, description = "With after_path: only logs after this one"),
+        ("after_path" = Option<String>, Query, description = "With after_type: only logs after this one"),
+        ("limit" = Option<u64>, Query, description = "At most so many logs")),
+    security(("store_token" = [])), responses((status = 200, body = LogList), (status = 401, body = Refusal)))]
+pub(crate) async fn list(
+    State(store): State<Store>,
+    names: Names,
+    asked: Asked,
+    Bearer(token): Bearer,
+) -> Result<Json<LogList>, Refused> {
+    asked.only(&["channel", "prefix", "after_type", "after_path", "limit"])?;
+    let user = names.user()?;
+    let channel = asked.required("channel", |text| Ok(ChannelName::parse(text)?))?;
+    let prefix = asked.optional("prefix", |text| Ok(PathPrefix::parse(text)?))?.unwrap_or_default();
+    let after_type = asked.optional("after_type", |text| Ok(TypeName::parse(text)?))?;
+    let after_path = asked.optional("after_path", |text| Ok(Path::parse(text)?))?;
+    let after = match (after_type, after_path) {
+        (Some(kind), Some(path)) => Some((kind, path)),
+        (None, None) => None,
+        _ => {
+            let message = "after_type and after_path go together";
+            return Err(Refused(
+                Refusal::new(ErrorCode::BadRequest, message).hint("add the other one or leave out both"),
+            ));
+        }
+    };
+    let limit = limit(&asked, LIST_LOGS_MAX)?;
+    let inner = &store.inner;
+    inner.access.pass(&inner.users, &token, &user, &channel, Permission::Read).await?;
+    let read = store.read(move |engine| {
+        let after = after.as_ref().map(|(kind, path)| (kind, path));
+        engine.list(&user, &channel, &prefix, after, limit + 1)
+    });
+    let mut found = read.await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let listed = |(log, header): (LogName, _)| ListedLog { kind: log.kind, path: log.path, header };
+    Ok(Json(LogList { logs: found.into_iter().map(listed).collect(), more }))
+}
+
+fn log(user: UserName, asked: &Asked) -> Result<LogName, Refused> {
+    let query = LogQuery {
+        channel: asked.required("channel", |text| Ok(ChannelName::parse(text)?))?,
+        kind: asked.required("type", |text| Ok(TypeName::parse(text)?))?,
+        path: asked.required("path", |text| Ok(Path::parse(text)?))?,
+    };
+    Ok(query.log(user))
+}
+
+/// Returns how many things an answer may hold: as many as asked for, at least one and at most `max`.
+fn limit(asked: &Asked, max: usize) -> Result<usize, Refused> {
+    let limit = asked.number("limit")?.map_or(max, |limit| usize::try_from(limit).unwrap_or(max));
+    Ok(limit.clamp(1, max))
+}
+
+fn indexed(stored: &StoredOp) -> Result<IndexedOp, Refused> {
+    let (draft, signature) = Draft::from_record(&stored.record).map_err(|error| {
+        tracing::error!(sha = %stored.sha, %error, "a record cannot be read");
+        Refusal::new(ErrorCode::StorageFailed, format!("the operation {} is damaged in this store", stored.sha))
+            .hint("read it from another store of the channel")
+    })?;
+    Ok(IndexedOp { index: stored.index, op: OpJson::from_parts(stored.sha, &draft, signature.as_ref()) })
+}

@@ -1,0 +1,51 @@
+//! Routes that tables call.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use gigfs_core::api::{Confirm, Confirmed};
+use gigfs_core::{ErrorCode, Refusal};
+
+use super::extract::{Bearer, Names, read_json};
+use crate::refusal::Refused;
+use crate::store::Store;
+use crate::token;
+use crate::user::{self, Table};
+
+/// Has a table speak for a user from now on, by the store's own confirmation code.
+#[utoipa::path(post, path = "/user/{user}/confirm", tag = "tables",
+    params(("user" = String, Path, description = "The user")), request_body = Confirm,
+    responses((status = 200, body = Confirmed), (status = 403, body = Refusal, description = "The code is not good"),
+        (status = 409, body = Refusal, description = "The user is with another table")))]
+pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body) -> Result<Json<Confirmed>, Refused> {
+    let user = names.user()?;
+    let confirm: Confirm = read_json(body, CONFIRM_BYTES_MAX).await?;
+    let code = store.inner.codes.verify(&confirm.code, &user)?;
+    let table = Table::introduce(confirm)?;
+    tracing::info!(%user, table = table.record.url, "a table introduces itself");
+    store.blocking(move |inner| inner.users.confirm(&code, table, &inner.commits)).await?;
+    Ok(Json(Confirmed { store: store.store_id() }))
+}
+
+/// Ends a session here, by its table's word: its tokens are refused from now on, and its streams end.
+#[utoipa::path(delete, path = "/user/{user}/session/{session}", tag = "tables",
+    params(("user" = String, Path, description = "The user"), ("session" = String, Path, description = "The session")),
+    security(("table" = [])), responses((status = 204), (status = 401, body = Refusal), (status = 403, body = Refusal)))]
+pub(crate) async fn revoke(
+    State(store): State<Store>,
+    names: Names,
+    Bearer(token): Bearer,
+) -> Result<StatusCode, Refused> {
+    let (user, session) = (names.user()?, names.session()?);
+    let Some(table) = store.inner.users.table(&user) else { return Err(Refused(user::unknown(&user))) };
+    let claims = token::verify_revocation(&token, &table, store.store_id(), &user)?;
+    if claims.sid != session {
+        return Err(Refused(Refusal::new(ErrorCode::Forbidden, "the token is for another session")));
+    }
+    store.blocking(move |inner| inner.access.revoke(&user, session, &inner.commits)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Bytes of a table's introduction.
+const CONFIRM_BYTES_MAX: usize = 16 * 1024;

@@ -1,0 +1,28 @@
+//! The store server: oplogs, the stream and blobs over HTTP and WebSocket, on a durable engine.
+//!
+//! [`Server::bind`] opens the data and listens, [`Server::run`] answers until it is told to stop, and [`Store`] is the
+//! same store for calls from this process.
+
+mod access;
+mod blob;
+mod clock;
+mod commit;
+mod config;
+mod feed;
+mod files;
+mod http;
+mod metric;
+mod push;
+mod refusal;
+mod server;
+mod standing;
+mod store;
+mod stream;
+mod tls;
+mod token;
+mod user;
+
+pub use config::{Config, EngineKind, Tls};
+pub use server::{BindError, RunError, Server};
+pub use store::Store;
+pub use tls::TlsError;

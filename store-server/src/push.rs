@@ -1,0 +1,90 @@
+//! What a push becomes before it is committed: each operation admitted or refused, on its own.
+
+use gigfs_core::api::{OpJson, PushResult};
+use gigfs_core::limits::PUSH_OPS_MAX;
+use gigfs_core::wire::WireOp;
+use gigfs_core::{Date, ErrorCode, LogName, Payload, Refusal, admit};
+use gigfs_storage::Append;
+
+/// A push with the results that are known already; the commit fills in the others, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    pub(crate) appends: Vec<Append>,
+    pub(crate) results: Vec<Option<PushResult>>,
+}
+
+impl Admitted {
+    fn add(&mut self, append: Result<Append, Refusal>) {
+        match append {
+            Ok(append) => {
+                self.appends.push(append);
+                self.results.push(None);
+            }
+            Err(refusal) => self.results.push(Some(PushResult::Refused(refusal))),
+        }
+    }
+
+    /// Returns about how many bytes wait to be written.
+    pub(crate) fn size(&self) -> usize {
+        let size = |append: &Append| match append {
+            Append::Op { op, .. } => op.size(),
+            Append::Stamp { payload, .. } => payload.bytes().len(),
+        };
+        self.appends.iter().map(size).sum()
+    }
+
+    /// Returns the results once the appends have these.
+    pub(crate) fn finish(self, committed: impl IntoIterator<Item = PushResult>) -> Vec<PushResult> {
+        let mut committed = committed.into_iter();
+        let fill = |result: Option<PushResult>| result.or_else(|| committed.next());
+        self.results.into_iter().filter_map(fill).collect()
+    }
+}
+
+/// Refuses a push of too many operations as a whole.
+pub(crate) fn check_count(ops: usize) -> Result<(), Refusal> {
+    if ops <= PUSH_OPS_MAX {
+        return Ok(());
+    }
+    let message = format!("the push has {ops} operations and the limit is {PUSH_OPS_MAX}");
+    Err(Refusal::new(ErrorCode::TooLarge, message).hint("send them in several pushes"))
+}
+
+/// Admits operations as they come over the stream.
+pub(crate) fn admit_records(log: &LogName, ops: &[WireOp], now: Date) -> Admitted {
+    let mut admitted = Admitted::default();
+    for op in ops {
+        admitted.add(admit(log, op, now).map(|op| Append::Op { log: log.clone(), op }));
+    }
+    admitted
+}
+
+/// Admits operations in JSON; the store stamps those that their author left to it.
+pub(crate) fn admit_json(log: &LogName, ops: &[OpJson], now: Date) -> Admitted {
+    let mut admitted = Admitted::default();
+    for op in ops {
+        admitted.add(admit_one(log, op, now));
+    }
+    admitted
+}
+
+fn admit_one(log: &LogName, op: &OpJson, now: Date) -> Result<Append, Refusal> {
+    let invalid = |sentence: String| Refusal::new(ErrorCode::InvalidOp, sentence);
+    if !op.is_unstamped() {
+        let (draft, sha, signature) = op.stamped().map_err(invalid)?;
+        let op = WireOp { sha, record: draft.to_record(signature.as_ref()).into() };
+        return admit(log, &op, now).map(|op| Append::Op { log: log.clone(), op });
+    }
+    match op.payload().map_err(invalid)? {
+        payload @ Payload::Plain(_) if op.signature.is_none() => {
+            Ok(Append::Stamp { log: log.clone(), payload, wall: now })
+        }
+        Payload::Plain(_) => {
+            Err(invalid("an operation that the store is to stamp cannot be signed already".to_owned()))
+        }
+        Payload::Sealed { .. } => {
+            let sentence = "a sealed operation must be stamped by its author, because the seal covers the stamp";
+            Err(invalid(sentence.to_owned()).hint("send \"actor\", \"seq\", \"date\", \"deps\" and \"sha\" with it"))
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The server: opens everything that can fail before it says that it is there, runs, and stops in order.
+
+use std::fs;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use gigfs_core::{StoreId, base64_text};
+use gigfs_storage::{Engine, Fjall, Memory, StorageError};
+use hyper_util::rt::TokioTimer;
+use reqwest::{Certificate, Url};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::Access;
+use crate::blob::Blobs;
+use crate::commit::Commits;
+use crate::config::{Config, EngineKind};
+use crate::feed::Hub;
+use crate::metric::Metrics;
+use crate::standing::TableClient;
+use crate::store::{Inner, Store};
+use crate::tls::{self, TlsError};
+use crate::token::Codes;
+use crate::user::Users;
+use crate::{files, http};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The data folder, or a file in it, cannot be used.
+    #[error("{path} cannot be used: {source}; check that it is there and belongs to this user")]
+    Data {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file that holds a secret holds too little.
+    #[error("{path} holds no secret of at least {SECRET_BYTES_MIN} characters; remove it to have one made")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The oplogs cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The address cannot be listened on.
+    #[error("the store cannot listen on {address}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A setting has a value that cannot be.
+    #[error("the setting {setting} {reason}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A server that stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the store on {address} stopped: {source}")]
+pub struct RunError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// A store server that listens, and answers once it runs.
+pub struct Server {
+    store: Store,
+    thread: JoinHandle<()>,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<RustlsConfig>,
+    admin_token_path: PathBuf,
+    grace: Duration,
+}
+
+impl Server {
+    /// Opens or creates the store in the config's data folder, and listens.
+    ///
+    /// # Errors
+    /// [`BindError`] says which file, address or setting is in the way. The data is left as it was.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        check(&config)?;
+        let address = config.listen;
+        let listener = tokio::net::TcpListener::bind(address).await.and_then(tokio::net::TcpListener::into_std);
+        let listener = listener.map_err(|source| BindError::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
+        let public_url = match &config.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => own_url(address, config.tls.is_some()),
+        };
+        let grace = Duration::from_secs(config.shutdown_seconds);
+        let opened = tokio::task::spawn_blocking(move || open(&config, public_url));
+        let Opened { store, thread, tls, admin_token_path } = opened.await.expect("opening does not panic")?;
+        Ok(Self { store, thread, listener, address, tls, admin_token_path, grace })
+    }
+
+    /// Returns the address that the server listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the URL under which tables and clients reach the store.
+    pub fn public_url(&self) -> &str {
+        self.store.public_url()
+    }
+
+    /// Returns the store's id.
+    pub fn store_id(&self) -> StoreId {
+        self.store.store_id()
+    }
+
+    /// Returns the file that holds the admin token.
+    pub fn admin_token_path(&self) -> &Path {
+        &self.admin_token_path
+    }
+
+    /// Returns a handle for calls from this process, good until the server has stopped.
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// Answers until `shutdown` completes, then stops accepting, lets requests finish, says goodbye to the streams once
+    /// what they pushed is answered, and closes the data. All of it takes no longer than the config allows.
+    ///
+    /// # Errors
+    /// [`RunError`] if the listener failed.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Self { store, thread, listener, address, tls, grace, .. } = self;
+        // Ends the streams also when this future is dropped.
+        let _stop = store.inner.stopping.clone().drop_guard();
+        tracing::info!(%address, url = store.public_url(), store = %store.store_id(), "the store is there");
+        let handle = Handle::new();
+        let serving = serve(listener, tls, handle.clone(), &store);
+        let stopping = async {
+            tokio::select! {
+                () = shutdown => tracing::info!("the store is stopping"),
+                () = store.inner.stopping.cancelled() => {}
+            }
+            store.inner.stopping.cancel();
+            handle.graceful_shutdown(Some(grace));
+        };
+        let serving = async {
+            let served = serving.await;
+            store.inner.stopping.cancel();
+            served
+        };
+        let (served, (), ()) = tokio::join!(serving, keep_house(&store), stopping);
+        store.inner.streams.close();
+        if tokio::time::timeout(grace, store.inner.streams.wait()).await.is_err() {
+            tracing::warn!("streams that did not end in time are cut off");
+        }
+        store.inner.commits.stop().await;
+        if tokio::task::spawn_blocking(move || thread.join()).await.map_or(true, |joined| joined.is_err()) {
+            tracing::error!("the committing thread did not end well");
+        }
+        served.map_err(|source| RunError { address, source })
+    }
+}
+
+/// Forgets what is old, asks tables again and folds the metrics, until the store stops.
+async fn keep_house(store: &Store) {
+    let work = async {
+        loop {
+            tokio::time::sleep(HOUSEKEEPING).await;
+            store.inner.access.keep_house(&store.inner.commits).await;
+            store.inner.metrics.fold();
+        }
+    };
+    tokio::select! {
+        () = store.inner.stopping.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// What is opened from the data folder and the settings.
+struct Opened {
+    store: Store,
+    thread: JoinHandle<()>,
+    tls: Option<RustlsConfig>,
+    admin_token_path: PathBuf,
+}
+
+fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
+    let dir = &config.data_dir;
+    let data = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BindError::Data { path, source }
+    };
+    files::create_private_dir(dir).map_err(data(dir))?;
+    let engine: Arc<dyn Engine> = match config.engine {
+        EngineKind::Fjall => Arc::new(Fjall::open(&dir.join("oplogs"))?),
+        EngineKind::Memory => Arc::new(Memory::fresh()?),
+    };
+    let admin_token_path = dir.join("admin-token");
+    let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
+    let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
+    let tables = TableClient::new(trusted(&config.trusted_certificates)?)
+        .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
+    let users = Users::load(&*engine)?;
+    let access = Access::load(engine.store_id(), tables, &*engine)?;
+    let folder = dir.join("blobs");
+    let blobs = Blobs::open(&folder).map_err(data(&folder))?;
+    let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
+    let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
+    let (hub, metrics) = (Arc::new(Hub::default()), Metrics::new());
+    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone());
+    let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
+    let inner =
+        Inner { engine, commits, hub, users, access, codes, blobs, metrics, admin, public_url, stopping, streams };
+    let store = Store { inner: Arc::new(inner) };
+    Ok(Opened { store, thread, tls: tls.map(RustlsConfig::from_config), admin_token_path })
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+    store: &Store,
+) -> std::io::Result<()> {
+    let service = http::router(store.clone()).into_make_service();
+    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    // A connection that sends no whole request head in time is closed.
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX);
+    server.http_builder().http2().timer(TokioTimer::new()).max_concurrent_streams(H2_STREAMS_MAX);
+    let plain = NoDelayAcceptor::new();
+    match tls {
+        None => server.acceptor(plain).serve(service).await,
+        Some(tls) => server.acceptor(RustlsAcceptor::new(tls).acceptor(plain)).serve(service).await,
+    }
+}
+
+fn check(config: &Config) -> Result<(), BindError> {
+    match config.public_url.as_deref().map(Url::parse) {
+        None => Ok(()),
+        Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => Ok(()),
+        Some(_) => Err(BindError::Setting {
+            setting: "public_url",
+            reason: "must be a URL that begins with http:// or https:// and has no \"?\"".to_owned(),
+        }),
+    }
+}
+
+/// Returns the URL of a server that was given none: where this machine reaches it.
+fn own_url(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let address = SocketAddr::new(tls::reachable(address.ip()), address.port());
+    format!("{scheme}://{address}")
+}
+
+/// Returns the host of a URL as it stands in a certificate.
+fn host(url: &Url) -> Option<String> {
+    url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+/// Reads a secret, or makes one.
+fn secret(path: &Path) -> Result<String, BindError> {
+    let data = |source| BindError::Data { path: path.to_owned(), source };
+    let secret = match files::read_if_there(path).map_err(data)? {
+        Some(secret) => secret,
+        None => {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).map_err(|error| data(std::io::Error::other(error)))?;
+            let secret = base64_text::encode(&bytes);
+            files::write_private(path, format!("{secret}\n").as_bytes()).map_err(data)?;
+            secret
+        }
+    };
+    match secret.trim() {
+        secret if secret.len() >= SECRET_BYTES_MIN => Ok(secret.to_owned()),
+        _ => Err(BindError::Secret { path: path.to_owned() }),
+    }
+}
+
+fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {
+    let mut certificates = Vec::new();
+    for path in paths {
+        let pem = fs::read(path).map_err(|source| BindError::Data { path: path.clone(), source })?;
+        let bundle = Certificate::from_pem_bundle(&pem).map_err(|error| BindError::Setting {
+            setting: TRUSTED,
+            reason: format!("names {}, which holds no PEM certificate: {error}", path.display()),
+        })?;
+        certificates.extend(bundle);
+    }
+    Ok(certificates)
+}
+
+const TRUSTED: &str = "trusted_certificates";
+/// Characters of a secret that a person wrote.
+const SECRET_BYTES_MIN: usize = 16;
+/// Time for a request's head to arrive.
+const HEAD_SECONDS_MAX: Duration = Duration::from_secs(15);
+/// Requests that one HTTP/2 connection may have open.
+const H2_STREAMS_MAX: u32 = 128;
+/// Between rounds of housekeeping; a table that did not answer is asked again after this.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);

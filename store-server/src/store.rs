@@ -1,0 +1,94 @@
+//! The store: all that its routes and streams share, and the calls that the process around it may make.
+
+use std::sync::Arc;
+
+use gigfs_core::api::ConfirmCode;
+use gigfs_core::{Refusal, StoreId, UserName};
+use gigfs_storage::{Engine, StorageError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::Access;
+use crate::blob::Blobs;
+use crate::commit::Commits;
+use crate::feed::Hub;
+use crate::metric::Metrics;
+use crate::refusal;
+use crate::token::Codes;
+use crate::user::{self, Users};
+
+/// A handle to a store, for calls from the process that serves it. Cheap to clone; good until the server has stopped.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) commits: Commits,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) users: Users,
+    pub(crate) access: Access,
+    pub(crate) codes: Codes,
+    pub(crate) blobs: Blobs,
+    pub(crate) metrics: Metrics,
+    /// The hash of the admin token; comparing hashes takes the same time however much of it is right.
+    pub(crate) admin: blake3::Hash,
+    pub(crate) public_url: String,
+    pub(crate) stopping: CancellationToken,
+    /// The streams.
+    pub(crate) streams: TaskTracker,
+}
+
+impl Store {
+    /// Returns the store's id.
+    pub fn store_id(&self) -> StoreId {
+        self.inner.engine.store_id()
+    }
+
+    /// Returns the URL under which tables and clients reach the store.
+    pub fn public_url(&self) -> &str {
+        &self.inner.public_url
+    }
+
+    /// Makes a user, who may then bring a table; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it cannot be written down.
+    pub async fn create_user(&self, user: &UserName) -> Result<(), Refusal> {
+        let user = user.clone();
+        self.blocking(move |inner| inner.users.create(&user, &inner.commits)).await
+    }
+
+    /// Makes a code with which the user's table can introduce itself, once, within a quarter of an hour.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no such user.
+    pub async fn confirm_code(&self, user: &UserName) -> Result<ConfirmCode, Refusal> {
+        if !self.inner.users.exists(user) {
+            return Err(user::unknown(user));
+        }
+        let (code, expires) = self.inner.codes.sign(user)?;
+        Ok(ConfirmCode { code, expires })
+    }
+
+    /// Reads from the engine on a thread that may block. No read is done on the threads that serve.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Engine) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.blocking(move |inner| read(&*inner.engine).map_err(|error| refusal::storage(&error))).await
+    }
+
+    /// Runs `work` on a thread that may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let inner = self.inner.clone();
+        match tokio::task::spawn_blocking(move || work(&inner)).await {
+            Ok(result) => result,
+            Err(_) => Err(refusal::internal("a task")),
+        }
+    }
+}

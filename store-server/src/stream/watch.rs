@@ -1,0 +1,214 @@
+//! The watching part of a stream: everything that arrives in the channel and is watched, in order, nothing missed.
+//!
+//! There is one cursor: all that arrived up to it and is watched has been sent. It moves along the channel's queue as
+//! long as the next event follows on it, and along the engine's feed when the queue has forgotten what comes next.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gigfs_core::limits::{READ_BYTES_MAX, WATCHED_LOGS_MAX};
+use gigfs_core::wire::{LogRef, ServerMessage, Tag, Watched};
+use gigfs_core::{ErrorCode, PathPrefix, Refusal};
+use gigfs_storage::{Arrival, Page};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+
+use super::{Context, Message, Outgoing};
+use crate::feed::{self, Published};
+
+/// A change of what is watched.
+pub(super) enum Order {
+    Watch { tag: Tag, watched: Watched, after: Option<u64>, permit: OwnedSemaphorePermit },
+    Unwatch { tag: Tag, permit: OwnedSemaphorePermit },
+}
+
+/// The stream is ending.
+struct Gone;
+
+/// Follows the channel until the stream ends.
+pub(super) async fn run(context: &Context, mut orders: mpsc::Receiver<Order>) {
+    let mut watch = Watch { context, filter: Filter::default(), live: None };
+    let following = async {
+        loop {
+            let went = tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => watch.take(order).await,
+                    None => return,
+                },
+                event = next(&mut watch.live) => watch.follow(event).await,
+            };
+            if went.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = context.end.cancelled.cancelled() => {}
+        () = following => {}
+    }
+}
+
+struct Watch<'a> {
+    context: &'a Context,
+    filter: Filter,
+    live: Option<Live>,
+}
+
+struct Live {
+    queue: broadcast::Receiver<Arc<Published>>,
+    cursor: u64,
+}
+
+async fn next(live: &mut Option<Live>) -> Result<Arc<Published>, RecvError> {
+    match live {
+        Some(live) => live.queue.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Watch<'_> {
+    async fn take(&mut self, order: Order) -> Result<(), Gone> {
+        match order {
+            Order::Watch { tag, watched, after, permit } => match self.watch(watched, after).await? {
+                Ok(position) => self.answer(ServerMessage::Watching { tag, position }, permit).await,
+                Err(refusal) => self.answer(ServerMessage::Failed { tag, refusal }, permit).await,
+            },
+            Order::Unwatch { tag, permit } => {
+                self.live = None;
+                self.filter = Filter::default();
+                self.answer(ServerMessage::Unwatched { tag }, permit).await
+            }
+        }
+    }
+
+    /// Watches more, after sending what a cursor missed of it. Returns the position up to which everything is sent.
+    async fn watch(&mut self, watched: Watched, after: Option<u64>) -> Result<Result<u64, Refusal>, Gone> {
+        if let Err(refusal) = self.filter.has_room_for(&watched) {
+            return Ok(Err(refusal));
+        }
+        let cursor = match &self.live {
+            Some(live) => live.cursor,
+            None => {
+                let Context { store, user, channel, .. } = self.context;
+                // First the queue and then the position: nothing falls in between.
+                let queue = store.inner.hub.subscribe(user, channel);
+                let (user, channel) = (user.clone(), channel.clone());
+                match store.read(move |engine| engine.position(&user, &channel)).await {
+                    Ok(cursor) => {
+                        self.live = Some(Live { queue, cursor });
+                        cursor
+                    }
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
+            }
+        };
+        let mut own = Filter::default();
+        own.add(watched.clone());
+        if let Some(after) = after
+            && let Err(refusal) = self.replay(&own, after, cursor).await?
+        {
+            return Ok(Err(refusal));
+        }
+        self.filter.add(watched);
+        Ok(Ok(cursor))
+    }
+
+    /// Goes on with the next event, or with the feed if the next event is not the next arrival.
+    async fn follow(&mut self, event: Result<Arc<Published>, RecvError>) -> Result<(), Gone> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let event = match event {
+            Ok(event) if event.last <= live.cursor => return Ok(()),
+            Ok(event) if event.first == live.cursor + 1 => {
+                if !self.filter.covers(&event.log) {
+                    live.cursor = event.last;
+                    return Ok(());
+                }
+                if let Some(frame) = event.frame(self.context.encoding) {
+                    live.cursor = event.last;
+                    return self.send(Message::Event(frame)).await;
+                }
+                Some(event)
+            }
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(_)) => None,
+            // The queue outlives its readers.
+            Err(RecvError::Closed) => return Ok(()),
+        };
+        let cursor = live.cursor;
+        let filter = std::mem::take(&mut self.filter);
+        let replayed = self.replay(&filter, cursor, u64::MAX).await?;
+        self.filter = filter;
+        match (replayed, &mut self.live) {
+            (Ok(reached), Some(live)) => live.cursor = reached.max(event.map_or(0, |event| event.last)),
+            (Ok(_), None) => {}
+            // What was missed cannot be read: the client has to know, and begins again from its own cursor.
+            (Err(refusal), _) => self.context.end.because(refusal),
+        }
+        Ok(())
+    }
+
+    /// Sends what arrived after one position up to another and is covered, from the engine. Returns the position reached.
+    async fn replay(&self, filter: &Filter, mut after: u64, until: u64) -> Result<Result<u64, Refusal>, Gone> {
+        while after < until {
+            let Context { store, user, channel, .. } = self.context;
+            let (user, channel) = (user.clone(), channel.clone());
+            let page = Page { ops: REPLAYED_OPS_MAX, bytes: READ_BYTES_MAX };
+            let arrivals = match store.read(move |engine| engine.feed(&user, &channel, after, page)).await {
+                Ok(arrivals) => arrivals,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let Some(last) = arrivals.last() else { break };
+            after = last.position;
+            let covered = |arrival: &&Arrival| arrival.position <= until && filter.covers(&LogRef::from(&arrival.log));
+            let covered: Vec<_> = arrivals.iter().filter(covered).collect();
+            for run in feed::runs(&covered, READ_BYTES_MAX) {
+                self.send(Message::Plain(feed::event(run))).await?;
+            }
+        }
+        Ok(Ok(after))
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Gone> {
+        self.context.store.inner.metrics.events.increment(1);
+        self.context.out.send(Outgoing { message, permit: None }).await.map_err(|_| Gone)
+    }
+
+    async fn answer(&self, message: ServerMessage, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
+        self.context.out.send(Outgoing::last(message, permit)).await.map_err(|_| Gone)
+    }
+}
+
+/// What is watched.
+#[derive(Debug, Default)]
+struct Filter {
+    logs: BTreeSet<LogRef>,
+    prefixes: BTreeSet<PathPrefix>,
+}
+
+impl Filter {
+    fn add(&mut self, watched: Watched) {
+        match watched {
+            Watched::Logs(logs) => self.logs.extend(logs),
+            Watched::Prefix(prefix) => drop(self.prefixes.insert(prefix)),
+        }
+    }
+
+    fn covers(&self, log: &LogRef) -> bool {
+        self.logs.contains(log) || self.prefixes.iter().any(|prefix| prefix.covers(&log.path))
+    }
+
+    fn has_room_for(&self, watched: &Watched) -> Result<(), Refusal> {
+        let more = match watched {
+            Watched::Logs(logs) => logs.iter().filter(|log| !self.logs.contains(log)).count(),
+            Watched::Prefix(prefix) => usize::from(!self.prefixes.contains(prefix)),
+        };
+        if self.logs.len() + self.prefixes.len() + more <= WATCHED_LOGS_MAX {
+            return Ok(());
+        }
+        let message = format!("a stream watches at most {WATCHED_LOGS_MAX} logs and prefixes");
+        Err(Refusal::new(ErrorCode::TooMany, message).hint("watch a prefix, such as \"/\" for the whole channel"))
+    }
+}
+
+/// Operations read at once from the feed.
+const REPLAYED_OPS_MAX: usize = 1024;

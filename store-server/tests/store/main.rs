@@ -1,0 +1,13 @@
+//! The store over loopback, with the test as its table.
+
+#![allow(clippy::unwrap_used)]
+
+mod admission;
+mod blobs;
+mod http;
+mod revocation;
+mod stream;
+mod tls;
+mod tokens;
+mod watch;
+mod world;

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gigfs_core::sync::{LinkStatus, Mode, PushError, ReadStanding};
-use gigfs_core::{ChannelName, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
+use gigfs_core::{ActorId, ChannelName, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
 use gigfs_core::{Op, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -284,6 +284,11 @@ impl Gig {
         _ = timeout(deadline, settled).await;
     }
 
+    /// Returns the writing replica that this process is.
+    pub fn actor(&self) -> ActorId {
+        self.shared().look(|replica| replica.actor())
+    }
+
     /// Returns whose client it is.
     pub fn user(&self) -> &UserName {
         &self.inner.user
@@ -406,7 +411,7 @@ impl Log {
         self.open().await?;
         let answered = |standing: ReadStanding| standing.known || standing.trying == 0;
         let mode = *self.gig.inner.mode.borrow();
-        if mode == Mode::Online {
+        if mode.receives() {
             self.until_read(answered, FIRST_READ_TIMEOUT).await?;
         }
         self.value()
@@ -419,7 +424,7 @@ impl Log {
     pub async fn refresh(&self, deadline: Duration) -> Result<Arc<Value>, Error> {
         self.gig.mounts_known().await;
         self.open().await?;
-        if *self.gig.inner.mode.borrow() == Mode::Online {
+        if self.gig.inner.mode.borrow().receives() {
             match self.until_read(|standing| standing.trying == 0, deadline).await {
                 Err(Error::NoAnswer { .. }) if self.standing().known => {}
                 read => read?,
@@ -485,6 +490,17 @@ impl Log {
     /// Returns how many operations are here.
     pub fn len(&self) -> usize {
         self.shared().look(|replica| replica.oplog(&self.name).map_or(0, gigfs_core::Oplog::len))
+    }
+
+    /// Waits until `count` operations are here.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`] when the deadline passes first.
+    pub async fn until_len(&self, count: usize, deadline: Duration) -> Result<(), Error> {
+        let reached = |replica: &mut gigfs_core::sync::Replica| {
+            replica.oplog(&self.name).is_some_and(|oplog| oplog.len() >= count).then_some(())
+        };
+        timeout(deadline, self.shared().until(reached)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 
     /// Tells whether no operation is here.

@@ -32,10 +32,26 @@ pub enum Mode {
     /// Everything.
     #[default]
     Online,
-    /// Its own operations go out, nothing comes in.
+    /// Own operations go out, nothing comes in.
     SendOnly,
-    /// Nothing.
+    /// What others write comes in, nothing goes out.
+    ReceiveOnly,
+    /// Nothing, while the streams stay open.
+    Paused,
+    /// Nothing, and the streams are closed.
     Offline,
+}
+
+impl Mode {
+    /// Tells whether own operations go out.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::Online | Self::SendOnly)
+    }
+
+    /// Tells whether what others write comes in.
+    pub fn receives(self) -> bool {
+        matches!(self, Self::Online | Self::ReceiveOnly)
+    }
 }
 
 /// Something that happened outside.

@@ -273,19 +273,21 @@ impl Replica {
     /// Changes what is exchanged with the stores. Going offline is complete when the shell has closed the streams.
     pub fn set_mode(&mut self, now: Date, mode: Mode) {
         self.now = now;
-        if self.mode == mode {
-            return;
-        }
-        self.mode = mode;
+        let before = std::mem::replace(&mut self.mode, mode);
         let up: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| link.up.is_some()).map(|(id, _)| id.clone()).collect();
         for id in up {
-            match mode {
-                Mode::Online => self.begin_all(&id),
-                Mode::SendOnly => self.stop_reading(&id),
-                Mode::Offline => {}
+            match (before.receives(), mode.receives()) {
+                (false, true) => self.begin_all(&id),
+                (true, false) => self.stop_reading(&id),
+                _ => self.pump(&id),
             }
         }
+    }
+
+    /// Returns the writing replica that this is.
+    pub fn actor(&self) -> ActorId {
+        self.config.actor
     }
 
     /// Returns what is exchanged with the stores.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::link::Request;
 use super::log::{Interest, Loaded, Reading};
-use super::{LinkId, Mode, Notice, Origin, Output, Record, Replica, Seen};
+use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
 use crate::error::{ErrorKind, Refusal};
@@ -21,7 +21,7 @@ impl Replica {
             |(name, log): &(&LogName, &super::Log)| name.channel == id.channel && log.loaded == Loaded::Yes;
         let names: Vec<(LogName, Interest)> =
             self.logs.iter().filter(of_channel).map(|(name, log)| (name.clone(), log.interest)).collect();
-        if self.mode == Mode::Online {
+        if self.mode.receives() {
             let watched: Vec<LogRef> = names
                 .iter()
                 .filter(|(_, interest)| *interest == Interest::Watch)
@@ -49,7 +49,7 @@ impl Replica {
             if self.links.get(&id).is_none_or(|link| link.up.is_none()) {
                 continue;
             }
-            if watch && self.mode == Mode::Online {
+            if watch && self.mode.receives() {
                 self.watch(&id, Watched::Logs(vec![name.into()]));
             }
             self.begin(&id, name);
@@ -65,7 +65,7 @@ impl Replica {
     /// Begins to read a log from a store, if it is wanted and not read already, and lets it send.
     fn begin(&mut self, id: &LinkId, name: &LogName) {
         let incarnation = self.up_mut(id).incarnation;
-        let online = self.mode == Mode::Online;
+        let online = self.mode.receives();
         let log = self.log_mut(name);
         let wanted = online && log.loaded == Loaded::Yes && log.interest >= Interest::Compare;
         let Some(peer) = log.peers.get(&id.store) else { return };
@@ -225,7 +225,7 @@ impl Replica {
     pub(super) fn told(&mut self, id: &LinkId, event: &Event) {
         let name = event.log.log(&self.config.user, &id.channel);
         let loaded = self.logs.get(&name).is_some_and(|log| log.loaded == Loaded::Yes);
-        if loaded && self.mode == Mode::Online {
+        if loaded && self.mode.receives() {
             self.take_in(id, &name, &event.ops, false);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::link::Request;
 use super::log::Loaded;
-use super::{LinkId, Mode, Notice, Record, Replica, Standing};
+use super::{LinkId, Notice, Record, Replica, Standing};
 use crate::api::PushResult;
 use crate::date::Date;
 use crate::error::{ErrorCode, ErrorKind, Refusal};
@@ -64,7 +64,7 @@ impl Replica {
 
     /// Sends what is due on a stream, as far as it has room.
     pub(super) fn pump(&mut self, id: &LinkId) {
-        if self.mode == Mode::Offline {
+        if !self.mode.sends() {
             return;
         }
         loop {

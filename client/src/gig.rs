@@ -497,6 +497,8 @@ impl Log {
     /// # Errors
     /// [`Error::NoAnswer`] when the deadline passes first.
     pub async fn until_len(&self, count: usize, deadline: Duration) -> Result<(), Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
         let reached = |replica: &mut gigfs_core::sync::Replica| {
             replica.oplog(&self.name).is_some_and(|oplog| oplog.len() >= count).then_some(())
         };

@@ -97,6 +97,9 @@ impl Link {
             let wants_token = reason.code.kind() == ErrorKind::LogIn;
             let lost = Event::Lost { link: self.id.clone(), reason };
             self.shared.act(|replica, now| replica.handle(now, lost));
+            if *self.mode.borrow() == Mode::Offline {
+                continue;
+            }
             if was_up {
                 backoff.reset();
             }

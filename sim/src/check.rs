@@ -18,8 +18,8 @@ impl World {
         }
         for store in &mut self.stores {
             (store.up, store.full, store.sealed, store.skew) = (true, false, None, 0);
-            store.engine.deny_reads(false);
         }
+        (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
         self.run_for(5_000);
         for client in 0..self.clients.len() {
             self.restart(client);

@@ -123,7 +123,7 @@ impl World {
             Step::SetClock { client, seconds } => self.set_clock(client, seconds),
             Step::FillStore { store, full } => self.stores[store].full = full,
             Step::FailStore { store, fault } => self.stores[store].engine.fail([fault]),
-            Step::DenyReads { store, denied } => self.stores[store].engine.deny_reads(denied),
+            Step::DenyReads { store, denied } => self.deny_reads(store, denied),
             Step::FailDisk { client, fault, times } => self.fail_disk(client, fault, times),
             Step::Join { channel, store } => self.join(channel, store),
             Step::Leave { channel, store } => self.leave(channel, store),

@@ -27,6 +27,8 @@ pub struct Store {
     /// A copy of its data as it was some time ago.
     pub backup: Option<Faulty>,
     sessions: BTreeMap<StreamId, Session>,
+    /// Up to which position of each channel watchers were told.
+    told: BTreeMap<ChannelName, u64>,
     manners: Manners,
 }
 
@@ -94,6 +96,7 @@ impl Store {
             sealed: None,
             backup: None,
             sessions: BTreeMap::new(),
+            told: BTreeMap::new(),
             manners,
         }
     }
@@ -108,6 +111,7 @@ impl Store {
         let session = Session { channel: channel.clone(), logs: BTreeSet::new(), prefixes: Vec::new() };
         self.sessions.insert(stream, session);
         let position = self.engine.position(user, channel).unwrap_or(0);
+        self.told.entry(channel.clone()).or_insert(position);
         ServerMessage::Welcome(Welcome { store: self.id(), incarnation: self.engine.incarnation(), position, now })
     }
 
@@ -120,6 +124,7 @@ impl Store {
     pub fn crash(&mut self) {
         self.up = false;
         self.sessions.clear();
+        self.told.clear();
         self.engine = self.engine.crash();
     }
 
@@ -131,7 +136,7 @@ impl Store {
         let answer = |message| Reaction { messages: vec![(stream, message)], ..Reaction::default() };
         match message {
             ClientMessage::Push { tag, log, ops } => {
-                self.push(&log.log(user, &channel), (stream, tag), &log, &ops, now)
+                self.push(&log.log(user, &channel), (stream, tag), &ops, now)
             }
             ClientMessage::Get { tag, log, after } => self.work(user, stream, Work::Get { tag, log, after }),
             ClientMessage::Inventory { tag, log } => self.work(user, stream, Work::Inventory { tag, log, after: 0 }),
@@ -161,7 +166,6 @@ impl Store {
         &mut self,
         name: &LogName,
         (stream, tag): (StreamId, Tag),
-        log: &LogRef,
         ops: &[WireOp],
         now: Date,
     ) -> Reaction {
@@ -180,52 +184,55 @@ impl Store {
             true => Ok(Vec::new()),
             false => self.engine.commit(&Batch { appends, ..Batch::default() }),
         };
-        let mut reaction = Reaction::default();
-        let (results, news) = match committed {
+        let results = match &committed {
             Ok(appended) => {
-                reaction.stored = good;
-                let news = appended.iter().filter_map(|appended| match appended {
-                    Appended::New(arrival) => Some(arrival.clone()),
-                    Appended::Known { .. } | Appended::Refused(_) => None,
-                });
-                let news: Vec<_> = news.collect();
-                let mut appended = appended.into_iter();
+                let mut appended = appended.iter();
                 let result = |admitted: Result<Op, Refusal>| match admitted {
                     Ok(op) => match appended.next() {
-                        Some(Appended::Known { sha, .. }) => PushResult::Known { sha },
+                        Some(Appended::Known { sha, .. }) => PushResult::Known { sha: *sha },
                         _ => PushResult::Accepted { sha: op.sha() },
                     },
                     Err(refusal) => PushResult::Refused(refusal),
                 };
-                (admitted.into_iter().map(result).collect(), news)
+                admitted.into_iter().map(result).collect()
             }
             Err(error) => {
-                let refusal = refusal_of(&error);
+                let refusal = refusal_of(error);
                 let result = |admitted: Result<Op, Refusal>| {
                     PushResult::Refused(admitted.err().unwrap_or_else(|| refusal.clone()))
                 };
-                (admitted.into_iter().map(result).collect(), Vec::new())
+                admitted.into_iter().map(result).collect()
             }
         };
-        let answer = (stream, ServerMessage::Pushed { tag, results });
-        let mut events = Vec::new();
-        if let Some(last) = news.last() {
-            let ops: Vec<(u64, WireOp)> = news
-                .iter()
-                .map(|new| (new.stored.index, WireOp { sha: new.stored.sha, record: new.stored.record.clone() }))
-                .collect();
-            let event = Event { position: last.position, log: log.clone(), ops };
+        let mut messages = self.tell_watchers(&name.user, &name.channel, Some(stream));
+        let at = if self.manners.events_first { messages.len() } else { 0 };
+        messages.insert(at, (stream, ServerMessage::Pushed { tag, results }));
+        let stored = if committed.is_ok() { good } else { Vec::new() };
+        Reaction { messages, stored, work: None }
+    }
+
+    /// Returns what those who watch a channel are to be told of: all that can be read and was not told yet, however it
+    /// came there.
+    pub fn tell_watchers(
+        &mut self,
+        user: &UserName,
+        channel: &ChannelName,
+        pusher: Option<StreamId>,
+    ) -> Vec<(StreamId, ServerMessage)> {
+        let told = self.told.entry(channel.clone()).or_default();
+        let arrivals = self.engine.feed(user, channel, *told, Page::ALL).unwrap_or_default();
+        let mut messages = Vec::new();
+        for arrival in arrivals {
+            *told = arrival.position;
+            let log = LogRef::from(&arrival.log);
+            let ops = vec![(arrival.stored.index, WireOp { sha: arrival.stored.sha, record: arrival.stored.record })];
+            let event = Event { position: arrival.position, log: log.clone(), ops };
             let watchers = self.sessions.iter().filter(|(id, session)| {
-                session.watches(&name.channel, log) && (self.manners.echo || **id != stream)
+                session.watches(channel, &log) && (self.manners.echo || Some(**id) != pusher)
             });
-            events.extend(watchers.map(|(id, _)| (*id, ServerMessage::Event(event.clone()))));
+            messages.extend(watchers.map(|(id, _)| (*id, ServerMessage::Event(event.clone()))));
         }
-        if self.manners.events_first {
-            reaction.messages.append(&mut events);
-        }
-        reaction.messages.push(answer);
-        reaction.messages.append(&mut events);
-        reaction
+        messages
     }
 
     /// Gives the next part of an answer.

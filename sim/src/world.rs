@@ -66,6 +66,8 @@ pub struct World {
     pub(crate) owed: BTreeSet<u64>,
     pub(crate) rng: Rng,
     pub(crate) violation: Option<Violation>,
+    /// Whether some store lost what it had.
+    restored: bool,
     partitions: BTreeSet<(usize, usize)>,
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
@@ -155,6 +157,7 @@ impl World {
             owed: BTreeSet::new(),
             rng,
             violation: None,
+            restored: false,
             partitions: BTreeSet::new(),
             streams: BTreeMap::new(),
             next_stream: 1,

@@ -13,6 +13,11 @@ impl World {
     pub fn crash(&mut self, client: usize) {
         self.lose_client(client);
         self.clients[client].end();
+        if self.restored {
+            // What a store had and lost may have been with this client alone.
+            let left = self.held();
+            self.owed.retain(|id| left.contains(id));
+        }
     }
 
     /// Cuts the power of a client's device: all of its processes end, and the disk keeps what was synced.
@@ -35,6 +40,15 @@ impl World {
     /// Starts a store's process.
     pub fn start_store(&mut self, store: usize) {
         self.stores[store].up = true;
+    }
+
+    /// Has every read of a store fail, or none any more.
+    pub fn deny_reads(&mut self, store: usize, denied: bool) {
+        self.stores[store].engine.deny_reads(denied);
+        for channel in self.table.keys().cloned().collect::<Vec<_>>() {
+            let messages = self.stores[store].tell_watchers(&self.user, &channel, None);
+            messages.into_iter().for_each(|(to, message)| self.to_client(to, message));
+        }
     }
 
     /// Has so many writes of a client's disk fail.
@@ -64,14 +78,15 @@ impl World {
         this.up = true;
         let left = self.held();
         self.owed.retain(|id| left.contains(id));
+        self.restored = true;
     }
 
-    /// Returns the numbers of the writes that anybody holds.
+    /// Returns the numbers of the writes that a client, a disk or a mounted store holds.
     pub(crate) fn held(&self) -> BTreeSet<u64> {
         let mut held = BTreeSet::new();
         for log in &self.logs {
-            for store in &self.stores {
-                held.extend(store.ops(log).iter().filter_map(payload::write_id));
+            for store in &self.table[&log.channel] {
+                held.extend(self.stores[*store].ops(log).iter().filter_map(payload::write_id));
             }
             for disk in &self.disks {
                 held.extend(disk.read(log).ops.iter().filter_map(payload::write_id));

@@ -161,6 +161,11 @@ impl Backlog {
         &self.refused
     }
 
+    /// Tells whether the store will not have an operation.
+    pub(super) fn is_refused(&self, key: &OrderKey) -> bool {
+        self.refused.contains_key(key)
+    }
+
     /// Tells whether an operation was never sent to the store by this process.
     pub(super) fn is_unsent(&self, key: &OrderKey) -> bool {
         self.items.get(key).is_some_and(|item| !item.in_doubt) && !self.in_flight.contains(key)

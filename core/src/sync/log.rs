@@ -68,6 +68,8 @@ pub(super) struct Peer {
     pub(super) backlog: Backlog,
     /// Shas that the store holds and whose records cannot be read.
     pub(super) unreadable: BTreeSet<Sha>,
+    /// When to try reading again that failed.
+    pub(super) read_again_at: Option<Date>,
     /// When the timer of this log at this store goes off, if one is set.
     pub(super) wake_at: Option<Date>,
 }
@@ -103,6 +105,12 @@ impl Peer {
         self.reading = Reading::Idle;
         self.current = false;
         self.watched = false;
+        self.read_again_at = None;
+    }
+
+    /// Returns when something is to be done about the log at this store.
+    pub(super) fn due_at(&self) -> Option<Date> {
+        [self.backlog.next_at(), self.read_again_at].into_iter().flatten().min()
     }
 }
 
@@ -182,7 +190,7 @@ impl Log {
     pub(super) fn is_private(&self, key: &OrderKey) -> bool {
         let written_here = self.pushes.contains_key(&key.sha);
         let absent = |peer: &Peer| {
-            peer.backlog.refused().contains_key(key) || (written_here && peer.backlog.is_unsent(key))
+            peer.backlog.is_refused(key) || (written_here && peer.backlog.is_unsent(key))
         };
         !self.shown.contains(key) && self.peers.values().all(absent)
     }

@@ -458,6 +458,20 @@ impl Replica {
         self.timers.insert((at, id.clone(), name.clone()));
     }
 
+    /// Sets the timers of a log anew, because what they were set for is gone.
+    fn wake_when_due(&mut self, name: &LogName) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        for (store, peer) in &mut log.peers {
+            let (due, set) = (peer.due_at(), peer.wake_at);
+            if let Some(set) = set.filter(|set| due.is_none_or(|due| *set < due)) {
+                let id = LinkId { channel: name.channel.clone(), store: *store };
+                self.timers.remove(&(set, id.clone(), name.clone()));
+                peer.wake_at = due;
+                self.timers.extend(due.map(|due| (due, id, name.clone())));
+            }
+        }
+    }
+
     /// Returns when a store that is full, failing or busy is asked again.
     fn retry_at(&mut self) -> Date {
         self.now.plus((RETRY_MICROS + self.random_below(RETRY_MICROS)) as i64)
@@ -479,6 +493,7 @@ impl Replica {
         self.timers = timers.map(|(at, id, name)| (at.plus(-back), id, name)).collect();
         for peer in self.logs.values_mut().flat_map(|log| log.peers.values_mut()) {
             peer.wake_at.as_mut().map(earlier);
+            peer.read_again_at.as_mut().map(earlier);
             peer.backlog.clock_went_back(back);
         }
     }

@@ -85,6 +85,7 @@ impl Replica {
         let reads = wanted && matches!(peer.reading, Reading::Idle) && !peer.current;
         if reads {
             peer.reading = Reading::Waiting;
+            peer.read_again_at = None;
         }
         let sends = !peer.backlog.is_empty() || peer.backlog.next_at().is_some();
         if let Some(link) = self.links.get_mut(id) {
@@ -146,7 +147,14 @@ impl Replica {
         let forgotten = |(name, peer): (&LogName, &mut Peer)| std::mem::take(&mut peer.watched).then(|| name.clone());
         let watched: Vec<LogName> = self.peers_mut(id).filter_map(forgotten).collect();
         let at = self.retry_at();
-        watched.iter().for_each(|name| self.wake(id, name, at));
+        watched.iter().for_each(|name| self.read_again(id, name, at));
+    }
+
+    fn read_again(&mut self, id: &LinkId, name: &LogName, at: Date) {
+        if let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) {
+            peer.read_again_at = Some(at);
+        }
+        self.wake(id, name, at);
     }
 
     pub(super) fn read_ops(&mut self, id: &LinkId, tag: Tag, ops: &[(u64, WireOp)], header: &LogHeader, more: bool) {
@@ -272,7 +280,7 @@ impl Replica {
         match refusal.code.kind() {
             ErrorKind::Retry | ErrorKind::LogIn => {
                 let at = self.retry_at();
-                self.wake(id, name, at);
+                self.read_again(id, name, at);
             }
             ErrorKind::FixInput | ErrorKind::GiveUp => {
                 self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what: refusal.to_string() });

@@ -23,6 +23,7 @@ impl Replica {
         if dated.is_empty() {
             return;
         }
+        self.wake_when_due(name);
         let mut records = Vec::new();
         for (old, again) in &dated {
             let log = name.clone();

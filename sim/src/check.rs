@@ -9,7 +9,7 @@ use crate::payload;
 use crate::world::{Violation, World};
 
 impl World {
-    /// Makes everything whole: all processes run, all disks have room, all clocks are right, everybody reaches everybody,
+    /// Makes everything whole: all processes run, all disks have room, the clients' clocks are right, everybody reaches everybody,
     /// and every client follows every log.
     pub fn heal_all(&mut self) {
         for client in 0..self.clients.len() {
@@ -17,7 +17,7 @@ impl World {
             (0..self.stores.len()).for_each(|store| self.heal(client, store));
         }
         for store in &mut self.stores {
-            (store.up, store.full, store.sealed, store.skew) = (true, false, None, 0);
+            (store.up, store.full, store.sealed) = (true, false, None);
         }
         (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
         self.run_for(5_000);

@@ -32,8 +32,8 @@ pub struct Client {
     pub(crate) links: BTreeMap<LinkId, StreamId>,
     pub(crate) connecting: BTreeSet<LinkId>,
     pub(crate) jobs: VecDeque<Job>,
-    /// Operations about which the disk has answered.
-    pub(crate) answered: BTreeSet<Sha>,
+    /// Operations that were written in this life and about which the disk has not answered.
+    pub(crate) unanswered: BTreeSet<Sha>,
     /// How far each channel of the disk was looked through for what other processes wrote.
     pub(crate) positions: BTreeMap<ChannelName, u64>,
     pub(crate) tick_at: Option<u64>,
@@ -66,7 +66,7 @@ impl Client {
             links: BTreeMap::new(),
             connecting: BTreeSet::new(),
             jobs: VecDeque::new(),
-            answered: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             positions: BTreeMap::new(),
             tick_at: None,
         }
@@ -81,7 +81,7 @@ impl Client {
         self.links.clear();
         self.connecting.clear();
         self.jobs.clear();
-        self.answered.clear();
+        self.unanswered.clear();
         self.positions.clear();
         self.tick_at = None;
     }

@@ -83,7 +83,8 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
         let line = serde_json::json!({
             "seeds": options.seeds, "seed_base": options.base, "steps": options.steps as u64 * options.seeds,
             "events": counts.events, "writes": counts.writes, "ops_pushed": counts.ops_pushed,
-            "ops_read": counts.ops_read, "seconds": seconds, "failed": failed,
+            "ops_read": counts.ops_read, "refused": counts.refused, "dated_again": counts.dated_again,
+            "suspicions": counts.suspicions, "seconds": seconds, "failed": failed,
         });
         _ = writeln!(out, "{line}");
         return;
@@ -107,13 +108,17 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
     }
     _ = writeln!(
         out,
-        "{} worlds, {} steps, {} events, {} writes, {} operations sent, {} read, {} broke, {seconds:.1} s",
+        "{} worlds, {} steps, {} events, {} writes, {} operations sent, {} read, {} refused, {} dated again, \
+         {} suspicions, {} broke, {seconds:.1} s",
         options.seeds,
         options.steps as u64 * options.seeds,
         counts.events,
         counts.writes,
         counts.ops_pushed,
         counts.ops_read,
+        counts.refused,
+        counts.dated_again,
+        counts.suspicions,
         failures.len(),
     );
 }

@@ -138,8 +138,14 @@ impl World {
 
 fn spec(seed: u64, rng: &mut Rng) -> Spec {
     let clients = 2 + rng.index(4);
-    let disks: Vec<Option<usize>> = (0..clients).map(|at| rng.chance(50).then_some(at)).collect();
+    let mut disks: Vec<Option<usize>> = (0..clients).map(|at| rng.chance(50).then_some(at)).collect();
+    if rng.chance(20) {
+        // Two processes of one device.
+        (disks[0], disks[1]) = (Some(0), Some(0));
+    }
     let stores = 1 + rng.index(4);
+    let skew = |rng: &mut Rng| [0, 0, 0, 20, -20, 100, 200, -200][rng.index(8)];
+    let skews: Vec<i64> = (0..stores).map(|_| skew(rng)).collect();
     let channel = |rng: &mut Rng| -> BTreeSet<usize> {
         let mut chosen: BTreeSet<usize> = (0..stores).filter(|_| rng.chance(70)).collect();
         if chosen.is_empty() {
@@ -151,12 +157,18 @@ fn spec(seed: u64, rng: &mut Rng) -> Spec {
     let logs = (0..1 + rng.index(5)).map(|_| (rng.index(channels.len()), TYPES[rng.index(TYPES.len())])).collect();
     let manners = Manners { page: 1 + rng.index(8), echo: rng.chance(80), events_first: rng.chance(50) };
     let delay = [1_000, 30_000, 400_000][rng.index(3)];
-    Spec { seed, clients: disks, stores, channels, logs, manners, delay }
+    let mut spec = Spec { seed, clients: disks, skews, channels, logs, manners, delay };
+    if spec.shares_a_disk() {
+        // An operation that another process of the device has seen must not be dated again, and nobody knows whether one
+        // has: there, no clock is too far ahead of another.
+        spec.skews.iter_mut().for_each(|skew| *skew = (*skew).clamp(-20, 20));
+    }
+    spec
 }
 
 fn step(spec: &Spec, rng: &mut Rng) -> Step {
     let client = rng.index(spec.clients.len());
-    let store = rng.index(spec.stores);
+    let store = rng.index(spec.skews.len());
     let log = rng.index(spec.logs.len());
     let channel = rng.index(spec.channels.len());
     let fault = [Fault::Full, Fault::Io, Fault::Unacknowledged, Fault::Unsynced][rng.index(4)];
@@ -177,7 +189,10 @@ fn step(spec: &Spec, rng: &mut Rng) -> Step {
         830..=854 => Step::Restart { client },
         855..=864 => Step::CrashStore { store },
         865..=879 => Step::StartStore { store },
-        880..=894 => Step::SetClock { client, seconds: [0, 0, 90, -90, 150, 600, 3_600, -3_600][rng.index(8)] },
+        880..=894 => {
+            let seconds = [0, 0, 90, -90, -3_600, 150, 600, 86_400][rng.index(8)];
+            Step::SetClock { client, seconds: if spec.shares_a_disk() { seconds.min(0) } else { seconds } }
+        }
         895..=909 => Step::FillStore { store, full: rng.chance(40) },
         910..=919 => Step::FailStore { store, fault },
         920..=929 => Step::DenyReads { store, denied: rng.chance(40) },

@@ -29,8 +29,8 @@ pub struct Spec {
     pub seed: u64,
     /// The disk of each client; none for one that keeps nothing. Clients of one disk are processes of one device.
     pub clients: Vec<Option<usize>>,
-    /// How many stores there are.
-    pub stores: usize,
+    /// How many seconds each store's clock is ahead of the true time.
+    pub skews: Vec<i64>,
     /// Each channel's stores at the beginning.
     pub channels: Vec<BTreeSet<usize>>,
     /// The logs: channel and type.
@@ -39,6 +39,14 @@ pub struct Spec {
     pub manners: Manners,
     /// How long a message travels at most, in microseconds.
     pub delay: u64,
+}
+
+impl Spec {
+    /// Tells whether two clients are processes of one device.
+    pub fn shares_a_disk(&self) -> bool {
+        let disks: BTreeSet<usize> = self.clients.iter().flatten().copied().collect();
+        disks.len() < self.clients.iter().flatten().count()
+    }
 }
 
 /// What broke.
@@ -87,6 +95,12 @@ pub struct Counts {
     pub ops_pushed: u64,
     /// Operations that clients were answered when they read.
     pub ops_read: u64,
+    /// Operations that stores refused.
+    pub refused: u64,
+    /// Pushes that were dated again.
+    pub dated_again: u64,
+    /// Times that a client was suspicious of a store.
+    pub suspicions: u64,
 }
 
 impl Counts {
@@ -96,6 +110,9 @@ impl Counts {
         self.writes += other.writes;
         self.ops_pushed += other.ops_pushed;
         self.ops_read += other.ops_read;
+        self.refused += other.refused;
+        self.dated_again += other.dated_again;
+        self.suspicions += other.suspicions;
     }
 }
 
@@ -147,7 +164,7 @@ impl World {
         let mut world = Self {
             now: BEGINNING,
             clients: spec.clients.iter().map(|disk| Client::new(ActorId::from_bytes(rng.id()), *disk)).collect(),
-            stores: (0..spec.stores).map(|_| Store::new(rng.id(), spec.manners)).collect(),
+            stores: spec.skews.iter().map(|skew| Store::new(rng.id(), *skew, spec.manners)).collect(),
             logs: spec.logs.iter().enumerate().map(|(at, spec)| log(at, spec)).collect(),
             counts: Counts::default(),
             user,
@@ -219,6 +236,11 @@ impl World {
     /// Has the next event happen. Returns whether there was one.
     fn next(&mut self) -> bool {
         let Some(((at, _), event)) = self.queue.pop_first() else { return false };
+        if let Event::Tick { client, at } = event
+            && self.clients[client].tick_at != Some(at)
+        {
+            return true;
+        }
         self.now = self.now.max(at);
         self.counts.events += 1;
         match event {
@@ -228,7 +250,7 @@ impl World {
             Event::Connect { client, life, link } if self.lives(client, life) => self.connect(client, link),
             Event::ClientLoses { stream } => self.client_loses(stream),
             Event::StoreLoses { stream } => self.store_loses(stream),
-            Event::Tick { client, at } if self.clients[client].tick_at == Some(at) => {
+            Event::Tick { client, .. } => {
                 self.clients[client].tick_at = None;
                 self.act(client, |replica, now| replica.handle(now, gigfs_core::sync::Event::Tick));
             }
@@ -236,7 +258,6 @@ impl World {
             Event::Poll { client, life } if self.lives(client, life) => self.poll_disk(client),
             Event::Mounted { client, life } if self.lives(client, life) => self.mount(client),
             Event::Connect { .. }
-            | Event::Tick { .. }
             | Event::Disk { .. }
             | Event::Poll { .. }
             | Event::Mounted { .. } => {}

@@ -30,11 +30,14 @@ impl World {
 
     fn plan_tick(&mut self, client: usize, now: Date) {
         let this = &mut self.clients[client];
-        let Some(wake_at) = this.replica.as_ref().and_then(Replica::wake_at) else { return };
-        let at = self.now + wake_at.since(now).max(1);
-        if this.tick_at.is_none_or(|planned| at < planned) {
-            this.tick_at = Some(at);
-            self.plan_at(at, Event::Tick { client, at });
+        let wake_at = this.replica.as_ref().and_then(Replica::wake_at);
+        let at = wake_at.map(|wake_at| self.now + wake_at.since(now).max(1));
+        // One that is planned earlier does no harm, but it would keep the world from coming to rest.
+        if this.tick_at != at {
+            this.tick_at = at;
+            if let Some(at) = at {
+                self.plan_at(at, Event::Tick { client, at });
+            }
         }
     }
 
@@ -60,8 +63,7 @@ impl World {
                 for op in ops.iter().filter_map(|op| op.open(&name).ok()) {
                     let this = &mut self.clients[client];
                     *this.sent.entry(op.sha()).or_default() += 1;
-                    let own = op.actor() == this.actor && this.disk.is_some();
-                    if own && !this.answered.contains(&op.sha()) {
+                    if this.disk.is_some() && this.unanswered.contains(&op.sha()) {
                         self.break_law(format!("client {client} sent {:?} before its disk had it", op.sha()));
                     }
                 }
@@ -78,8 +80,16 @@ impl World {
     fn notice(&mut self, client: usize, notice: Notice) {
         let this = &mut self.clients[client];
         match notice {
-            Notice::Receipt(receipt) => _ = this.receipts.insert(receipt.id, receipt),
-            Notice::Suspicion { link, what, .. } => this.suspicions.push((link, what)),
+            Notice::Receipt(receipt) => {
+                let sha = receipt.sha;
+                let before = this.receipts.insert(receipt.id, receipt);
+                self.counts.dated_again += u64::from(before.is_some_and(|before| before.sha != sha));
+            }
+            Notice::Suspicion { link, what, .. } => {
+                this.suspicions.push((link, what));
+                self.counts.suspicions += 1;
+            }
+            Notice::Changed { origin: Origin::Here, ops, .. } => this.unanswered.extend(ops.iter().map(Op::sha)),
             Notice::Changed { origin: Origin::Store(_), .. } if this.mode == Mode::SendOnly => {
                 self.break_law(format!("client {client} took operations in while it only sends"));
             }
@@ -120,7 +130,6 @@ impl World {
         let position = self.disks[disk].engine.position(&self.user, &log.channel).unwrap_or(0);
         self.clients[client].positions.entry(log.channel.clone()).or_insert(position);
         let kept = self.disks[disk].read(&log);
-        self.clients[client].answered.extend(kept.ops.iter().map(Op::sha));
         self.act(client, |replica, now| replica.handle(now, SyncEvent::Loaded { log, kept }));
     }
 
@@ -137,7 +146,7 @@ impl World {
                 *position = arrival.position;
             }
         }
-        self.clients[client].answered.extend(ops.iter().map(Op::sha));
+        ops.iter().for_each(|op| _ = self.clients[client].unanswered.remove(&op.sha()));
         if committed.is_ok() {
             self.owe(&ops);
             self.wake_neighbours(client, disk);

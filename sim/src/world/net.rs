@@ -1,5 +1,6 @@
 //! The network: streams that come up, carry messages in order, and are lost with all that is on its way.
 
+use gigfs_core::api::PushResult;
 use gigfs_core::sync::{Event as SyncEvent, LinkId, Mode};
 use gigfs_core::wire::{ClientMessage, ServerMessage};
 use gigfs_core::{ErrorCode, Refusal};
@@ -76,6 +77,10 @@ impl World {
         if let ServerMessage::Ops { ops, .. } = &message {
             self.counts.ops_read += ops.len() as u64;
             self.clients[client].ops_read += ops.len() as u64;
+        }
+        if let ServerMessage::Pushed { results, .. } = &message {
+            let refused = results.iter().filter(|result| matches!(result, PushResult::Refused(_)));
+            self.counts.refused += refused.count() as u64;
         }
         let event = match message {
             ServerMessage::Welcome(welcome) => SyncEvent::Connected { link, welcome },

@@ -23,7 +23,7 @@ impl World {
         let Some((name, stores)) = self.table.iter().nth(channel) else { return };
         let (name, others): (ChannelName, Vec<usize>) =
             (name.clone(), stores.iter().copied().filter(|other| *other != store).collect());
-        let down = |at: &usize| !self.stores[*at].up || self.stores[*at].full;
+        let down = |at: &usize| !self.stores[*at].up || self.stores[*at].full || !self.stores[*at].can_read();
         if !stores.contains(&store) || others.is_empty() || others.iter().chain([&store]).any(down) {
             return;
         }

@@ -17,7 +17,17 @@ pub(super) struct Link {
     /// Why it is down, if it ever was.
     pub(super) down: Option<Refusal>,
     /// Logs that may have something to send, in turn.
-    ready: VecDeque<LogName>,
+    pub(super) sending: Turns,
+    /// Logs that are to be read, in turn.
+    pub(super) reading: Turns,
+    /// Whether the app was told that nothing is left to send, and nothing came since.
+    pub(super) drained: bool,
+}
+
+/// Logs that wait for their turn, each once.
+#[derive(Default)]
+pub(super) struct Turns {
+    order: VecDeque<LogName>,
     queued: BTreeSet<LogName>,
 }
 
@@ -26,10 +36,15 @@ pub(super) struct Up {
     pub(super) incarnation: Incarnation,
     /// The store's clock less ours when the stream came up, in microseconds.
     pub(super) clock_offset: i64,
+    /// How many logs the store was asked by name to tell of.
+    pub(super) watched_logs: usize,
+    /// Whether the store was asked to tell of all logs of the channel.
+    pub(super) watches_all: bool,
     next_tag: Tag,
     requests: BTreeMap<Tag, Request>,
     in_flight_ops: usize,
     in_flight_bytes: usize,
+    reads: usize,
 }
 
 /// A request without an answer.
@@ -37,18 +52,25 @@ pub(super) enum Request {
     Push { log: LogName, keys: Vec<OrderKey>, bytes: usize },
     Get { log: LogName },
     Inventory { log: LogName },
+    Watch,
     Other,
 }
+
+/// Logs that are read at once on one stream. It bounds the unanswered requests, of which a store allows so many.
+const READS_MAX: usize = 256;
 
 impl Up {
     pub(super) fn new(incarnation: Incarnation, store_now: Date, now: Date) -> Self {
         Self {
             incarnation,
             clock_offset: store_now.micros() as i64 - now.micros() as i64,
+            watched_logs: 0,
+            watches_all: false,
             next_tag: 1,
             requests: BTreeMap::new(),
             in_flight_ops: 0,
             in_flight_bytes: 0,
+            reads: 0,
         }
     }
 
@@ -56,9 +78,13 @@ impl Up {
     pub(super) fn ask(&mut self, request: Request) -> Tag {
         let tag = self.next_tag;
         self.next_tag += 1;
-        if let Request::Push { keys, bytes, .. } = &request {
-            self.in_flight_ops += keys.len();
-            self.in_flight_bytes += bytes;
+        match &request {
+            Request::Push { keys, bytes, .. } => {
+                self.in_flight_ops += keys.len();
+                self.in_flight_bytes += bytes;
+            }
+            Request::Get { .. } | Request::Inventory { .. } => self.reads += 1,
+            Request::Watch | Request::Other => {}
         }
         self.requests.insert(tag, request);
         tag
@@ -72,9 +98,13 @@ impl Up {
     /// Takes a request that has its last answer.
     pub(super) fn answered(&mut self, tag: Tag) -> Option<Request> {
         let request = self.requests.remove(&tag)?;
-        if let Request::Push { keys, bytes, .. } = &request {
-            self.in_flight_ops -= keys.len();
-            self.in_flight_bytes -= bytes;
+        match &request {
+            Request::Push { keys, bytes, .. } => {
+                self.in_flight_ops -= keys.len();
+                self.in_flight_bytes -= bytes;
+            }
+            Request::Get { .. } | Request::Inventory { .. } => self.reads -= 1,
+            Request::Watch | Request::Other => {}
         }
         Some(request)
     }
@@ -84,6 +114,11 @@ impl Up {
         self.in_flight_ops < IN_FLIGHT_OPS_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
     }
 
+    /// Tells whether another log may be read.
+    pub(super) fn may_read(&self) -> bool {
+        self.reads < READS_MAX
+    }
+
     /// Returns how many pushed operations are unanswered.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight_ops
@@ -91,17 +126,31 @@ impl Up {
 }
 
 impl Link {
-    /// Puts a log last in the queue, if it is not in it.
+    /// Gives a log its turn to send.
+    pub(super) fn may_send(&mut self, log: &LogName) {
+        self.sending.enqueue(log);
+        self.drained = false;
+    }
+}
+
+impl Turns {
+    /// Puts a log last, if it is not waiting already.
     pub(super) fn enqueue(&mut self, log: &LogName) {
         if self.queued.insert(log.clone()) {
-            self.ready.push_back(log.clone());
+            self.order.push_back(log.clone());
         }
     }
 
     /// Takes the log whose turn it is.
     pub(super) fn dequeue(&mut self) -> Option<LogName> {
-        let log = self.ready.pop_front()?;
+        let log = self.order.pop_front()?;
         self.queued.remove(&log);
         Some(log)
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.order.clear();
+        self.queued.clear();
     }
 }

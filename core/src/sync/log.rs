@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::date::Date;
-use crate::error::Refusal;
 use crate::fold::Fold;
 use crate::id::{Digest, Sha, StoreId};
 use crate::op::{Op, OrderKey};
 use crate::oplog::Oplog;
 use crate::wire::Tag;
 
+use super::backlog::Backlog;
 use super::event::{PushId, Seen};
 
 /// A log of a replica.
@@ -23,8 +23,13 @@ pub(super) struct Log {
     pub(super) peers: BTreeMap<StoreId, Peer>,
     /// Own operations that some store of the channel is not known to hold.
     pub(super) pending: BTreeSet<OrderKey>,
-    /// Own operations that are not on the local disk yet.
+    /// Of `pending`, what a store said to hold, or may hold that has left the channel: others may have seen it.
+    pub(super) shown: BTreeSet<OrderKey>,
+    /// Own operations that wait for the local disk before they are sent.
     pub(super) unsaved: BTreeSet<Sha>,
+    /// Of `unsaved`, what takes the place of an operation that the disk may still hold: it is not sent before the disk
+    /// has forgotten that one, or a crash would bring both to the stores.
+    pub(super) replacing: BTreeSet<Sha>,
     /// Which pushes of this process wait for news.
     pub(super) pushes: BTreeMap<Sha, PushId>,
     /// What was read from stores before they were mounted.
@@ -55,18 +60,18 @@ pub(super) struct Peer {
     /// How far the log was read from the store.
     pub(super) seen: Option<Seen>,
     pub(super) reading: Reading,
-    /// Whether, since the stream came up, the log was found or made equal but for `lacks` and `refused`.
+    /// Whether, since the stream came up, the log was found or made equal but for the backlog.
     pub(super) current: bool,
-    /// What the store is not known to hold, and when to send it at the earliest.
-    pub(super) lacks: BTreeMap<OrderKey, Date>,
-    /// What of `lacks` is on its way.
-    pub(super) in_flight: BTreeSet<OrderKey>,
-    /// What was on its way when the stream was lost: the store may hold it.
-    pub(super) in_doubt: BTreeSet<OrderKey>,
-    /// What the store will not have.
-    pub(super) refused: BTreeMap<OrderKey, Refusal>,
+    /// Whether the store was asked, on this stream, to tell of changes.
+    pub(super) watched: bool,
+    /// What the store is not known to hold.
+    pub(super) backlog: Backlog,
     /// Shas that the store holds and whose records cannot be read.
     pub(super) unreadable: BTreeSet<Sha>,
+    /// When to try reading again that failed.
+    pub(super) read_again_at: Option<Date>,
+    /// When the timer of this log at this store goes off, if one is set.
+    pub(super) wake_at: Option<Date>,
 }
 
 /// The reading of a log from a store.
@@ -74,37 +79,38 @@ pub(super) struct Peer {
 pub(super) enum Reading {
     #[default]
     Idle,
-    /// Operations after an index are coming. `last_try` if they come because an inventory showed gaps.
-    Getting { tag: Tag, last_try: bool },
+    /// It is this log's turn when others have been read.
+    Waiting,
+    /// Operations after an index are coming.
+    Getting {
+        tag: Tag,
+        /// How far the log had been read in an earlier life of the store's data, if it was.
+        before: Option<Seen>,
+        /// Whether they come because an inventory showed gaps.
+        last_try: bool,
+    },
     /// Shas are coming.
     Inventory { tag: Tag, shas: BTreeSet<Sha> },
 }
 
 impl Peer {
-    /// Drops everything that is noted about an operation.
-    pub(super) fn forget(&mut self, key: &OrderKey) {
-        self.lacks.remove(key);
-        self.in_flight.remove(key);
-        self.in_doubt.remove(key);
-        self.refused.remove(key);
-    }
-
-    /// Tells whether an operation was never sent to the store.
-    fn never_had(&self, key: &OrderKey) -> bool {
-        self.lacks.contains_key(key) && !self.in_flight.contains(key) && !self.in_doubt.contains(key)
-    }
-
     /// Takes note that the stream was lost.
     pub(super) fn lost(&mut self) {
-        self.in_doubt.append(&mut self.in_flight);
-        self.current = false;
-        self.reading = Reading::Idle;
+        self.backlog.lost();
+        self.stop_reading();
     }
 
-    /// Takes note that a new stream is up: what was refused is offered once more.
-    pub(super) fn connected(&mut self) {
-        let refused = std::mem::take(&mut self.refused);
-        self.lacks.extend(refused.into_keys().map(|key| (key, Date::EPOCH)));
+    /// Takes note that nothing is read any more, and nothing told.
+    pub(super) fn stop_reading(&mut self) {
+        self.reading = Reading::Idle;
+        self.current = false;
+        self.watched = false;
+        self.read_again_at = None;
+    }
+
+    /// Returns when something is to be done about the log at this store.
+    pub(super) fn due_at(&self) -> Option<Date> {
+        [self.backlog.next_at(), self.read_again_at].into_iter().flatten().min()
     }
 }
 
@@ -118,7 +124,9 @@ impl Log {
             known: false,
             peers: BTreeMap::new(),
             pending: BTreeSet::new(),
+            shown: BTreeSet::new(),
             unsaved: BTreeSet::new(),
+            replacing: BTreeSet::new(),
             pushes: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
@@ -142,44 +150,56 @@ impl Log {
         }
     }
 
-    /// Makes the stores of the channel the log's peers, and forgets the others.
-    pub(super) fn mount(&mut self, stores: &BTreeSet<StoreId>) {
+    /// Makes the stores of the channel the log's peers, and forgets the others. Returns what no store lacks any more,
+    /// because the one that lacked it is gone.
+    pub(super) fn mount(&mut self, stores: &BTreeSet<StoreId>) -> Vec<OrderKey> {
+        for (store, peer) in &self.peers {
+            if !stores.contains(store) {
+                let seen = peer.seen.map(|seen| (*store, seen));
+                self.seen.extend(seen);
+                let doubtful = self.pending.iter().filter(|key| peer.backlog.is_in_doubt(key));
+                self.shown.extend(doubtful);
+            }
+        }
+        let before = self.peers.len();
         self.peers.retain(|store, _| stores.contains(store));
+        let shrunk = self.peers.len() < before;
         for store in stores {
             if !self.peers.contains_key(store) {
-                let lacks = self.pending.iter().map(|key| (*key, Date::EPOCH)).collect();
-                let peer = Peer { seen: self.seen.get(store).copied(), lacks, ..Peer::default() };
+                let mut peer = Peer { seen: self.seen.get(store).copied(), ..Peer::default() };
+                let sendable = self.pending.iter().filter(|key| !self.unsaved.contains(&key.sha));
+                sendable.for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
                 self.peers.insert(*store, peer);
             }
         }
-    }
-
-    /// Notes that a store holds an operation.
-    pub(super) fn held(&mut self, store: StoreId, key: &OrderKey) {
-        if let Some(peer) = self.peers.get_mut(&store) {
-            peer.forget(key);
+        match shrunk {
+            true => self.pending.iter().filter(|key| self.is_everywhere(key)).copied().collect(),
+            false => Vec::new(),
         }
     }
 
     /// Tells whether an own operation is with every store of the channel, of which there is at least one.
     pub(super) fn is_everywhere(&self, key: &OrderKey) -> bool {
         !self.peers.is_empty()
-            && self.peers.values().all(|peer| !peer.lacks.contains_key(key) && !peer.refused.contains_key(key))
+            && !self.unsaved.contains(&key.sha)
+            && self.peers.values().all(|peer| !peer.backlog.contains(key))
     }
 
     /// Tells whether no store can hold an own operation: each refused it, or was never sent it by this process, which
     /// wrote it.
     pub(super) fn is_private(&self, key: &OrderKey) -> bool {
         let written_here = self.pushes.contains_key(&key.sha);
-        self.peers.values().all(|peer| peer.refused.contains_key(key) || (written_here && peer.never_had(key)))
+        let absent = |peer: &Peer| peer.backlog.is_refused(key) || (written_here && peer.backlog.is_unsent(key));
+        !self.shown.contains(key) && self.peers.values().all(absent)
     }
 
     /// Returns the digest that a store has if it holds all of the oplog but what it is known to lack.
     pub(super) fn digest_at(&self, store: StoreId) -> Digest {
         let mut digest = self.oplog.digest();
         if let Some(peer) = self.peers.get(&store) {
-            let absent: BTreeSet<Sha> = peer.lacks.keys().chain(peer.refused.keys()).map(|key| key.sha).collect();
-            absent.iter().filter(|sha| self.oplog.contains(sha)).for_each(|sha| digest.remove(sha));
+            let unsent: BTreeSet<Sha> =
+                peer.backlog.keys().map(|key| key.sha).chain(self.unsaved.iter().copied()).collect();
+            unsent.iter().filter(|sha| self.oplog.contains(sha)).for_each(|sha| digest.remove(sha));
             peer.unreadable.iter().for_each(|sha| digest.add(sha));
         }
         digest

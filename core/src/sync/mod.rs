@@ -18,13 +18,16 @@ use crate::error::Refusal;
 use crate::fold::Kind;
 use crate::id::{ActorId, Sha, StoreId};
 use crate::json;
+use crate::limits::CLOCK_AHEAD_MICROS_MAX;
 use crate::name::{ChannelName, LogName, TypeName, UserName};
 use crate::op::{Draft, Op, OpError, OrderKey, Payload};
 use crate::oplog::Oplog;
 use crate::reducer::{Author, IntentError};
 use crate::wire::{ServerMessage, Welcome};
 
+mod backlog;
 mod event;
+mod keeping;
 mod link;
 mod log;
 mod reading;
@@ -72,7 +75,7 @@ pub struct Replica {
     timers: BTreeSet<(Date, LinkId, LogName)>,
     /// Batches that could not be written and are tried again.
     failed: Vec<Record>,
-    retry_at: Option<Date>,
+    retry_persist_at: Option<Date>,
     mode: Mode,
     /// What is added to the wall clock because a store found it ahead, in microseconds.
     clock_offset: i64,
@@ -114,10 +117,10 @@ pub enum PushError {
     },
 }
 
-/// How long records that nothing waits for may stay unwritten, in microseconds.
-const LAZY_MICROS: i64 = 300_000;
-/// How long after a failed write the local store is tried again, in microseconds.
-const RETRY_PERSIST_MICROS: i64 = 5_000_000;
+/// How long a store that is full, failing or busy is left alone, in microseconds; up to twice as long.
+const RETRY_MICROS: u64 = 10_000_000;
+/// How far the clock must have been put back for timers to follow it, in microseconds.
+const CLOCK_BACK_MICROS_MIN: u64 = 1_000_000;
 
 impl Replica {
     /// Makes a replica that knows nothing yet.
@@ -137,7 +140,7 @@ impl Replica {
             lazy_until: None,
             timers: BTreeSet::new(),
             failed: Vec::new(),
-            retry_at: None,
+            retry_persist_at: None,
             mode: Mode::Online,
             clock_offset: 0,
             outputs: VecDeque::new(),
@@ -158,7 +161,7 @@ impl Replica {
 
     /// Takes note of something that happened at `now`, by the wall clock. Drain [`Self::poll`] afterwards.
     pub fn handle(&mut self, now: Date, event: Event) {
-        self.now = now;
+        self.observe(now);
         match event {
             Event::Mounted { channel, stores } => self.mounted(channel, stores),
             Event::Loaded { log, kept } => self.loaded(log, kept),
@@ -180,7 +183,7 @@ impl Replica {
     /// Returns when [`Event::Tick`] is wanted.
     pub fn wake_at(&self) -> WakeAt {
         let timer = self.timers.first().map(|(at, ..)| *at);
-        [timer, self.lazy_until, self.retry_at].into_iter().flatten().min()
+        [timer, self.lazy_until, self.retry_persist_at].into_iter().flatten().min()
     }
 
     /// Opens a log for reading, writing and being told of changes.
@@ -225,7 +228,7 @@ impl Replica {
     /// # Errors
     /// [`PushError`] says why; nothing was written then.
     pub fn push(&mut self, now: Date, name: &LogName, intent: &Value) -> Result<Receipt, PushError> {
-        self.now = now;
+        self.observe(now);
         let wall = now.plus(self.clock_offset);
         let actor = self.config.actor;
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else {
@@ -272,7 +275,7 @@ impl Replica {
 
     /// Changes what is exchanged with the stores. Going offline is complete when the shell has closed the streams.
     pub fn set_mode(&mut self, now: Date, mode: Mode) {
-        self.now = now;
+        self.observe(now);
         let before = std::mem::replace(&mut self.mode, mode);
         let up: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| link.up.is_some()).map(|(id, _)| id.clone()).collect();
@@ -280,8 +283,9 @@ impl Replica {
             match (before.receives(), mode.receives()) {
                 (false, true) => self.begin_all(&id),
                 (true, false) => self.stop_reading(&id),
-                _ => self.pump(&id),
+                _ => {}
             }
+            self.pump(&id);
         }
     }
 
@@ -296,7 +300,7 @@ impl Replica {
     }
 
     fn want(&mut self, now: Date, name: &LogName, interest: Interest) {
-        self.now = now;
+        self.observe(now);
         if !self.logs.contains_key(name) {
             let mut log = Log::new(self.kinds.get(&name.kind).map(|kind| kind.fold()));
             if let Some(stores) = self.mounts.get(&name.channel) {
@@ -326,7 +330,7 @@ impl Replica {
         log.pending = kept.pending.iter().filter_map(|sha| log.oplog.get(sha)).map(Op::key).collect();
         for (store, peer) in &mut log.peers {
             peer.seen = kept.seen.get(store).copied();
-            peer.lacks.extend(log.pending.iter().map(|key| (*key, Date::EPOCH)));
+            log.pending.iter().for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
         }
         log.seen = kept.seen;
         self.notify(Notice::Read { log: name.clone() });
@@ -351,24 +355,38 @@ impl Replica {
             self.links.entry(LinkId { channel: channel.clone(), store: *store }).or_default();
         }
         let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == channel).cloned().collect();
-        for name in &names {
-            self.log_mut(name).mount(&stores);
-        }
+        let mut changed = Vec::new();
         for receipt in self.receipts.values_mut().filter(|receipt| receipt.log.channel == channel) {
-            receipt.stores.retain(|store, _| stores.contains(store));
-            stores.iter().for_each(|store| _ = receipt.stores.entry(*store).or_insert(Standing::Queued));
+            if !receipt.stores.keys().eq(&stores) {
+                receipt.stores.retain(|store, _| stores.contains(store));
+                stores.iter().for_each(|store| _ = receipt.stores.entry(*store).or_insert(Standing::Queued));
+                changed.push(Notice::Receipt(receipt.clone()));
+            }
+        }
+        changed.into_iter().for_each(|notice| self.notify(notice));
+        for name in &names {
+            for key in self.log_mut(name).mount(&stores) {
+                self.is_everywhere_now(name, &key);
+            }
         }
         self.mounts.insert(channel, stores);
-        names.iter().for_each(|name| self.begin_everywhere(name));
     }
 
     fn connected(&mut self, id: LinkId, welcome: &Welcome) {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.up = Some(Up::new(welcome.incarnation, welcome.now, now));
+        let up = Up::new(welcome.incarnation, welcome.now, now);
+        if up.clock_offset > -(CLOCK_AHEAD_MICROS_MAX as i64) {
+            // The clock was ahead once and is right again.
+            self.clock_offset = 0;
+        }
+        link.up = Some(up);
         link.down = None;
-        for (_, log) in self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel) {
-            log.peers.get_mut(&id.store).map(log::Peer::connected);
+        link.reading.clear();
+        for (_, peer) in self.peers_mut(&id) {
+            // A stream may be replaced before its loss is noticed.
+            peer.lost();
+            peer.backlog.offer_refused();
         }
         self.notify(Notice::Link { link: id.clone(), down: None });
         self.begin_all(&id);
@@ -378,13 +396,8 @@ impl Replica {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.up = None;
         link.down = Some(reason.clone());
-        for (name, log) in &mut self.logs {
-            if name.channel == id.channel
-                && let Some(peer) = log.peers.get_mut(&id.store)
-            {
-                peer.lost();
-            }
-        }
+        link.reading.clear();
+        self.peers_mut(&id).for_each(|(_, peer)| peer.lost());
         self.notify(Notice::Link { link: id, down: Some(reason) });
     }
 
@@ -412,58 +425,10 @@ impl Replica {
                 self.refused(id, &log, results);
             }
             Some(Request::Get { log } | Request::Inventory { log }) => self.reading_failed(id, &log, refusal),
+            Some(Request::Watch) => self.watch_failed(id),
             Some(Request::Other) | None => {}
         }
         self.pump(id);
-    }
-
-    /// Hands records to the local store as one batch, with those that waited for company.
-    fn persist(&mut self, mut records: Vec<Record>) {
-        if !self.config.durable || (records.is_empty() && self.lazy.is_empty()) {
-            self.lazy.clear();
-            return;
-        }
-        records.append(&mut self.lazy);
-        self.lazy_until = None;
-        let id = PersistId(self.next_batch);
-        self.next_batch += 1;
-        self.batches.insert(id, records.clone());
-        self.outputs.push_back(Output::Persist { id, records });
-    }
-
-    /// Keeps a record for the next batch, or for a batch of its own a little later.
-    fn persist_lazily(&mut self, record: Record) {
-        if self.config.durable {
-            self.lazy.push(record);
-            self.lazy_until.get_or_insert(self.now.plus(LAZY_MICROS));
-        }
-    }
-
-    fn persisted(&mut self, id: PersistId, failed: Option<String>) {
-        let Some(records) = self.batches.remove(&id) else { return };
-        let mut written: BTreeMap<LogName, Vec<OrderKey>> = BTreeMap::new();
-        for record in &records {
-            if let Record::Op { log, op } = record
-                && let Some(known) = self.logs.get_mut(log)
-                && known.unsaved.remove(&op.sha())
-            {
-                written.entry(log.clone()).or_default().push(op.key());
-                if let Some(receipt) = known.pushes.get(&op.sha()).and_then(|id| self.receipts.get_mut(id)) {
-                    receipt.durable = failed.is_none();
-                    receipt.local_error = failed.clone();
-                    self.outputs.push_back(Output::Notify(Notice::Receipt(receipt.clone())));
-                }
-            }
-        }
-        if failed.is_some() {
-            // What the disk refuses still goes to the stores: that is where it is safest now.
-            let news = records.into_iter().filter(|record| !matches!(record, Record::Seen { .. }));
-            self.failed.extend(news);
-            self.retry_at.get_or_insert(self.now.plus(RETRY_PERSIST_MICROS));
-        }
-        for (log, keys) in written {
-            self.may_send(&log, &keys);
-        }
     }
 
     fn run_timers(&mut self) {
@@ -471,36 +436,72 @@ impl Replica {
             && *at <= self.now
             && let Some((_, id, name)) = self.timers.pop_first()
         {
-            if let Some(link) = self.links.get_mut(&id) {
-                link.enqueue(&name);
+            if let Some(peer) = self.logs.get_mut(&name).and_then(|log| log.peers.get_mut(&id.store)) {
+                peer.wake_at = None;
             }
-            self.pump(&id);
-        }
-        if self.lazy_until.is_some_and(|until| until <= self.now) {
-            self.persist(Vec::new());
-        }
-        if self.retry_at.is_some_and(|at| at <= self.now) {
-            self.retry_at = None;
-            let records = std::mem::take(&mut self.failed);
-            for record in &records {
-                if let Record::Op { log, op } = record
-                    && let Some(log) = self.logs.get_mut(log)
-                {
-                    log.unsaved.insert(op.sha());
-                }
+            if self.links.get(&id).is_some_and(|link| link.up.is_some()) {
+                self.begin(&id, &name);
+                self.start_reads(&id);
+                self.pump(&id);
             }
-            self.persist(records);
+        }
+        self.run_disk_timers();
+    }
+
+    /// Looks at a log on a stream again at a time. One timer a log and stream is kept: the earliest.
+    fn wake(&mut self, id: &LinkId, name: &LogName, at: Date) {
+        let peer = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&id.store));
+        let Some(peer) = peer.filter(|peer| peer.wake_at.is_none_or(|set| at < set)) else { return };
+        if let Some(set) = peer.wake_at.replace(at) {
+            self.timers.remove(&(set, id.clone(), name.clone()));
+        }
+        self.timers.insert((at, id.clone(), name.clone()));
+    }
+
+    /// Sets the timers of a log anew, because what they were set for is gone.
+    fn wake_when_due(&mut self, name: &LogName) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        for (store, peer) in &mut log.peers {
+            let (due, set) = (peer.due_at(), peer.wake_at);
+            if let Some(set) = set.filter(|set| due.is_none_or(|due| *set < due)) {
+                let id = LinkId { channel: name.channel.clone(), store: *store };
+                self.timers.remove(&(set, id.clone(), name.clone()));
+                peer.wake_at = due;
+                self.timers.extend(due.map(|due| (due, id, name.clone())));
+            }
         }
     }
 
-    /// Writes at once what may wait, because the process is about to end.
-    pub fn settle_records(&mut self) {
-        self.persist(Vec::new());
+    /// Returns when a store that is full, failing or busy is asked again.
+    fn retry_at(&mut self) -> Date {
+        self.now.plus((RETRY_MICROS + self.random_below(RETRY_MICROS)) as i64)
     }
 
-    /// Tells whether anything that was handed to the local store is still unanswered.
-    pub fn is_saved(&self) -> bool {
-        self.batches.is_empty() && self.lazy.is_empty()
+    /// Takes note of the time. When the clock was put back, everything that waits for a time waits no longer than it
+    /// would have.
+    fn observe(&mut self, now: Date) {
+        let back = self.now.since(now);
+        self.now = now;
+        if back < CLOCK_BACK_MICROS_MIN {
+            return;
+        }
+        let back = back as i64;
+        let earlier = |at: &mut Date| *at = at.plus(-back);
+        self.lazy_until.as_mut().map(earlier);
+        self.retry_persist_at.as_mut().map(earlier);
+        let timers = std::mem::take(&mut self.timers).into_iter();
+        self.timers = timers.map(|(at, id, name)| (at.plus(-back), id, name)).collect();
+        for peer in self.logs.values_mut().flat_map(|log| log.peers.values_mut()) {
+            peer.wake_at.as_mut().map(earlier);
+            peer.read_again_at.as_mut().map(earlier);
+            peer.backlog.clock_went_back(back);
+        }
+    }
+
+    /// Returns what is known of each log of a channel at a store.
+    fn peers_mut(&mut self, id: &LinkId) -> impl Iterator<Item = (&LogName, &mut log::Peer)> {
+        let of_channel = self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel);
+        of_channel.filter_map(|(name, log)| Some((name, log.peers.get_mut(&id.store)?)))
     }
 
     fn notify(&mut self, notice: Notice) {

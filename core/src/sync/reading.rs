@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::link::Request;
-use super::log::{Interest, Loaded, Reading};
+use super::log::{Interest, Loaded, Log, Peer, Reading};
 use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
@@ -17,71 +17,106 @@ use crate::wire::{ClientMessage, Event, LogRef, Tag, Watched, WireOp};
 impl Replica {
     /// Starts everything that a stream that has come up is for.
     pub(super) fn begin_all(&mut self, id: &LinkId) {
-        let of_channel =
-            |(name, log): &(&LogName, &super::Log)| name.channel == id.channel && log.loaded == Loaded::Yes;
+        let of_channel = |(name, log): &(&LogName, &Log)| name.channel == id.channel && log.loaded == Loaded::Yes;
         let names: Vec<(LogName, Interest)> =
             self.logs.iter().filter(of_channel).map(|(name, log)| (name.clone(), log.interest)).collect();
         if self.mode.receives() {
-            let watched: Vec<LogRef> = names
-                .iter()
-                .filter(|(_, interest)| *interest == Interest::Watch)
-                .map(|(name, _)| name.into())
-                .collect();
-            if watched.len() > WATCHED_LOGS_MAX {
-                self.watch(id, Watched::Prefix(PathPrefix::default()));
-            } else if !watched.is_empty() {
-                self.watch(id, Watched::Logs(watched));
-            }
+            let watched = names.iter().filter(|(_, interest)| *interest == Interest::Watch);
+            let watched: Vec<LogName> = watched.map(|(name, _)| name.clone()).collect();
+            self.watch(id, &watched);
         }
         for (name, _) in &names {
             self.begin(id, name);
         }
+        self.start_reads(id);
         self.pump(id);
     }
 
     /// Starts on every open stream what a log is wanted for.
     pub(super) fn begin_everywhere(&mut self, name: &LogName) {
-        let log = &self.logs[name];
-        let watch = log.interest == Interest::Watch && log.loaded == Loaded::Yes;
-        let stores: Vec<_> = log.peers.keys().copied().collect();
+        let stores: Vec<_> = self.logs[name].peers.keys().copied().collect();
         for store in stores {
             let id = LinkId { channel: name.channel.clone(), store };
-            if self.links.get(&id).is_none_or(|link| link.up.is_none()) {
-                continue;
+            if self.links.get(&id).is_some_and(|link| link.up.is_some()) {
+                self.begin(&id, name);
+                self.start_reads(&id);
+                self.pump(&id);
             }
-            if watch && self.mode.receives() {
-                self.watch(&id, Watched::Logs(vec![name.into()]));
-            }
-            self.begin(&id, name);
-            self.pump(&id);
         }
     }
 
-    fn watch(&mut self, id: &LinkId, watched: Watched) {
-        let tag = self.up_mut(id).ask(Request::Other);
+    /// Asks a store to tell of changes of logs that it was not asked to tell of before. They are to be read after this:
+    /// what happened until now was not told.
+    fn watch(&mut self, id: &LinkId, names: &[LogName]) {
+        let fresh = |name: &&LogName| {
+            let log = self.logs.get_mut(*name);
+            let Some(peer) = log.and_then(|log| log.peers.get_mut(&id.store)) else { return false };
+            if peer.watched {
+                return false;
+            }
+            peer.stop_reading();
+            peer.watched = true;
+            true
+        };
+        let fresh: Vec<LogRef> = names.iter().filter(fresh).map(LogRef::from).collect();
+        let up = self.up_mut(id);
+        if fresh.is_empty() || up.watches_all {
+            return;
+        }
+        up.watched_logs += fresh.len();
+        up.watches_all = up.watched_logs > WATCHED_LOGS_MAX;
+        let watched = match up.watches_all {
+            true => Watched::Prefix(PathPrefix::default()),
+            false => Watched::Logs(fresh),
+        };
+        let tag = up.ask(Request::Watch);
         self.send(id, ClientMessage::Watch { tag, watched, after: None });
     }
 
-    /// Begins to read a log from a store, if it is wanted and not read already, and lets it send.
-    fn begin(&mut self, id: &LinkId, name: &LogName) {
-        let incarnation = self.up_mut(id).incarnation;
+    /// Lines up a log to be read from a store, if it is wanted and not read already, and to send what it may.
+    pub(super) fn begin(&mut self, id: &LinkId, name: &LogName) {
         let online = self.mode.receives();
-        let log = self.log_mut(name);
-        let wanted = online && log.loaded == Loaded::Yes && log.interest >= Interest::Compare;
-        let Some(peer) = log.peers.get(&id.store) else { return };
-        let (idle, has_more) = (matches!(peer.reading, Reading::Idle) && !peer.current, !peer.lacks.is_empty());
-        let after = peer.seen.filter(|seen| seen.incarnation == incarnation).map_or(0, |seen| seen.index);
-        if wanted && idle {
-            self.get(id, name, after, false);
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return };
+        let wanted = online && log.interest >= Interest::Compare;
+        if wanted && log.interest == Interest::Watch {
+            self.watch(id, std::slice::from_ref(name));
         }
-        if has_more && let Some(link) = self.links.get_mut(id) {
-            link.enqueue(name);
+        let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) else { return };
+        let reads = wanted && matches!(peer.reading, Reading::Idle) && !peer.current;
+        if reads {
+            peer.reading = Reading::Waiting;
+            peer.read_again_at = None;
+        }
+        let sends = !peer.backlog.is_empty() || peer.backlog.next_at().is_some();
+        if let Some(link) = self.links.get_mut(id) {
+            if reads {
+                link.reading.enqueue(name);
+            }
+            if sends {
+                link.may_send(name);
+            }
         }
     }
 
-    fn get(&mut self, id: &LinkId, name: &LogName, after: u64, last_try: bool) {
+    /// Reads the logs whose turn it is, as far as the stream has room.
+    pub(super) fn start_reads(&mut self, id: &LinkId) {
+        while let Some(link) = self.links.get_mut(id)
+            && link.up.as_ref().is_some_and(super::Up::may_read)
+            && let Some(name) = link.reading.dequeue()
+        {
+            let incarnation = self.up_mut(id).incarnation;
+            let Some(peer) = self.log_mut(&name).peers.get(&id.store) else { continue };
+            if matches!(peer.reading, Reading::Waiting) {
+                let same_life = peer.seen.filter(|seen| seen.incarnation == incarnation);
+                let before = peer.seen.filter(|seen| seen.incarnation != incarnation);
+                self.get(id, &name, same_life.map_or(0, |seen| seen.index), before, false);
+            }
+        }
+    }
+
+    fn get(&mut self, id: &LinkId, name: &LogName, after: u64, before: Option<Seen>, last_try: bool) {
         let tag = self.up_mut(id).ask(Request::Get { log: name.clone() });
-        self.set_reading(id, name, Reading::Getting { tag, last_try });
+        self.set_reading(id, name, Reading::Getting { tag, before, last_try });
         self.send(id, ClientMessage::Get { tag, log: name.into(), after });
     }
 
@@ -93,16 +128,33 @@ impl Replica {
 
     /// Stops being told and forgets what is being read; own operations go on going out.
     pub(super) fn stop_reading(&mut self, id: &LinkId) {
-        let tag = self.up_mut(id).ask(Request::Other);
+        let up = self.up_mut(id);
+        (up.watched_logs, up.watches_all) = (0, false);
+        let tag = up.ask(Request::Other);
         self.send(id, ClientMessage::Unwatch { tag });
-        for (name, log) in &mut self.logs {
-            if name.channel == id.channel
-                && let Some(peer) = log.peers.get_mut(&id.store)
-            {
-                peer.reading = Reading::Idle;
-                peer.current = false;
-            }
+        if let Some(link) = self.links.get_mut(id) {
+            link.reading.clear();
         }
+        for (_, peer) in self.peers_mut(id) {
+            peer.stop_reading();
+        }
+    }
+
+    /// Notes that a store would not tell of changes, and asks it again a little later.
+    pub(super) fn watch_failed(&mut self, id: &LinkId) {
+        let up = self.up_mut(id);
+        (up.watched_logs, up.watches_all) = (0, false);
+        let forgotten = |(name, peer): (&LogName, &mut Peer)| std::mem::take(&mut peer.watched).then(|| name.clone());
+        let watched: Vec<LogName> = self.peers_mut(id).filter_map(forgotten).collect();
+        let at = self.retry_at();
+        watched.iter().for_each(|name| self.read_again(id, name, at));
+    }
+
+    fn read_again(&mut self, id: &LinkId, name: &LogName, at: Date) {
+        if let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) {
+            peer.read_again_at = Some(at);
+        }
+        self.wake(id, name, at);
     }
 
     pub(super) fn read_ops(&mut self, id: &LinkId, tag: Tag, ops: &[(u64, WireOp)], header: &LogHeader, more: bool) {
@@ -112,21 +164,22 @@ impl Replica {
             self.up_mut(id).answered(tag);
         }
         let peer = self.logs.get(&name).and_then(|log| log.peers.get(&id.store));
-        let Some(Reading::Getting { tag: current, last_try }) = peer.map(|peer| &peer.reading) else { return };
-        if *current != tag {
-            return;
+        if let Some(Reading::Getting { tag: current, before, last_try }) = peer.map(|peer| &peer.reading)
+            && *current == tag
+        {
+            let (before, last_try) = (*before, *last_try);
+            self.take_in(id, &name, ops, true);
+            if !more {
+                self.set_reading(id, &name, Reading::Idle);
+                self.note_rollback(id, &name, header, before);
+                self.read_through(id, &name, header, last_try);
+            }
         }
-        let last_try = *last_try;
-        self.take_in(id, &name, ops, true);
-        if !more {
-            self.set_reading(id, &name, Reading::Idle);
-            self.read_through(id, &name, header, last_try);
-        }
+        self.start_reads(id);
     }
 
     /// Compares what a store has of a log with what is here, after everything that it had to tell was read.
     fn read_through(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) {
-        self.note_rollback(id, name, header);
         let log = self.log_mut(name);
         log.known = true;
         let equal = log.digest_at(id.store) == header.digest;
@@ -142,17 +195,23 @@ impl Replica {
         }
     }
 
-    /// Reports a store that holds less than this replica has read from it.
-    fn note_rollback(&mut self, id: &LinkId, name: &LogName, header: &LogHeader) {
+    /// Reports a store whose data is not what this replica has read from it: it began a new life, or holds less.
+    fn note_rollback(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, before: Option<Seen>) {
         let incarnation = self.up_mut(id).incarnation;
         let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) else { return };
-        let Some(seen) = peer.seen.filter(|seen| seen.index > header.last_index) else { return };
-        peer.seen = Some(Seen { incarnation, index: header.last_index });
-        let what = format!(
-            "the store showed {} operations before and has {} now; what is here is pushed again",
-            seen.index, header.last_index
-        );
-        self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });
+        let ahead = peer.seen.filter(|seen| seen.index > header.last_index);
+        let Some(seen) = before.or(ahead) else { return };
+        let now = Seen { incarnation, index: header.last_index };
+        peer.seen = Some(now);
+        self.persist_lazily(Record::Seen { log: name.clone(), store: id.store, seen: now });
+        if seen.index > 0 {
+            let life = if before.is_some() { "in an earlier life of its data" } else { "before" };
+            let what = format!(
+                "the store showed {} operations {life} and has {} now; what is here and not there is pushed again",
+                seen.index, header.last_index
+            );
+            self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });
+        }
     }
 
     pub(super) fn read_shas(&mut self, id: &LinkId, tag: Tag, shas: Vec<Sha>, more: bool) {
@@ -161,26 +220,31 @@ impl Replica {
         if !more {
             self.up_mut(id).answered(tag);
         }
-        let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) else { return };
-        let Reading::Inventory { tag: current, shas: held } = &mut peer.reading else { return };
-        if *current != tag {
-            return;
+        let peer = self.log_mut(&name).peers.get_mut(&id.store);
+        if let Some(Reading::Inventory { tag: current, shas: held }) = peer.map(|peer| &mut peer.reading)
+            && *current == tag
+        {
+            held.extend(shas);
+            if !more {
+                let held = std::mem::take(held);
+                self.set_reading(id, &name, Reading::Idle);
+                self.compare_with(id, &name, &held);
+            }
         }
-        held.extend(shas);
-        if more {
-            return;
-        }
-        let held = std::mem::take(held);
-        peer.reading = Reading::Idle;
-        self.set_held(id, &name, &held);
-        let log = self.log_mut(&name);
+        self.start_reads(id);
+    }
+
+    /// Takes note of all that a store holds of a log, and reads what is missing here.
+    fn compare_with(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>) {
+        self.set_held(id, name, held);
+        let log = self.log_mut(name);
         let unreadable = log.peers.get(&id.store).map(|peer| &peer.unreadable);
         let missing = held
             .iter()
             .any(|sha| !log.oplog.contains(sha) && unreadable.is_none_or(|unreadable| !unreadable.contains(sha)));
         match missing {
-            true => self.get(id, &name, 0, true),
-            false => self.become_current(id, &name),
+            true => self.get(id, name, 0, None, true),
+            false => self.become_current(id, name),
         }
     }
 
@@ -188,17 +252,13 @@ impl Replica {
     fn set_held(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>) {
         let (now, later) = (self.now, self.forward_at());
         let log = self.log_mut(name);
-        let absent: Vec<OrderKey> = log.oplog.iter().filter(|op| !held.contains(&op.sha())).map(Op::key).collect();
-        let own: BTreeSet<OrderKey> = log.pending.clone();
         let Some(peer) = log.peers.get_mut(&id.store) else { return };
-        peer.in_doubt.clear();
-        let known: Vec<OrderKey> = peer.lacks.keys().filter(|key| held.contains(&key.sha)).copied().collect();
-        for key in absent {
-            let unsaved = log.unsaved.contains(&key.sha);
-            if !unsaved && !peer.refused.contains_key(&key) {
-                let at = if own.contains(&key) { now } else { later };
-                peer.lacks.entry(key).or_insert(at);
-            }
+        peer.unreadable.retain(|sha| held.contains(sha));
+        let known: Vec<OrderKey> = peer.backlog.keys().filter(|key| held.contains(&key.sha)).copied().collect();
+        let absent = log.oplog.iter().filter(|op| !held.contains(&op.sha()) && !log.unsaved.contains(&op.sha()));
+        for key in absent.map(Op::key) {
+            let at = if log.pending.contains(&key) { now } else { later };
+            peer.backlog.offer(key, at, now);
         }
         self.hold(id, name, &known, super::Standing::Accepted);
     }
@@ -208,25 +268,42 @@ impl Replica {
             peer.current = true;
         }
         if let Some(link) = self.links.get_mut(id) {
-            link.enqueue(name);
+            link.may_send(name);
         }
         self.notify(Notice::Read { log: name.clone() });
         self.pump(id);
     }
 
+    /// Gives up reading a log from a store for now, or for as long as the stream lasts.
     pub(super) fn reading_failed(&mut self, id: &LinkId, name: &LogName, refusal: Refusal) {
         self.set_reading(id, name, Reading::Idle);
-        if refusal.code.kind() != ErrorKind::Retry {
-            self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what: refusal.to_string() });
+        match refusal.code.kind() {
+            ErrorKind::Retry | ErrorKind::LogIn => {
+                let at = self.retry_at();
+                self.read_again(id, name, at);
+            }
+            ErrorKind::FixInput | ErrorKind::GiveUp => {
+                self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what: refusal.to_string() });
+            }
         }
         self.notify(Notice::Read { log: name.clone() });
+        self.start_reads(id);
     }
 
     pub(super) fn told(&mut self, id: &LinkId, event: &Event) {
         let name = event.log.log(&self.config.user, &id.channel);
         let loaded = self.logs.get(&name).is_some_and(|log| log.loaded == Loaded::Yes);
-        if loaded && self.mode.receives() {
-            self.take_in(id, &name, &event.ops, false);
+        if !loaded || !self.mode.receives() {
+            return;
+        }
+        self.take_in(id, &name, &event.ops, false);
+        let last = event.ops.last().map_or(0, |(index, _)| *index);
+        let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) else { return };
+        if peer.current && peer.seen.is_none_or(|seen| seen.index < last) {
+            // Something before it was not told.
+            peer.current = false;
+            self.begin(id, &name);
+            self.start_reads(id);
         }
     }
 
@@ -278,16 +355,21 @@ impl Replica {
         if keys.is_empty() {
             return;
         }
-        let at = self.forward_at();
-        let mut timers = Vec::new();
-        for (store, peer) in &mut self.log_mut(name).peers {
-            if from.is_some_and(|id| id.store == *store) || !peer.current {
-                continue;
-            }
-            peer.lacks.extend(keys.iter().map(|key| (*key, at)));
-            timers.push((at, LinkId { channel: name.channel.clone(), store: *store }, name.clone()));
+        let (now, at) = (self.now, self.forward_at());
+        let others = self.log_mut(name).peers.iter_mut();
+        let others = others.filter(|(store, peer)| from.is_none_or(|id| id.store != **store) && peer.current);
+        let mut stores = Vec::new();
+        for (store, peer) in others {
+            keys.iter().for_each(|key| peer.backlog.offer(*key, at, now));
+            stores.push(*store);
         }
-        self.timers.extend(timers);
+        for store in stores {
+            let id = LinkId { channel: name.channel.clone(), store };
+            if let Some(link) = self.links.get_mut(&id) {
+                link.drained = false;
+            }
+            self.wake(&id, name, at);
+        }
     }
 
     /// Returns when an operation that somebody else wrote is forwarded: in one to three seconds.

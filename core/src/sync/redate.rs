@@ -2,25 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::log::Log;
 use super::{Notice, Origin, Record, Replica, Standing};
 use crate::date::Date;
 use crate::id::{ActorId, Sha};
 use crate::name::LogName;
-use crate::op::{Op, OrderKey};
+use crate::op::{Op, OrderKey, Payload};
 
 impl Replica {
     /// Dates own operations of a log again by a store's clock, if their dates are ahead of it and nobody else has seen
     /// them: no store can hold them, and nobody else's operation depends on them.
     pub(super) fn date_again(&mut self, name: &LogName, store_now: Date) {
-        self.clock_offset = store_now.micros() as i64 - self.now.micros() as i64;
+        self.clock_offset = (store_now.micros() as i64 - self.now.micros() as i64).min(0);
         let actor = self.config.actor;
         let log = self.log_mut(name);
         let ahead = log.private_after(actor, store_now);
-        if ahead.is_empty() {
+        let dated = log.date_again(name, &ahead, store_now);
+        if dated.is_empty() {
             return;
         }
-        let dated = log.date_again(name, &ahead, store_now);
+        self.wake_when_due(name);
         let mut records = Vec::new();
         for (old, again) in &dated {
             let log = name.clone();
@@ -33,13 +36,17 @@ impl Replica {
                 receipt.sha = again.sha();
                 receipt.durable = false;
                 receipt.stores.values_mut().for_each(|standing| *standing = Standing::Queued);
+                let receipt = receipt.clone();
+                self.notify(Notice::Receipt(receipt));
             }
         }
         let ops: Vec<Op> = dated.into_iter().map(|(_, op)| op).collect();
         let keys: Vec<OrderKey> = ops.iter().map(Op::key).collect();
         self.notify(Notice::Changed { log: name.clone(), ops, origin: Origin::Here });
         if self.config.durable {
-            self.log_mut(name).unsaved.extend(keys.iter().map(|key| key.sha));
+            let log = self.log_mut(name);
+            log.unsaved.extend(keys.iter().map(|key| key.sha));
+            log.replacing.extend(keys.iter().map(|key| key.sha));
             self.persist(records);
         } else {
             self.may_send(name, &keys);
@@ -52,38 +59,91 @@ impl Log {
     fn private_after(&self, actor: ActorId, date: Date) -> BTreeSet<OrderKey> {
         let own = |key: &&OrderKey| key.date > date && key.actor == actor && self.is_private(key);
         let ahead: BTreeSet<OrderKey> = self.pending.iter().filter(own).copied().collect();
+        let shas: BTreeSet<Sha> = ahead.iter().map(|key| key.sha).collect();
         let others = self.oplog.iter_after(ahead.first()).filter(|op| !ahead.contains(&op.key()));
-        let seen = others.flat_map(Op::deps).any(|dep| ahead.iter().any(|key| key.sha == *dep));
+        let seen = others.flat_map(Op::deps).any(|dep| shas.contains(dep));
         if seen { BTreeSet::new() } else { ahead }
     }
 
-    /// Replaces operations by ones with dates from `date` on, in the same order. Returns the old places and the new
-    /// operations.
+    /// Gives operations dates from `date` on, in the same order and each after what it depends on. Returns the old places
+    /// and the new operations. Those stay as they are which would have the dates that they have.
     fn date_again(&mut self, name: &LogName, ahead: &BTreeSet<OrderKey>, date: Date) -> Vec<(OrderKey, Op)> {
-        let shas: Vec<Sha> = ahead.iter().map(|key| key.sha).collect();
-        let mut renamed: BTreeMap<Sha, Sha> = BTreeMap::new();
-        let mut dated = Vec::with_capacity(shas.len());
-        for op in self.oplog.remove_all(&shas) {
+        let mut renamed: BTreeMap<Sha, Op> = BTreeMap::new();
+        let mut dated: Vec<(OrderKey, Op)> = Vec::new();
+        let mut last = None;
+        for op in ahead.iter().filter_map(|key| self.oplog.at(key)) {
+            let deps = op.deps().iter().filter_map(|dep| renamed.get(dep).or_else(|| self.oplog.get(dep)));
+            let seen = deps.map(Op::date).max().max(last);
             let mut draft = op.draft().clone();
-            draft.date = Date::after(date, self.oplog.max_date());
-            draft.deps.iter_mut().for_each(|dep| *dep = renamed.get(dep).copied().unwrap_or(*dep));
+            draft.date = Date::after(date, seen).min(draft.date);
+            draft.deps.iter_mut().for_each(|dep| *dep = renamed.get(dep).map_or(*dep, Op::sha));
             draft.deps.sort_unstable();
-            let again =
-                draft.finish(name).expect("only the date and hashes of an operation changed that was well formed");
-            self.oplog.insert(again.clone());
-            renamed.insert(op.sha(), again.sha());
+            draft.payload = renamed_payload(&draft.payload, &renamed);
+            last = Some(draft.date);
+            if draft == *op.draft() {
+                continue;
+            }
+            let again = draft.finish(name).expect("only dates and hashes changed of an operation that was well formed");
+            renamed.insert(op.sha(), again.clone());
             dated.push((op.key(), again));
         }
-        for (old, again) in &dated {
-            self.pending.remove(old);
-            self.pending.insert(again.key());
-            self.unsaved.remove(&old.sha);
-            self.peers.values_mut().for_each(|peer| peer.forget(old));
-            if let Some(push) = self.pushes.remove(&old.sha) {
-                self.pushes.insert(again.sha(), push);
-            }
+        if !dated.is_empty() {
+            let shas: Vec<Sha> = dated.iter().map(|(old, _)| old.sha).collect();
+            self.oplog.remove_all(&shas);
+            dated.iter().for_each(|(old, again)| self.replace(old, again));
+            self.refold();
         }
-        self.refold();
         dated
+    }
+
+    /// Puts an operation where another was.
+    fn replace(&mut self, old: &OrderKey, again: &Op) {
+        self.oplog.insert(again.clone());
+        self.pending.remove(old);
+        self.pending.insert(again.key());
+        self.unsaved.remove(&old.sha);
+        self.replacing.remove(&old.sha);
+        self.peers.values_mut().for_each(|peer| peer.backlog.remove(old));
+        if let Some(push) = self.pushes.remove(&old.sha) {
+            self.pushes.insert(again.sha(), push);
+        }
+    }
+}
+
+/// Returns a payload in which operations that were dated again are named as they are now: reducers name what a person
+/// saw, such as the elements that a remove takes out, by the shas of operations.
+fn renamed_payload(payload: &Payload, renamed: &BTreeMap<Sha, Op>) -> Payload {
+    let Payload::Plain(bytes) = payload else { return payload.clone() };
+    if renamed.is_empty() {
+        return payload.clone();
+    }
+    let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return payload.clone() };
+    if rename(&mut value, renamed) { Payload::plain(&value) } else { payload.clone() }
+}
+
+/// Renames in all strings and names of a value. Returns whether there was one.
+fn rename(value: &mut Value, renamed: &BTreeMap<Sha, Op>) -> bool {
+    let now = |text: &str| Some(renamed.get(&text.parse().ok()?)?.sha().to_string());
+    match value {
+        Value::String(text) => match now(text) {
+            Some(again) => {
+                *text = again;
+                true
+            }
+            None => false,
+        },
+        Value::Array(items) => items.iter_mut().fold(false, |found, item| rename(item, renamed) | found),
+        Value::Object(members) => {
+            let names: Vec<(String, String)> =
+                members.keys().filter_map(|name| Some((name.clone(), now(name)?))).collect();
+            let mut found = !names.is_empty();
+            for (old, again) in names {
+                let member = members.remove(&old);
+                members.extend(member.map(|member| (again, member)));
+            }
+            members.values_mut().for_each(|member| found |= rename(member, renamed));
+            found
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -7,35 +7,30 @@ use crate::api::PushResult;
 use crate::date::Date;
 use crate::error::{ErrorCode, ErrorKind, Refusal};
 use crate::id::StoreId;
-use crate::limits::{CLIENT_PUSH_BYTES_MAX, CLIENT_PUSH_OPS_MAX};
+use crate::limits::{CLIENT_PUSH_BYTES_MAX, CLIENT_PUSH_OPS_MAX, CLOCK_AHEAD_MICROS_MAX};
 use crate::name::{ChannelName, LogName};
-use crate::op::OrderKey;
+use crate::op::{Op, OrderKey};
 use crate::wire::{ClientMessage, Tag, WireOp};
-
-/// How long a store that is full, failing or busy is left alone with an operation, in microseconds.
-const RETRY_PUSH_MICROS: u64 = 10_000_000;
 
 impl Replica {
     /// Lets own operations go out, because nothing more has to happen here first.
     pub(super) fn may_send(&mut self, name: &LogName, keys: &[OrderKey]) {
         let now = self.now;
         let log = self.log_mut(name);
+        let wanted: Vec<OrderKey> = keys.iter().filter(|key| log.pending.contains(key)).copied().collect();
         let mut stores = Vec::new();
         for (store, peer) in &mut log.peers {
-            let wanted = keys.iter().filter(|key| !peer.refused.contains_key(key));
-            peer.lacks.extend(wanted.map(|key| (*key, now)));
+            wanted.iter().for_each(|key| peer.backlog.offer(*key, now, now));
             stores.push(*store);
         }
         if stores.is_empty() && self.config.durable {
             // Nobody else will ever say anything to these pushes: they are as far as they get.
-            for key in keys {
-                self.log_mut(name).pushes.remove(&key.sha).map(|push| self.receipts.remove(&push));
-            }
+            wanted.iter().for_each(|key| self.drop_receipt(name, key));
         }
         for store in stores {
             let id = LinkId { channel: name.channel.clone(), store };
             if let Some(link) = self.links.get_mut(&id) {
-                link.enqueue(name);
+                link.may_send(name);
             }
             self.pump(&id);
         }
@@ -43,20 +38,20 @@ impl Replica {
 
     /// Sends everything that may wait at once, and tries again what was refused for now, so that a flush ends soon.
     pub fn hurry(&mut self, now: Date, channel: Option<&ChannelName>) {
-        self.now = now;
+        self.observe(now);
         let mut hurried = Vec::new();
         for (name, log) in &mut self.logs {
             if channel.is_some_and(|channel| *channel != name.channel) {
                 continue;
             }
-            for (store, peer) in log.peers.iter_mut().filter(|(_, peer)| !peer.lacks.is_empty()) {
-                peer.lacks.values_mut().for_each(|at| *at = (*at).min(now));
+            for (store, peer) in log.peers.iter_mut().filter(|(_, peer)| !peer.backlog.is_empty()) {
+                peer.backlog.hurry();
                 hurried.push((LinkId { channel: name.channel.clone(), store: *store }, name.clone()));
             }
         }
         for (id, name) in hurried {
             if let Some(link) = self.links.get_mut(&id) {
-                link.enqueue(&name);
+                link.may_send(&name);
             }
             self.pump(&id);
         }
@@ -72,14 +67,21 @@ impl Replica {
             if !link.up.as_ref().is_some_and(super::Up::has_room) {
                 return;
             }
-            let Some(name) = link.dequeue() else { break };
+            let Some(name) = link.sending.dequeue() else { break };
             if self.send_batch(id, &name)
                 && let Some(link) = self.links.get_mut(id)
             {
-                link.enqueue(&name);
+                link.may_send(&name);
             }
         }
-        if self.is_drained(id) {
+        let idle = self
+            .links
+            .get(id)
+            .is_some_and(|link| !link.drained && link.up.as_ref().is_some_and(|up| up.in_flight() == 0));
+        if idle && self.is_drained(id) {
+            if let Some(link) = self.links.get_mut(id) {
+                link.drained = true;
+            }
             self.notify(Notice::Drained { link: id.clone() });
         }
     }
@@ -89,29 +91,13 @@ impl Replica {
         let now = self.now;
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return false };
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
-        let (mut ops, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let (mut more, mut later) = (false, None::<Date>);
-        for (key, at) in &peer.lacks {
-            if peer.in_flight.contains(key) {
-                continue;
-            }
-            if *at > now {
-                later = Some(later.map_or(*at, |earliest| earliest.min(*at)));
-                continue;
-            }
-            if keys.len() >= CLIENT_PUSH_OPS_MAX || bytes >= CLIENT_PUSH_BYTES_MAX {
-                more = true;
-                break;
-            }
-            if let Some(op) = log.oplog.at(key) {
-                bytes += op.size();
-                ops.push(WireOp::from(op));
-                keys.push(*key);
-            }
-        }
-        peer.in_flight.extend(keys.iter().copied());
+        let oplog = &log.oplog;
+        let full = |ops, bytes| ops >= CLIENT_PUSH_OPS_MAX || bytes >= CLIENT_PUSH_BYTES_MAX;
+        let (keys, bytes) = peer.backlog.take(now, |key| oplog.at(key).map(Op::size), full);
+        let (more, later) = (peer.backlog.has_ready(), peer.backlog.next_at());
+        let ops: Vec<WireOp> = keys.iter().filter_map(|key| oplog.at(key)).map(WireOp::from).collect();
         if let Some(at) = later {
-            self.timers.insert((at, id.clone(), name.clone()));
+            self.wake(id, name, at);
         }
         if !keys.is_empty() {
             let tag = self.up_mut(id).ask(Request::Push { log: name.clone(), keys, bytes });
@@ -123,11 +109,13 @@ impl Replica {
     pub(super) fn pushed(&mut self, id: &LinkId, tag: Tag, results: Vec<PushResult>) {
         let Some(Request::Push { log: name, keys, .. }) = self.up_mut(id).answered(tag) else { return };
         let (mut accepted, mut covered, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, result) in keys.iter().zip(results) {
-            match result {
-                PushResult::Accepted { .. } | PushResult::Known { .. } => accepted.push(*key),
-                PushResult::Covered { .. } => covered.push(*key),
-                PushResult::Refused(refusal) => refused.push((*key, refusal)),
+        let mut results = results.into_iter();
+        for key in keys {
+            match results.next() {
+                Some(PushResult::Accepted { sha } | PushResult::Known { sha }) if sha == key.sha => accepted.push(key),
+                Some(PushResult::Covered { sha }) if sha == key.sha => covered.push(key),
+                Some(PushResult::Refused(refusal)) => refused.push((key, refusal)),
+                _ => refused.push((key, Refusal::new(ErrorCode::Internal, "the store's answer is to something else"))),
             }
         }
         self.hold(id, &name, &accepted, Standing::Accepted);
@@ -140,16 +128,33 @@ impl Replica {
     pub(super) fn hold(&mut self, id: &LinkId, name: &LogName, keys: &[OrderKey], standing: Standing) {
         for key in keys {
             let log = self.log_mut(name);
-            log.held(id.store, key);
-            let everywhere = log.pending.contains(key) && log.is_everywhere(key);
-            if everywhere {
-                log.pending.remove(key);
+            if let Some(peer) = log.peers.get_mut(&id.store) {
+                peer.backlog.remove(key);
             }
+            let pending = log.pending.contains(key);
+            if pending {
+                log.shown.insert(*key);
+            }
+            let everywhere = pending && log.is_everywhere(key);
             self.tell(id.store, name, key, standing.clone());
             if everywhere {
-                self.log_mut(name).pushes.remove(&key.sha).map(|push| self.receipts.remove(&push));
-                self.persist_lazily(Record::Pending { log: name.clone(), sha: key.sha, pending: false });
+                self.is_everywhere_now(name, key);
             }
+        }
+    }
+
+    /// Forgets what is kept of an own operation for as long as some store may lack it.
+    pub(super) fn is_everywhere_now(&mut self, name: &LogName, key: &OrderKey) {
+        let log = self.log_mut(name);
+        log.pending.remove(key);
+        log.shown.remove(key);
+        self.drop_receipt(name, key);
+        self.persist_lazily(Record::Pending { log: name.clone(), sha: key.sha, pending: false });
+    }
+
+    fn drop_receipt(&mut self, name: &LogName, key: &OrderKey) {
+        if let Some(push) = self.log_mut(name).pushes.remove(&key.sha) {
+            self.receipts.remove(&push);
         }
     }
 
@@ -168,35 +173,49 @@ impl Replica {
 
     /// Does with each refused operation what its reason asks for. The operations behind it are not held up.
     pub(super) fn refused(&mut self, id: &LinkId, name: &LogName, refused: Vec<(OrderKey, Refusal)>) {
+        let (now, retry_at) = (self.now, self.retry_at());
         let mut ahead = None;
         for (key, refusal) in refused {
-            if refusal.code == ErrorCode::ClockAhead {
-                ahead = refusal.now.or(ahead);
-            }
-            let retry_at = matches!(refusal.code.kind(), ErrorKind::Retry | ErrorKind::LogIn)
-                .then(|| self.now.plus((RETRY_PUSH_MICROS + self.random_below(RETRY_PUSH_MICROS)) as i64));
             let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) else { return };
-            peer.forget(&key);
-            match retry_at {
-                Some(at) => {
-                    peer.lacks.insert(key, at);
-                    self.timers.insert((at, id.clone(), name.clone()));
+            if !peer.backlog.contains(&key) {
+                // The store has shown meanwhile that it holds it.
+                continue;
+            }
+            match (refusal.code, refusal.code.kind()) {
+                (ErrorCode::ClockAhead, _) => {
+                    ahead = refusal.now.or(ahead);
+                    let again = refusal.now.map(|store_now| now.plus(wait_for(key.date, store_now)));
+                    peer.backlog.refuse(key, refusal.clone(), again);
                 }
-                None => {
-                    peer.refused.insert(key, refusal.clone());
+                (code, ErrorKind::Retry | ErrorKind::LogIn) => {
+                    // A disk that fails says so of what it may have written, too.
+                    let in_doubt = !matches!(code, ErrorCode::InsufficientStorage | ErrorCode::TooMany);
+                    peer.backlog.put_off(key, retry_at, in_doubt);
                 }
+                (_, ErrorKind::FixInput | ErrorKind::GiveUp) => peer.backlog.refuse(key, refusal.clone(), None),
             }
             self.tell(id.store, name, &key, Standing::Refused(refusal));
         }
         if let Some(store_now) = ahead {
             self.date_again(name, store_now);
         }
+        let later = self.logs.get(name).and_then(|log| log.peers.get(&id.store)?.backlog.next_at());
+        if let Some(at) = later {
+            self.wake(id, name, at);
+        }
     }
 
     /// Tells whether a store has nothing more to be told of any log.
-    pub(super) fn is_drained(&self, id: &LinkId) -> bool {
-        let mut peers = self.logs.iter().filter(|(name, _)| name.channel == id.channel);
-        peers
-            .all(|(_, log)| log.unsaved.is_empty() && log.peers.get(&id.store).is_none_or(|peer| peer.lacks.is_empty()))
+    fn is_drained(&self, id: &LinkId) -> bool {
+        let mut logs = self.logs.iter().filter(|(name, _)| name.channel == id.channel);
+        logs.all(|(_, log)| {
+            log.unsaved.is_empty() && log.peers.get(&id.store).is_none_or(|peer| peer.backlog.is_empty())
+        })
     }
+}
+
+/// Returns how many microseconds a store will go on finding a date too far ahead.
+fn wait_for(date: Date, store_now: Date) -> i64 {
+    const MARGIN_MICROS: u64 = 1_000_000;
+    (date.since(store_now).saturating_sub(CLOCK_AHEAD_MICROS_MAX) + MARGIN_MICROS) as i64
 }

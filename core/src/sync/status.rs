@@ -99,11 +99,11 @@ impl Replica {
         };
         for (name, log) in self.logs.iter().filter(|(name, _)| name.channel == id.channel) {
             let Some(peer) = log.peers.get(&id.store) else { continue };
-            let waiting = peer.lacks.len() + log.unsaved.len();
+            let waiting = peer.backlog.len() + log.unsaved.len();
             if waiting > 0 {
                 status.queued.push(QueuedLog { log: name.clone(), ops: waiting });
             }
-            let refused = peer.refused.iter();
+            let refused = peer.backlog.refused().iter();
             status.refused.extend(refused.map(|(key, refusal)| RefusedOp {
                 log: name.clone(),
                 sha: key.sha,
@@ -118,14 +118,14 @@ impl Replica {
     pub fn queued(&self, channel: Option<&ChannelName>) -> usize {
         let wanted = |name: &LogName| channel.is_none_or(|channel| *channel == name.channel);
         let logs = self.logs.iter().filter(|(name, _)| wanted(name));
-        logs.map(|(_, log)| log.peers.values().map(|peer| peer.lacks.len()).sum::<usize>() + log.unsaved.len()).sum()
+        logs.map(|(_, log)| log.peers.values().map(|peer| peer.backlog.len()).sum::<usize>() + log.unsaved.len()).sum()
     }
 
     /// Tells whether these logs were compared with a store since its stream came up, and it lacks nothing of them.
     pub fn is_in_step(&self, id: &LinkId, logs: &[LogName]) -> bool {
         logs.iter().all(|name| {
             let peer = self.logs.get(name).and_then(|log| log.peers.get(&id.store));
-            peer.is_some_and(|peer| peer.current && peer.lacks.is_empty())
+            peer.is_some_and(|peer| peer.current && peer.backlog.is_empty())
         })
     }
 

@@ -1,0 +1,142 @@
+//! What must hold of a world once everything is whole again and nothing is left to happen.
+
+use std::collections::BTreeMap;
+
+use gigfs_core::sync::Mode;
+use gigfs_core::{Digest, LogName, Op, Oplog, json};
+
+use crate::payload;
+use crate::world::{Violation, World};
+
+impl World {
+    /// Makes everything whole: all processes run, all disks have room, the clients' clocks are right, everybody reaches everybody,
+    /// and every client follows every log.
+    pub fn heal_all(&mut self) {
+        for client in 0..self.clients.len() {
+            self.clients[client].skew = 0;
+            (0..self.stores.len()).for_each(|store| self.heal(client, store));
+        }
+        for store in &mut self.stores {
+            (store.up, store.full, store.sealed) = (true, false, None);
+        }
+        (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
+        self.run_for(5_000);
+        for client in 0..self.clients.len() {
+            self.restart(client);
+            self.set_mode(client, Mode::Online);
+            (0..self.logs.len()).for_each(|log| self.open(client, log));
+        }
+    }
+
+    /// Drives the world to rest and checks everything that must hold then.
+    ///
+    /// # Errors
+    /// [`Violation`] says what does not.
+    pub fn converged(&mut self) -> Result<(), Violation> {
+        self.drive()?;
+        for log in self.logs.clone() {
+            self.check_log(&log)?;
+        }
+        (0..self.clients.len()).try_for_each(|client| self.check_client(client))
+    }
+
+    /// Loses every stream once, and checks that clients which come back read next to nothing again.
+    ///
+    /// # Errors
+    /// [`Violation`] says what does not hold.
+    pub fn returns_cheaply(&mut self) -> Result<(), Violation> {
+        let (read, pushed) = (self.counts.ops_read, self.counts.ops_pushed);
+        for client in 0..self.clients.len() {
+            (0..self.stores.len()).for_each(|store| self.cut(client, store, false));
+        }
+        self.converged()?;
+        let (read, pushed) = (self.counts.ops_read - read, self.counts.ops_pushed - pushed);
+        if (self.spec.manners.echo && read > 0) || pushed > 0 {
+            return Err(Violation(format!("clients that came back read {read} and sent {pushed} operations again")));
+        }
+        Ok(())
+    }
+
+    fn check_log(&mut self, log: &LogName) -> Result<(), Violation> {
+        let mut digests: BTreeMap<String, Digest> = BTreeMap::new();
+        for store in &self.table[&log.channel] {
+            let oplog: Oplog = self.stores[*store].ops(log).into_iter().collect();
+            digests.insert(format!("store {store}"), oplog.digest());
+        }
+        let mut value: Option<Vec<u8>> = None;
+        for client in 0..self.clients.len() {
+            let Some(replica) = self.clients[client].replica.as_mut() else { continue };
+            let shown = replica.value(log).map(|value| json::canonical(&value));
+            let Some(oplog) = replica.oplog(log) else {
+                return Err(Violation(format!("client {client} has not loaded {log}")));
+            };
+            digests.insert(format!("client {client}"), oplog.digest());
+            check_oplog(client, log, oplog)?;
+            let mut fresh = self.kinds[&log.kind].fold();
+            oplog.iter().for_each(|op| fresh.inserted(oplog, op));
+            let again = Some(json::canonical(&fresh.view(oplog)));
+            if shown != again {
+                return Err(Violation(format!("client {client} shows another value of {log} than a fresh fold of it")));
+            }
+            if value.is_some() && value != shown {
+                return Err(Violation(format!("client {client} shows another value of {log} than those before it")));
+            }
+            value = shown;
+        }
+        let mut distinct: Vec<Digest> = digests.values().copied().collect();
+        distinct.dedup();
+        if distinct.len() > 1 {
+            return Err(Violation(format!("the replicas of {log} differ: {digests:?}")));
+        }
+        Ok(())
+    }
+
+    fn check_client(&mut self, client: usize) -> Result<(), Violation> {
+        let mut missing = self.owed.clone();
+        let Some(replica) = &self.clients[client].replica else { return Ok(()) };
+        for log in &self.logs {
+            let ops = replica.oplog(log).into_iter().flat_map(Oplog::iter);
+            ops.filter_map(payload::write_id).for_each(|id| _ = missing.remove(&id));
+        }
+        if !missing.is_empty() {
+            return Err(Violation(format!("client {client} does not have the writes {missing:?}")));
+        }
+        if replica.queued(None) > 0 {
+            return Err(Violation(format!("client {client} still has {} operations queued", replica.queued(None))));
+        }
+        let busy = |status: &gigfs_core::sync::LinkStatus| {
+            status.up.is_none() || status.in_flight > 0 || !status.queued.is_empty() || !status.refused.is_empty()
+        };
+        if let Some(status) = replica.status().into_iter().find(busy) {
+            return Err(Violation(format!("client {client} is not done with a store: {status:?}")));
+        }
+        for receipt in self.clients[client].receipts.values() {
+            if receipt.accepted() != receipt.stores.len() {
+                return Err(Violation(format!(
+                    "client {client} has a receipt that is not accepted by all: {receipt:?}"
+                )));
+            }
+            if replica.receipt(receipt.id).is_some() {
+                return Err(Violation(format!("client {client} keeps a receipt that is done: {receipt:?}")));
+            }
+        }
+        match replica.is_saved() {
+            true => Ok(()),
+            false => Err(Violation(format!("client {client} waits for its disk for ever"))),
+        }
+    }
+}
+
+/// Checks that an oplog has no write twice, and each operation after all that it depends on.
+fn check_oplog(client: usize, log: &LogName, oplog: &Oplog) -> Result<(), Violation> {
+    let mut counted: BTreeMap<u64, u32> = BTreeMap::new();
+    oplog.iter().filter_map(payload::write_id).for_each(|id| *counted.entry(id).or_default() += 1);
+    if let Some((id, times)) = counted.iter().find(|(_, times)| **times > 1) {
+        return Err(Violation(format!("client {client} has write {id} of {log} {times} times")));
+    }
+    let late = |op: &&Op| op.deps().iter().filter_map(|dep| oplog.get(dep)).any(|dep| dep.key() >= op.key());
+    if let Some(op) = oplog.iter().find(late) {
+        return Err(Violation(format!("client {client} replays {:?} of {log} before what it depends on", op.sha())));
+    }
+    Ok(())
+}

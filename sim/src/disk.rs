@@ -1,0 +1,88 @@
+//! A device's local store in a world: a faulty engine, and how the records of the sync machine stand in it.
+//!
+//! The mapping is the client library's: operations are appended, what was dated again is removed, and the rest are notes.
+
+use bytes::Bytes;
+use gigfs_core::sync::{Kept, Record, Seen};
+use gigfs_core::{ChannelName, Incarnation, LogName, Op, PathPrefix, Sha, StoreId, UserName};
+use gigfs_storage::{Append, Batch, Engine as _, Faulty, Page};
+
+/// A device's disk.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// The engine on it.
+    pub(crate) engine: Faulty,
+}
+
+impl Disk {
+    /// Makes an empty disk.
+    pub(crate) fn new(id: [u8; 16]) -> Self {
+        Self { engine: Faulty::new(StoreId::from_bytes(id), Incarnation::from_bytes(id)) }
+    }
+
+    /// Reads what is kept of a log.
+    pub(crate) fn read(&self, log: &LogName) -> Kept {
+        let mut kept = Kept::default();
+        for stored in self.engine.read(log, 0, Page::ALL).unwrap_or_default() {
+            kept.ops.extend(Op::from_record(log, &stored.record, Some(stored.sha)));
+        }
+        let seen = self.engine.notes(key(SEEN, log).as_slice()).unwrap_or_default();
+        kept.seen = seen.iter().filter_map(|(key, value)| seen_of(key, value)).collect();
+        let pending = self.engine.notes(key(PENDING, log).as_slice()).unwrap_or_default();
+        kept.pending = pending.iter().filter_map(|(key, _)| sha_of(key)).collect();
+        kept
+    }
+
+    /// Returns the logs in which some store may lack own operations, of those that a world has.
+    pub(crate) fn pending_logs(&self, all: &[LogName]) -> Vec<LogName> {
+        let pending = |log: &&LogName| !self.engine.notes(&key(PENDING, log)).unwrap_or_default().is_empty();
+        all.iter().filter(pending).cloned().collect()
+    }
+
+    /// Returns the logs of a channel.
+    pub(crate) fn logs(&self, user: &UserName, channel: &ChannelName) -> Vec<LogName> {
+        let logs = self.engine.list(user, channel, &PathPrefix::default(), None, usize::MAX);
+        logs.unwrap_or_default().into_iter().map(|(log, _)| log).collect()
+    }
+}
+
+/// Returns the batch that writes records.
+pub(crate) fn to_batch(records: impl Iterator<Item = Record>) -> Batch {
+    let mut batch = Batch::default();
+    for record in records {
+        match record {
+            Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
+            Record::Forget { log, sha } => batch.removes.push((log, sha)),
+            Record::Seen { log, store, seen } => {
+                let value = [&seen.incarnation.as_bytes()[..], &seen.index.to_be_bytes()].concat();
+                batch.notes.push((joined(SEEN, &log, store.as_bytes()), Some(value.into())));
+            }
+            Record::Pending { log, sha, pending } => {
+                batch.notes.push((joined(PENDING, &log, sha.as_bytes()), pending.then(Bytes::new)));
+            }
+        }
+    }
+    batch
+}
+
+const SEEN: &str = "seen";
+const PENDING: &str = "pending";
+
+fn key(prefix: &str, log: &LogName) -> Vec<u8> {
+    format!("{prefix}/{}\0{}\0{}\0", log.channel, log.kind, log.path).into_bytes()
+}
+
+fn joined(prefix: &str, log: &LogName, id: &[u8]) -> Bytes {
+    [&key(prefix, log)[..], id].concat().into()
+}
+
+fn seen_of(key: &[u8], value: &[u8]) -> Option<(StoreId, Seen)> {
+    let store = StoreId::from_slice(key.last_chunk::<16>()?)?;
+    let (incarnation, index) = value.split_at_checked(16)?;
+    let index = u64::from_be_bytes(index.try_into().ok()?);
+    Some((store, Seen { incarnation: Incarnation::from_slice(incarnation)?, index }))
+}
+
+fn sha_of(key: &[u8]) -> Option<Sha> {
+    key.last_chunk().copied().map(Sha::from_bytes)
+}

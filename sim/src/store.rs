@@ -1,0 +1,313 @@
+//! A store of a world: a real engine, the real admission, and the store's side of the stream protocol.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gigfs_core::api::{LogHeader, PushResult};
+use gigfs_core::wire::{ClientMessage, Event, LogRef, ServerMessage, Tag, Watched, Welcome, WireOp};
+use gigfs_core::{ChannelName, Date, ErrorCode, Incarnation, LogName, Op, PathPrefix, Refusal, Sha, StoreId, UserName};
+use gigfs_storage::{Append, Appended, Batch, Engine as _, Fault, Faulty, Page, StorageError};
+
+/// Names one stream of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// A store.
+#[derive(Debug)]
+pub struct Store {
+    /// Its data.
+    pub engine: Faulty,
+    /// Whether it runs.
+    pub up: bool,
+    /// Its clock less the true time, in microseconds.
+    pub skew: i64,
+    /// Whether its disk takes nothing now.
+    pub full: bool,
+    /// The channel that it is about to leave, if it is: it takes no writes there.
+    pub sealed: Option<ChannelName>,
+    /// A copy of its data as it was some time ago.
+    pub backup: Option<Faulty>,
+    sessions: BTreeMap<StreamId, Session>,
+    /// Up to which position of each channel watchers were told.
+    told: BTreeMap<ChannelName, u64>,
+    manners: Manners,
+}
+
+/// What stores may do one way or another.
+#[derive(Debug, Clone, Copy)]
+pub struct Manners {
+    /// Operations or shas in one part of an answer.
+    pub page: usize,
+    /// Whether the stream that pushed an operation is told of it too, if it watches the log.
+    pub echo: bool,
+    /// Whether watchers are told before the pusher is answered.
+    pub events_first: bool,
+}
+
+/// An open stream.
+#[derive(Debug)]
+struct Session {
+    channel: ChannelName,
+    logs: BTreeSet<LogRef>,
+    prefixes: Vec<PathPrefix>,
+}
+
+/// The rest of an answer that is given in parts.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Operations after an index.
+    Get {
+        /// The request's.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The index.
+        after: u64,
+    },
+    /// Shas after an index.
+    Inventory {
+        /// The request's.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The index.
+        after: u64,
+    },
+}
+
+/// What a store does about a message.
+#[derive(Debug, Default)]
+pub struct Reaction {
+    /// Messages, in order.
+    pub messages: Vec<(StreamId, ServerMessage)>,
+    /// More to be done for the stream, a little later.
+    pub work: Option<Work>,
+    /// Operations that are on its disk now.
+    pub stored: Vec<Op>,
+}
+
+impl Store {
+    /// Makes an empty store whose clock is so many seconds ahead.
+    pub fn new(id: [u8; 16], skew: i64, manners: Manners) -> Self {
+        Self {
+            engine: Faulty::new(StoreId::from_bytes(id), Incarnation::from_bytes(id)),
+            up: true,
+            skew: skew * 1_000_000,
+            full: false,
+            sealed: None,
+            backup: None,
+            sessions: BTreeMap::new(),
+            told: BTreeMap::new(),
+            manners,
+        }
+    }
+
+    /// Returns its id.
+    pub fn id(&self) -> StoreId {
+        self.engine.store_id()
+    }
+
+    /// Opens a stream, and returns the greeting.
+    pub fn open(&mut self, stream: StreamId, user: &UserName, channel: &ChannelName, now: Date) -> ServerMessage {
+        let session = Session { channel: channel.clone(), logs: BTreeSet::new(), prefixes: Vec::new() };
+        self.sessions.insert(stream, session);
+        let position = self.engine.position(user, channel).unwrap_or(0);
+        self.told.entry(channel.clone()).or_insert(position);
+        ServerMessage::Welcome(Welcome { store: self.id(), incarnation: self.engine.incarnation(), position, now })
+    }
+
+    /// Ends a stream.
+    pub fn close(&mut self, stream: StreamId) {
+        self.sessions.remove(&stream);
+    }
+
+    /// Ends the process. What is on disk stays.
+    pub fn crash(&mut self) {
+        self.up = false;
+        self.sessions.clear();
+        self.told.clear();
+        self.engine = self.engine.crash();
+    }
+
+    /// Takes a message of a stream.
+    pub fn receive(&mut self, user: &UserName, stream: StreamId, message: ClientMessage, now: Date) -> Reaction {
+        let Some(channel) = self.sessions.get(&stream).map(|session| session.channel.clone()) else {
+            return Reaction::default();
+        };
+        let answer = |message| Reaction { messages: vec![(stream, message)], ..Reaction::default() };
+        match message {
+            ClientMessage::Push { tag, log, ops } => self.push(&log.log(user, &channel), (stream, tag), &ops, now),
+            ClientMessage::Get { tag, log, after } => self.work(user, stream, Work::Get { tag, log, after }),
+            ClientMessage::Inventory { tag, log } => self.work(user, stream, Work::Inventory { tag, log, after: 0 }),
+            ClientMessage::Watch { tag, watched, .. } => {
+                let position = self.engine.position(user, &channel).unwrap_or(0);
+                if let Some(session) = self.sessions.get_mut(&stream) {
+                    match watched {
+                        Watched::Logs(logs) => session.logs.extend(logs),
+                        Watched::Prefix(prefix) => session.prefixes.push(prefix),
+                    }
+                }
+                answer(ServerMessage::Watching { tag, position })
+            }
+            ClientMessage::Unwatch { tag } => {
+                if let Some(session) = self.sessions.get_mut(&stream) {
+                    session.logs.clear();
+                    session.prefixes.clear();
+                }
+                answer(ServerMessage::Unwatched { tag })
+            }
+            ClientMessage::Renew { tag, .. } => answer(ServerMessage::Renewed { tag }),
+            ClientMessage::List { tag, .. } => answer(ServerMessage::Logs { tag, logs: Vec::new(), more: false }),
+        }
+    }
+
+    fn push(&mut self, name: &LogName, (stream, tag): (StreamId, Tag), ops: &[WireOp], now: Date) -> Reaction {
+        if self.sealed.as_ref() == Some(&name.channel) {
+            let refusal = Refusal::new(ErrorCode::Unavailable, "the store is about to leave the channel");
+            let messages = vec![(stream, ServerMessage::Failed { tag, refusal })];
+            return Reaction { messages, ..Reaction::default() };
+        }
+        let held: BTreeSet<Sha> = self.ops(name).iter().map(Op::sha).collect();
+        let admit = |op: &WireOp| match gigfs_core::admit(name, op, now) {
+            // What is held is held, whatever its date: it may have come from a store whose clock is ahead.
+            Err(refusal) if refusal.code == ErrorCode::ClockAhead && held.contains(&op.sha) => {
+                op.open(name).map_err(Refusal::from)
+            }
+            admitted => admitted,
+        };
+        let admitted: Vec<Result<Op, Refusal>> = ops.iter().map(admit).collect();
+        let good: Vec<Op> = admitted.iter().flatten().cloned().collect();
+        let appends = good.iter().map(|op| Append::Op { log: name.clone(), op: op.clone() }).collect();
+        if self.full && !good.is_empty() {
+            self.engine.fail([Fault::Full]);
+        }
+        let committed = match good.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.engine.commit(&Batch { appends, ..Batch::default() }),
+        };
+        let results = match &committed {
+            Ok(appended) => {
+                let mut appended = appended.iter();
+                let result = |admitted: Result<Op, Refusal>| match admitted {
+                    Ok(op) => match appended.next() {
+                        Some(Appended::Known { sha, .. }) => PushResult::Known { sha: *sha },
+                        _ => PushResult::Accepted { sha: op.sha() },
+                    },
+                    Err(refusal) => PushResult::Refused(refusal),
+                };
+                admitted.into_iter().map(result).collect()
+            }
+            Err(error) => {
+                let refusal = refusal_of(error);
+                let result = |admitted: Result<Op, Refusal>| {
+                    PushResult::Refused(admitted.err().unwrap_or_else(|| refusal.clone()))
+                };
+                admitted.into_iter().map(result).collect()
+            }
+        };
+        let mut messages = self.tell_watchers(&name.user, &name.channel, Some(stream));
+        let at = if self.manners.events_first { messages.len() } else { 0 };
+        messages.insert(at, (stream, ServerMessage::Pushed { tag, results }));
+        let stored = if committed.is_ok() { good } else { Vec::new() };
+        Reaction { messages, stored, work: None }
+    }
+
+    /// Returns what those who watch a channel are to be told of: all that can be read and was not told yet, however it
+    /// came there.
+    pub fn tell_watchers(
+        &mut self,
+        user: &UserName,
+        channel: &ChannelName,
+        pusher: Option<StreamId>,
+    ) -> Vec<(StreamId, ServerMessage)> {
+        let told = self.told.entry(channel.clone()).or_default();
+        let arrivals = self.engine.feed(user, channel, *told, Page::ALL).unwrap_or_default();
+        let mut messages = Vec::new();
+        for arrival in arrivals {
+            *told = arrival.position;
+            let log = LogRef::from(&arrival.log);
+            let ops = vec![(arrival.stored.index, WireOp { sha: arrival.stored.sha, record: arrival.stored.record })];
+            let event = Event { position: arrival.position, log: log.clone(), ops };
+            let watchers = self
+                .sessions
+                .iter()
+                .filter(|(id, session)| session.watches(channel, &log) && (self.manners.echo || Some(**id) != pusher));
+            messages.extend(watchers.map(|(id, _)| (*id, ServerMessage::Event(event.clone()))));
+        }
+        messages
+    }
+
+    /// Gives the next part of an answer.
+    pub fn work(&mut self, user: &UserName, stream: StreamId, work: Work) -> Reaction {
+        let Some(session) = self.sessions.get(&stream) else { return Reaction::default() };
+        let channel = session.channel.clone();
+        let tag = match &work {
+            Work::Get { tag, .. } | Work::Inventory { tag, .. } => *tag,
+        };
+        let (message, work) = match self.part(user, &channel, work) {
+            Ok(part) => part,
+            Err(error) => (ServerMessage::Failed { tag, refusal: refusal_of(&error) }, None),
+        };
+        Reaction { messages: vec![(stream, message)], work, stored: Vec::new() }
+    }
+
+    fn part(
+        &self,
+        user: &UserName,
+        channel: &ChannelName,
+        work: Work,
+    ) -> Result<(ServerMessage, Option<Work>), StorageError> {
+        match work {
+            Work::Get { tag, log, after } => {
+                let name = log.log(user, channel);
+                let page = Page { ops: self.manners.page, bytes: usize::MAX };
+                let stored = self.engine.read(&name, after, page)?;
+                let last = stored.last().map_or(after, |stored| stored.index);
+                let more = !self.engine.read(&name, last, Page { ops: 1, bytes: 1 })?.is_empty();
+                let header = self.header(&name)?;
+                let wire = stored.into_iter().map(|op| (op.index, WireOp { sha: op.sha, record: op.record }));
+                let message = ServerMessage::Ops { tag, ops: wire.collect(), header, more };
+                Ok((message, more.then_some(Work::Get { tag, log, after: last })))
+            }
+            Work::Inventory { tag, log, after } => {
+                let name = log.log(user, channel);
+                let shas = self.engine.inventory(&name, after, self.manners.page)?;
+                let last = shas.last().map_or(after, |(index, _)| *index);
+                let more = !self.engine.inventory(&name, last, 1)?.is_empty();
+                let header = self.header(&name)?;
+                let shas = shas.into_iter().map(|(_, sha)| sha).collect();
+                let message = ServerMessage::Shas { tag, shas, header, more };
+                Ok((message, more.then_some(Work::Inventory { tag, log, after: last })))
+            }
+        }
+    }
+
+    fn header(&self, log: &LogName) -> Result<LogHeader, StorageError> {
+        Ok(self.engine.tail(log)?.map(|tail| tail.header).unwrap_or_default())
+    }
+
+    /// Tells whether its data can be read now.
+    pub fn can_read(&self) -> bool {
+        self.engine.note(b"any").is_ok()
+    }
+
+    /// Returns the operations of a log, in order of arrival; none while they cannot be read.
+    pub fn ops(&self, log: &LogName) -> Vec<Op> {
+        let stored = self.engine.read(log, 0, Page::ALL).unwrap_or_default();
+        stored.iter().filter_map(|op| Op::from_record(log, &op.record, Some(op.sha)).ok()).collect()
+    }
+}
+
+impl Session {
+    fn watches(&self, channel: &ChannelName, log: &LogRef) -> bool {
+        self.channel == *channel
+            && (self.logs.contains(log) || self.prefixes.iter().any(|prefix| prefix.covers(&log.path)))
+    }
+}
+
+fn refusal_of(error: &StorageError) -> Refusal {
+    let code = match error {
+        StorageError::Full { .. } => ErrorCode::InsufficientStorage,
+        _ => ErrorCode::StorageFailed,
+    };
+    Refusal::new(code, error.to_string())
+}

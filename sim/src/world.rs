@@ -1,0 +1,306 @@
+//! One world: clients, stores, the network between them, and time, all in one thread and decided by one seed.
+//!
+//! Everything that happens is an event in one queue, ordered by time and then by the order of its making. Nothing here
+//! reads a clock, and nothing iterates in an order that differs from run to run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gigfs_core::sync::LinkId;
+use gigfs_core::wire::{ClientMessage, ServerMessage};
+use gigfs_core::{ActorId, ChannelName, Date, Kind, LogName, Op, StoreId, TypeName, UserName};
+
+use crate::client::Client;
+use crate::disk::Disk;
+use crate::payload;
+use crate::rng::Rng;
+use crate::store::{Manners, Reaction, Store, StreamId, Work};
+
+mod app;
+mod device;
+mod faults;
+mod net;
+mod table;
+
+/// How a world begins.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Decides everything that is not a step.
+    pub seed: u64,
+    /// The disk of each client; none for one that keeps nothing. Clients of one disk are processes of one device.
+    pub clients: Vec<Option<usize>>,
+    /// How many seconds each store's clock is ahead of the true time.
+    pub skews: Vec<i64>,
+    /// Each channel's stores at the beginning.
+    pub channels: Vec<BTreeSet<usize>>,
+    /// The logs: channel and type.
+    pub logs: Vec<(usize, &'static str)>,
+    /// What stores may do one way or another.
+    pub manners: Manners,
+    /// How long a message travels at most, in microseconds.
+    pub delay: u64,
+}
+
+impl Spec {
+    /// Tells whether two clients are processes of one device.
+    pub fn shares_a_disk(&self) -> bool {
+        let disks: BTreeSet<usize> = self.clients.iter().flatten().copied().collect();
+        disks.len() < self.clients.iter().flatten().count()
+    }
+}
+
+/// What broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+/// A world.
+pub struct World {
+    /// The true time in microseconds since 1970.
+    pub now: u64,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// The stores.
+    pub stores: Vec<Store>,
+    /// The logs that are written to.
+    pub logs: Vec<LogName>,
+    /// How much happened.
+    pub counts: Counts,
+    pub(crate) spec: Spec,
+    pub(crate) user: UserName,
+    pub(crate) kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) table: BTreeMap<ChannelName, BTreeSet<usize>>,
+    /// Writes that must be everywhere in the end, by their numbers: some store or disk said that it has them.
+    pub(crate) owed: BTreeSet<u64>,
+    pub(crate) rng: Rng,
+    pub(crate) violation: Option<Violation>,
+    /// Whether some store lost what it had.
+    restored: bool,
+    partitions: BTreeSet<(usize, usize)>,
+    streams: BTreeMap<StreamId, Stream>,
+    next_stream: u64,
+    next_write: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+}
+
+/// How much happened in a world.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Events of any kind.
+    pub events: u64,
+    /// Writes that a client took.
+    pub writes: u64,
+    /// Operations that clients sent.
+    pub ops_pushed: u64,
+    /// Operations that clients were answered when they read.
+    pub ops_read: u64,
+    /// Operations that stores refused.
+    pub refused: u64,
+    /// Pushes that were dated again.
+    pub dated_again: u64,
+    /// Times that a client was suspicious of a store.
+    pub suspicions: u64,
+}
+
+impl Counts {
+    /// Adds what happened in another world.
+    pub fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.writes += other.writes;
+        self.ops_pushed += other.ops_pushed;
+        self.ops_read += other.ops_read;
+        self.refused += other.refused;
+        self.dated_again += other.dated_again;
+        self.suspicions += other.suspicions;
+    }
+}
+
+/// A stream between a client and a store, each end of which may be gone without the other's knowing.
+#[derive(Debug)]
+struct Stream {
+    client: usize,
+    store: usize,
+    link: LinkId,
+    client_end: bool,
+    store_end: bool,
+    /// When the last message in each direction arrives: none overtakes another.
+    to_store_at: u64,
+    to_client_at: u64,
+}
+
+/// Something that is going to happen.
+#[derive(Debug)]
+enum Event {
+    ToStore { stream: StreamId, message: ClientMessage },
+    ToClient { stream: StreamId, message: ServerMessage },
+    Work { stream: StreamId, work: Work },
+    Connect { client: usize, life: u64, link: LinkId },
+    ClientLoses { stream: StreamId },
+    StoreLoses { stream: StreamId },
+    Tick { client: usize, at: u64 },
+    Disk { client: usize, life: u64 },
+    Poll { client: usize, life: u64 },
+    Mounted { client: usize, life: u64 },
+}
+
+/// When worlds begin: some day in 2023.
+const BEGINNING: u64 = 1_700_000_000_000_000;
+/// Events after which a world that was left alone must be quiet.
+const EVENTS_TO_REST_MAX: u64 = 2_000_000;
+/// Microseconds after which a world that was left alone must be quiet.
+const MICROS_TO_REST_MAX: u64 = 3_600_000_000;
+
+impl World {
+    /// Makes a world in which nothing has happened, but that all clients run.
+    pub fn new(spec: Spec) -> Self {
+        let mut rng = Rng::new(spec.seed);
+        let user = UserName::parse("me").expect("the name is well formed");
+        let channel = |at: usize| ChannelName::parse(&format!("c{at}")).expect("the name is well formed");
+        let log = |at: usize, (of, kind): &(usize, &str)| {
+            LogName::parse("me", channel(*of).as_str(), kind, &format!("/log{at}")).expect("the name is well formed")
+        };
+        let disks = spec.clients.iter().flatten().max().map_or(0, |last| last + 1);
+        let mut world = Self {
+            now: BEGINNING,
+            clients: spec.clients.iter().map(|disk| Client::new(ActorId::from_bytes(rng.id()), *disk)).collect(),
+            stores: spec.skews.iter().map(|skew| Store::new(rng.id(), *skew, spec.manners)).collect(),
+            logs: spec.logs.iter().enumerate().map(|(at, spec)| log(at, spec)).collect(),
+            counts: Counts::default(),
+            user,
+            kinds: payload::kinds(),
+            disks: (0..disks).map(|_| Disk::new(rng.id())).collect(),
+            table: spec.channels.iter().enumerate().map(|(at, stores)| (channel(at), stores.clone())).collect(),
+            owed: BTreeSet::new(),
+            rng,
+            violation: None,
+            restored: false,
+            partitions: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            next_stream: 1,
+            next_write: 1,
+            queue: BTreeMap::new(),
+            next_event: 0,
+            spec,
+        };
+        for client in 0..world.clients.len() {
+            world.restart(client);
+        }
+        world
+    }
+
+    /// Lets so many milliseconds go by.
+    pub fn run_for(&mut self, millis: u64) {
+        let until = self.now + millis * 1000;
+        while self.violation.is_none()
+            && let Some(((at, _), _)) = self.queue.first_key_value()
+            && *at <= until
+        {
+            self.next();
+        }
+        self.now = until;
+    }
+
+    /// Lets time go by until nothing is left to happen.
+    ///
+    /// # Errors
+    /// [`Violation`], if something broke on the way, or the world does not come to rest.
+    pub fn drive(&mut self) -> Result<(), Violation> {
+        let (events, until) = (self.counts.events + EVENTS_TO_REST_MAX, self.now + MICROS_TO_REST_MAX);
+        while self.violation.is_none() && self.next() {
+            if self.counts.events > events || self.now > until {
+                let busy: Vec<String> = self.queue.values().take(3).map(|event| format!("{event:?}")).collect();
+                self.break_law(format!("the world does not come to rest: {}", busy.join(", ")));
+            }
+        }
+        match &self.violation {
+            Some(violation) => Err(violation.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes the first thing that broke.
+    pub(crate) fn break_law(&mut self, what: String) {
+        self.violation.get_or_insert(Violation(what));
+    }
+
+    fn plan(&mut self, after: u64, event: Event) {
+        self.plan_at(self.now + after, event);
+    }
+
+    fn plan_at(&mut self, at: u64, event: Event) {
+        self.queue.insert((at, self.next_event), event);
+        self.next_event += 1;
+    }
+
+    /// Has the next event happen. Returns whether there was one.
+    fn next(&mut self) -> bool {
+        let Some(((at, _), event)) = self.queue.pop_first() else { return false };
+        if let Event::Tick { client, at } = event
+            && self.clients[client].tick_at != Some(at)
+        {
+            return true;
+        }
+        self.now = self.now.max(at);
+        self.counts.events += 1;
+        match event {
+            Event::ToStore { stream, message } => self.arrive_at_store(stream, message),
+            Event::ToClient { stream, message } => self.arrive_at_client(stream, message),
+            Event::Work { stream, work } => self.work(stream, work),
+            Event::Connect { client, life, link } if self.lives(client, life) => self.connect(client, link),
+            Event::ClientLoses { stream } => self.client_loses(stream),
+            Event::StoreLoses { stream } => self.store_loses(stream),
+            Event::Tick { client, .. } => {
+                self.clients[client].tick_at = None;
+                self.act(client, |replica, now| replica.handle(now, gigfs_core::sync::Event::Tick));
+            }
+            Event::Disk { client, life } if self.lives(client, life) => self.use_disk(client),
+            Event::Poll { client, life } if self.lives(client, life) => self.poll_disk(client),
+            Event::Mounted { client, life } if self.lives(client, life) => self.mount(client),
+            Event::Connect { .. } | Event::Disk { .. } | Event::Poll { .. } | Event::Mounted { .. } => {}
+        }
+        true
+    }
+
+    fn lives(&self, client: usize, life: u64) -> bool {
+        self.clients[client].life == life && self.clients[client].replica.is_some()
+    }
+
+    fn work(&mut self, stream: StreamId, work: Work) {
+        let Some(store) = self.streams.get(&stream).filter(|open| open.store_end).map(|open| open.store) else {
+            return;
+        };
+        let reaction = self.stores[store].work(&self.user, stream, work);
+        self.react(stream, reaction);
+    }
+
+    /// Sends what a store decided.
+    fn react(&mut self, stream: StreamId, reaction: Reaction) {
+        self.owe(&reaction.stored);
+        for (to, message) in reaction.messages {
+            self.to_client(to, message);
+        }
+        if let Some(work) = reaction.work {
+            let after = self.rng.below(self.spec.delay / 4 + 1);
+            self.plan(after, Event::Work { stream, work });
+        }
+    }
+
+    /// Notes that writes must be everywhere in the end.
+    pub(crate) fn owe<'a>(&mut self, ops: impl IntoIterator<Item = &'a Op>) {
+        self.owed.extend(ops.into_iter().filter_map(payload::write_id));
+    }
+
+    /// Returns what a client's clock shows.
+    pub(crate) fn clock_of(&self, client: usize) -> Date {
+        Date::saturating(self.now.saturating_add_signed(self.clients[client].skew))
+    }
+
+    fn clock_of_store(&self, store: usize) -> Date {
+        Date::saturating(self.now.saturating_add_signed(self.stores[store].skew))
+    }
+
+    pub(crate) fn store_at(&self, id: StoreId) -> usize {
+        self.stores.iter().position(|store| store.id() == id).expect("every link is to a store of the world")
+    }
+}

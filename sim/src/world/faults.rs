@@ -1,0 +1,102 @@
+//! What goes wrong in a world: crashes, full disks, restored backups.
+
+use std::collections::BTreeSet;
+
+use gigfs_core::Incarnation;
+use gigfs_storage::{Engine as _, Fault};
+
+use super::World;
+use crate::payload;
+
+impl World {
+    /// Ends a client's process at once.
+    pub fn crash(&mut self, client: usize) {
+        self.lose_client(client);
+        self.clients[client].end();
+        if self.restored {
+            // What a store had and lost may have been with this client alone.
+            let left = self.held();
+            self.owed.retain(|id| left.contains(id));
+        }
+    }
+
+    /// Cuts the power of a client's device: all of its processes end, and the disk keeps what was synced.
+    pub fn cut_power(&mut self, client: usize) {
+        let Some(disk) = self.clients[client].disk else { return self.crash(client) };
+        for other in 0..self.clients.len() {
+            if self.clients[other].disk == Some(disk) {
+                self.crash(other);
+            }
+        }
+        self.disks[disk].engine = self.disks[disk].engine.crash();
+    }
+
+    /// Ends a store's process at once. What it committed stays.
+    pub fn crash_store(&mut self, store: usize) {
+        self.stores[store].crash();
+        self.lose_store(store);
+    }
+
+    /// Starts a store's process.
+    pub fn start_store(&mut self, store: usize) {
+        self.stores[store].up = true;
+    }
+
+    /// Has every read of a store fail, or none any more.
+    pub fn deny_reads(&mut self, store: usize, denied: bool) {
+        self.stores[store].engine.deny_reads(denied);
+        for channel in self.table.keys().cloned().collect::<Vec<_>>() {
+            let messages = self.stores[store].tell_watchers(&self.user, &channel, None);
+            messages.into_iter().for_each(|(to, message)| self.to_client(to, message));
+        }
+    }
+
+    /// Has so many writes of a client's disk fail.
+    pub fn fail_disk(&mut self, client: usize, fault: Fault, times: usize) {
+        if let Some(disk) = self.clients[client].disk {
+            self.disks[disk].engine.fail(std::iter::repeat_n(fault, times));
+        }
+    }
+
+    /// Keeps a copy of a store's data.
+    pub fn back_up(&mut self, store: usize) {
+        let store = &mut self.stores[store];
+        store.backup = Some(store.engine.restored(store.engine.incarnation()));
+    }
+
+    /// Puts a store's data back to what the copy holds, or to nothing if there is none. Whoever restores says so, and the
+    /// data begins a new life, unless it happens `silently`. What nobody else has is lost with it.
+    pub fn restore(&mut self, store: usize, silently: bool) {
+        self.crash_store(store);
+        let fresh = Incarnation::from_bytes(self.rng.id());
+        let this = &mut self.stores[store];
+        let incarnation = if silently { this.engine.incarnation() } else { fresh };
+        this.engine = match &this.backup {
+            Some(backup) => backup.restored(incarnation),
+            None => gigfs_storage::Faulty::new(this.id(), incarnation),
+        };
+        this.up = true;
+        let left = self.held();
+        self.owed.retain(|id| left.contains(id));
+        self.restored = true;
+    }
+
+    /// Returns the numbers of the writes that a client, a disk or a mounted store holds.
+    pub(crate) fn held(&self) -> BTreeSet<u64> {
+        let mut held = BTreeSet::new();
+        for log in &self.logs {
+            for store in &self.table[&log.channel] {
+                held.extend(self.stores[*store].ops(log).iter().filter_map(payload::write_id));
+            }
+            for disk in &self.disks {
+                held.extend(disk.read(log).ops.iter().filter_map(payload::write_id));
+            }
+            for replica in self.clients.iter().filter_map(|client| client.replica.as_ref()) {
+                held.extend(
+                    replica.oplog(log).into_iter().flat_map(|oplog| oplog.iter().filter_map(payload::write_id)),
+                );
+            }
+        }
+        held
+    }
+}

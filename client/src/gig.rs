@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gigfs_core::sync::{LinkStatus, Mode, PushError, ReadStanding};
-use gigfs_core::{ChannelName, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
+use gigfs_core::sync::{LinkId, LinkStatus, Mode, PushError, ReadStanding};
+use gigfs_core::{ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
 use gigfs_core::{Op, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -222,7 +222,7 @@ impl Gig {
             self.shared().act(|replica, now| replica.hurry(now, channel));
             let mut last = None;
             let done = |replica: &mut gigfs_core::sync::Replica| {
-                let queued = replica.queued(channel);
+                let queued = self.left(replica, channel);
                 if last.replace(queued) != Some(queued) {
                     left(queued);
                 }
@@ -231,7 +231,20 @@ impl Gig {
             self.shared().until(done).await;
         };
         let flushed = timeout(deadline, flushed).await;
-        flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| replica.queued(channel)) })
+        flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| self.left(replica, channel)) })
+    }
+
+    /// Counts what some store is not known to hold: what is queued, and what was here before a store was mounted that
+    /// was not compared with it yet.
+    fn left(&self, replica: &gigfs_core::sync::Replica, channel: Option<&ChannelName>) -> usize {
+        let merging = self.shared().merging.lock();
+        let merging = merging.iter().filter(|(link, _)| channel.is_none_or(|channel| *channel == link.channel));
+        let ops = |(link, logs): (&LinkId, &Vec<LogName>)| {
+            let apart = logs.iter().filter(|log| !replica.is_in_step(link, std::slice::from_ref(log)));
+            apart.map(|log| replica.oplog(log).map_or(1, gigfs_core::Oplog::len)).sum::<usize>()
+        };
+        // What is queued may be of the same logs.
+        replica.queued(channel).max(merging.map(ops).sum())
     }
 
     /// Sends what waits to the stores that can be reached now, and returns how many operations are left for some store.
@@ -240,12 +253,13 @@ impl Gig {
         let settled = async {
             self.mounts_known().await;
             self.shared().act(|replica, now| replica.hurry(now, None));
-            let waits = |link: &LinkStatus| !link.queued.is_empty() && link.down.is_none();
+            let apart = |link: &LinkStatus| self.shared().merging.lock().contains_key(&link.link);
+            let waits = |link: &LinkStatus| link.down.is_none() && (!link.queued.is_empty() || apart(link));
             self.shared().until(|replica| (!replica.status().iter().any(waits)).then_some(())).await;
         };
         // What is left is counted below, whether time ran out or not.
         _ = timeout(deadline, settled).await;
-        self.shared().look(|replica| replica.queued(None))
+        self.shared().look(|replica| self.left(replica, None))
     }
 
     /// Changes what is exchanged with the stores, from now on.
@@ -284,6 +298,14 @@ impl Gig {
         _ = timeout(deadline, settled).await;
     }
 
+    /// Waits until the table says that the session has ended, and returns what it said. What waits here stays queued
+    /// until somebody logs in again.
+    pub async fn logged_out(&self) -> Refusal {
+        let shared = self.shared();
+        let ended = || shared.table_down.lock().clone().filter(|refusal| refusal.code.kind() == ErrorKind::LogIn);
+        shared.until(|_| ended()).await
+    }
+
     /// Returns whose client it is.
     pub fn user(&self) -> &UserName {
         &self.inner.user
@@ -301,14 +323,15 @@ impl Gig {
             Some(_) => Ok(()),
             None => self.flush(None, CLOSE_TIMEOUT).await,
         };
+        shared.close();
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        drop(tasks.neighbours.take());
+        // The streams end first: what they brought in meanwhile would have to be written too.
+        tasks.set.shutdown().await;
         shared.act(|replica, _| replica.settle_records());
         if shared.local.is_some() {
             shared.until(|replica| replica.is_saved().then_some(())).await;
         }
-        shared.close();
-        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        drop(tasks.neighbours.take());
-        tasks.set.shutdown().await;
         if let (Some(local), Some(thread)) = (&shared.local, tasks.storage.take()) {
             local.send(Job::Stop);
             tokio::task::spawn_blocking(move || thread.join())

@@ -46,6 +46,8 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct Tasks {
     set: JoinSet<()>,
+    /// The task that wakes the replica, which ends last: it has written what may wait.
+    timers: JoinSet<()>,
     pub(crate) storage: Option<JoinHandle<()>>,
     pub(crate) neighbours: Option<notify::RecommendedWatcher>,
 }
@@ -53,6 +55,10 @@ pub(crate) struct Tasks {
 impl Tasks {
     pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.set.spawn(task);
+    }
+
+    pub(crate) fn spawn_timers(&mut self, shared: Arc<Shared>) {
+        self.timers.spawn(run_timers(shared));
     }
 }
 
@@ -234,9 +240,11 @@ impl Gig {
         flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| self.left(replica, channel)) })
     }
 
-    /// Counts what some store is not known to hold: what is queued, and what was here before a store was mounted that
-    /// was not compared with it yet.
+    /// Counts what some store is not known to hold: what is queued, logs that are still being read from the local store,
+    /// and what was here before a store was mounted that was not compared with it yet.
     fn left(&self, replica: &gigfs_core::sync::Replica, channel: Option<&ChannelName>) -> usize {
+        let unread = replica.mounts().filter(|(mounted, _)| channel.is_none_or(|channel| channel == *mounted));
+        let unread = unread.flat_map(|(channel, _)| replica.logs(channel)).filter(|log| !replica.is_loaded(log));
         let merging = self.shared().merging.lock();
         let merging = merging.iter().filter(|(link, _)| channel.is_none_or(|channel| *channel == link.channel));
         let ops = |(link, logs): (&LinkId, &Vec<LogName>)| {
@@ -244,7 +252,7 @@ impl Gig {
             apart.map(|log| replica.oplog(log).map_or(1, gigfs_core::Oplog::len)).sum::<usize>()
         };
         // What is queued may be of the same logs.
-        replica.queued(channel).max(merging.map(ops).sum())
+        replica.queued(channel).max(merging.map(ops).sum()) + unread.count()
     }
 
     /// Sends what waits to the stores that can be reached now, and returns how many operations are left for some store.
@@ -255,7 +263,11 @@ impl Gig {
             self.shared().act(|replica, now| replica.hurry(now, None));
             let apart = |link: &LinkStatus| self.shared().merging.lock().contains_key(&link.link);
             let waits = |link: &LinkStatus| link.down.is_none() && (!link.queued.is_empty() || apart(link));
-            self.shared().until(|replica| (!replica.status().iter().any(waits)).then_some(())).await;
+            let read = |replica: &gigfs_core::sync::Replica| {
+                replica.mounts().flat_map(|(channel, _)| replica.logs(channel)).all(|log| replica.is_loaded(log))
+            };
+            let done = |replica: &mut gigfs_core::sync::Replica| read(replica) && !replica.status().iter().any(waits);
+            self.shared().until(|replica| done(replica).then_some(())).await;
         };
         // What is left is counted below, whether time ran out or not.
         _ = timeout(deadline, settled).await;
@@ -332,6 +344,7 @@ impl Gig {
         if shared.local.is_some() {
             shared.until(|replica| replica.is_saved().then_some(())).await;
         }
+        tasks.timers.shutdown().await;
         if let (Some(local), Some(thread)) = (&shared.local, tasks.storage.take()) {
             local.send(Job::Stop);
             tokio::task::spawn_blocking(move || thread.join())
@@ -554,7 +567,7 @@ impl Log {
 }
 
 /// Wakes the replica when it asks for it.
-pub(crate) async fn run_timers(shared: Arc<Shared>) {
+async fn run_timers(shared: Arc<Shared>) {
     loop {
         let wake_at = shared.look(|replica| replica.wake_at());
         let sleep = async {

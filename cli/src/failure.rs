@@ -38,7 +38,8 @@ impl Failure {
 
     /// Makes the failure of a command that a person typed wrongly.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "usage", message).hint("`gig --help` lists the commands, `gig COMMAND --help` what each takes")
+        Self::new(Exit::Usage, "usage", message)
+            .hint("`gig --help` lists the commands, `gig COMMAND --help` what each takes")
     }
 
     /// Makes the failure of something on this machine.
@@ -109,6 +110,7 @@ fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
         (gigfs::Error::Push(_), _) => "nothing was written; `gig push --help` shows what can be".to_owned(),
         (_, Exit::LogIn) => "log in again with `gig login`".to_owned(),
         (_, Exit::Retry) => "check the URL and that the server runs, or try again later".to_owned(),
+        (_, Exit::Refused) => "change what was asked for; `gig --help` lists the commands".to_owned(),
         (_, Exit::Queued) => "it goes out with the next command, or with `gig flush`".to_owned(),
         _ => String::new(),
     }

@@ -116,14 +116,16 @@ pub(crate) async fn flush(
     };
     bar.finish_and_clear();
     let status = gig.status();
-    let flushed = flushed.and_then(|flushed| flushed.map_err(|error| {
-        let down = status.stores.iter().filter(|(_, link)| !link.queued.is_empty());
-        let why = down.map(|(url, link)| match &link.down {
-            Some(refusal) => format!("{url}: {}", refusal.message),
-            None => format!("{url} is slow to answer"),
-        });
-        Failure::from(error).hint(why.collect::<Vec<_>>().join("; "))
-    }));
+    let flushed = flushed.and_then(|flushed| {
+        flushed.map_err(|error| {
+            let down = status.stores.iter().filter(|(_, link)| !link.queued.is_empty());
+            let why = down.map(|(url, link)| match &link.down {
+                Some(refusal) => format!("{url}: {}", refusal.message),
+                None => format!("{url} is slow to answer"),
+            });
+            Failure::from(error).hint(why.collect::<Vec<_>>().join("; "))
+        })
+    });
     finish(gig, flushed, |()| output.result(&json!({"queued": 0}), || "every store has everything".to_owned())).await
 }
 

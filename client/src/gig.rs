@@ -5,7 +5,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gigfs_core::sync::{LinkId, LinkStatus, Mode, PushError, ReadStanding};
-use gigfs_core::{ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
+use gigfs_core::{
+    ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal,
+};
 use gigfs_core::{Op, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;

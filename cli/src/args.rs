@@ -284,6 +284,9 @@ pub(crate) struct OnArgs {
 
 /// Finds the one id that begins with what a person typed.
 pub(crate) fn one_beginning_with<T: std::fmt::Display + Copy>(typed: &str, ids: &[T], what: &str) -> Result<T, String> {
+    if typed.is_empty() {
+        return Err(format!("the {what} is empty; type the beginning of its id"));
+    }
     let fits: Vec<T> = ids.iter().copied().filter(|id| id.to_string().starts_with(typed)).collect();
     match fits[..] {
         [one] => Ok(one),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gigfs::{Gig, Receipt, Standing};
 use gigfs_core::api::OpJson;
-use gigfs_core::{ChannelName, ErrorKind};
+use gigfs_core::{ChannelName, ErrorKind, Refusal};
 use serde_json::{Value, json};
 
 use crate::account::short;
@@ -17,6 +17,9 @@ use crate::profile::Home;
 
 /// How long a command waits for the stores before it goes on with what this device has.
 const MOMENT: Duration = Duration::from_secs(2);
+
+/// What to do about a session that has ended.
+const LOG_IN: &str = "log in again with `gig login`; what waits goes out then";
 
 pub(crate) async fn push(home: &Home, output: Output, args: PushArgs) -> Result<(), Failure> {
     let text = match args.intent.as_str() {
@@ -36,9 +39,10 @@ pub(crate) async fn push(home: &Home, output: Output, args: PushArgs) -> Result<
     })?;
     let gig = home.profile()?.open(home).await?;
     let pushed = push_and_wait(&gig, &args.log, &intent).await;
+    let ended = gig.status().table_down.filter(|refusal| refusal.code.kind() == ErrorKind::LogIn);
     finish(gig, pushed, |receipt| {
         output.result(&receipt_json(&receipt), || told(&receipt))?;
-        verdict(&receipt)
+        verdict(&receipt, ended)
     })
     .await
 }
@@ -56,8 +60,13 @@ async fn push_and_wait(gig: &Gig, log: &LogArgs, intent: &Value) -> Result<Recei
     Ok(pushed.status())
 }
 
-/// Fails if every store has refused the operation for good: then somebody has to do something.
-fn verdict(receipt: &Receipt) -> Result<(), Failure> {
+/// Fails if no store will have the operation until somebody does something: every store has refused it for good, or the
+/// session has ended.
+fn verdict(receipt: &Receipt, ended: Option<Refusal>) -> Result<(), Failure> {
+    if let Some(refusal) = ended.filter(|_| receipt.accepted() == 0) {
+        let message = format!("what was pushed is kept on this device and waits: {refusal}");
+        return Err(Failure::new(Exit::LogIn, refusal.code.as_str(), message).hint(LOG_IN));
+    }
     let final_word = |standing: &Standing| match standing {
         Standing::Refused(refusal) if refusal.code.kind() != ErrorKind::Retry => Some(refusal.clone()),
         _ => None,
@@ -147,10 +156,17 @@ pub(crate) async fn on(home: &Home, output: Output, args: OnArgs) -> Result<(), 
     }
     let ended = tokio::select! {
         Some(ended) = tasks.join_next() => ended.map_err(|error| Failure::machine("follow the log", error)).flatten(),
+        ended = logged_out(&gig) => Err(ended),
         () = crate::serving::stop_signal() => Ok(()),
     };
     tasks.shutdown().await;
     finish(gig, ended, Ok).await
+}
+
+/// Waits until the session has ended.
+pub(crate) async fn logged_out(gig: &Gig) -> Failure {
+    let refusal = gig.logged_out().await;
+    Failure::new(Exit::LogIn, refusal.code.as_str(), refusal.message).hint(LOG_IN)
 }
 
 pub(crate) async fn ls(home: &Home, output: Output, channel: &ChannelName, prefix: &str) -> Result<(), Failure> {

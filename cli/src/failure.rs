@@ -39,6 +39,7 @@ impl Failure {
     /// Makes the failure of a command that a person typed wrongly.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", message)
+            .hint("`gig --help` lists the commands, `gig COMMAND --help` what each takes")
     }
 
     /// Makes the failure of something on this machine.
@@ -76,6 +77,7 @@ impl From<gigfs::Error> for Failure {
     fn from(error: gigfs::Error) -> Self {
         let (exit, code) = match &error {
             gigfs::Error::Refused { refusal, .. } => (exit_of(refusal.code.kind()), refusal.code.as_str()),
+            gigfs::Error::BadUrl { .. } => (Exit::Usage, "bad_url"),
             gigfs::Error::Unreachable { .. } => (Exit::Retry, "unreachable"),
             gigfs::Error::Unsent { .. } => (Exit::Queued, "queued"),
             gigfs::Error::NoAnswer { .. } => (Exit::Retry, "no_answer"),
@@ -87,11 +89,30 @@ impl From<gigfs::Error> for Failure {
             gigfs::Error::Storage(_) => (Exit::Machine, "storage"),
             gigfs::Error::Closed | gigfs::Error::System(_) => (Exit::Machine, "machine"),
         };
-        let mut failure = Self::new(exit, code, error.to_string()).hint(error.hint());
-        if failure.hint.is_empty() && exit == Exit::LogIn {
-            failure.hint = "log in again with `gig login`".to_owned();
+        let hint = match error.hint() {
+            "" => hint_of(&error, exit),
+            hint => hint.to_owned(),
+        };
+        Self::new(exit, code, error.to_string()).hint(hint)
+    }
+}
+
+/// Says what to do next where no server did.
+fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
+    match (error, exit) {
+        (gigfs::Error::UnknownChannel { channel, .. }, _) => {
+            format!("make it with `gig channel add {channel}`; `gig channel ls` lists those that there are")
         }
-        failure
+        (gigfs::Error::BadUrl { .. }, _) => "write it like http://HOST:PORT".to_owned(),
+        (gigfs::Error::UnknownType { .. } | gigfs::Error::Name(_), _) => {
+            "a log is named by a channel, a type and a path, such as: home counter /visits".to_owned()
+        }
+        (gigfs::Error::Push(_), _) => "nothing was written; `gig push --help` shows what can be".to_owned(),
+        (_, Exit::LogIn) => "log in again with `gig login`".to_owned(),
+        (_, Exit::Retry) => "check the URL and that the server runs, or try again later".to_owned(),
+        (_, Exit::Refused) => "change what was asked for; `gig --help` lists the commands".to_owned(),
+        (_, Exit::Queued) => "it goes out with the next command, or with `gig flush`".to_owned(),
+        _ => String::new(),
     }
 }
 

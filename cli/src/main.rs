@@ -18,12 +18,15 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, TableAction};
-use failure::Failure;
+use failure::{Exit, Failure};
 use output::Output;
 use profile::Home;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error),
+    };
     let output = Output { json: cli.json };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = match runtime {
@@ -36,10 +39,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the help that was asked for, or what is wrong with the command line, as JSON if that was asked for.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    let as_json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && as_json {
+        let text = error.render().to_string();
+        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        return ExitCode::from(Failure::usage(sentence).report(true));
+    }
+    // Whoever was to read it is gone.
+    _ = error.print();
+    if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS }
+}
+
 async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "gig", &mut std::io::stdout());
-        return Ok(());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "gig", &mut script);
+        return output.line(String::from_utf8_lossy(&script).trim_end());
     }
     serving::set_up_logs(&cli.command);
     let home = &Home::find(cli.home)?;

@@ -48,7 +48,8 @@ async fn add_channel(
 ) -> Result<(), Failure> {
     let mounts = table.mounts().await?;
     if mounts.channels.iter().any(|mounted| mounted.channel == *channel) {
-        return Err(Failure::new(Exit::Refused, "conflict", format!("the channel {channel} is there already")));
+        let failure = Failure::new(Exit::Refused, "conflict", format!("the channel {channel} is there already"));
+        return Err(failure.hint("add stores to it with `gig store add`"));
     }
     let wanted = mounts.channels.iter().filter(|mounted| like.is_none_or(|like| *like == mounted.channel));
     let stores: BTreeMap<StoreId, String> =
@@ -75,6 +76,8 @@ pub(crate) async fn store(home: &Home, output: Output, action: StoreAction) -> R
         StoreAction::Ls => list_stores(&home.profile()?.table()?, output).await,
         StoreAction::Add { channel, url, code } => {
             let table = home.profile()?.table()?;
+            // Checked here too, so that the answer is about what was typed.
+            Store::new(&url, &[])?;
             let mounted = table.add_store(&channel, &AddStore { store_url: url.clone(), code }).await?;
             let stores = mounted.stores.len();
             output.result(&json!({"channel": channel, "url": url, "stores": stores}), || {
@@ -115,7 +118,8 @@ async fn remove_store(
     let mounts = table.mounts().await?;
     let mounted = mounts.channels.iter().find(|mounted| mounted.channel == *channel);
     let Some(mounted) = mounted else {
-        return Err(Failure::new(Exit::Refused, "unknown_channel", format!("there is no channel {channel}")));
+        let failure = Failure::new(Exit::Refused, "unknown_channel", format!("there is no channel {channel}"));
+        return Err(failure.hint("`gig channel ls` lists those that there are"));
     };
     let ids: Vec<StoreId> = mounted.stores.iter().map(|store| store.id).collect();
     let id = one_beginning_with(typed, &ids, "store").map_err(Failure::usage)?;

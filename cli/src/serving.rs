@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use gigfs::Table;
 use gigfs_core::api::{AddStore, NewSession};
 use gigfs_core::{ChannelName, UserName};
 use gigfs_store_server as store_server;
@@ -109,7 +110,15 @@ async fn get_ready(
     let code = store.confirm_code(&user).await.map_err(|error| Failure::machine("mount the store", error))?.code;
     let add = AddStore { store_url: store.public_url().to_owned(), code: Some(code) };
     table.add_store(&user, &channel, add).await.map_err(|error| Failure::machine("mount the store", error))?;
-    if home.read()?.is_none() {
+    let logged_in = home.read()?;
+    if let Some(profile) = &logged_in
+        && profile.table != table_url
+        && Table::new(table_url, profile.user.clone(), &[])?.with_session(&profile.token).session().await.is_ok()
+    {
+        // It is this table's session from when the table listened elsewhere.
+        home.write(&Profile { table: table_url.to_owned(), ..profile.clone() })?;
+    }
+    if logged_in.is_none() {
         let session = NewSession { timeout: SESSION_SECONDS, description: format!("gig up on {}", machine_name()) };
         let created = table.create_session(&user, session).await;
         let created = created.map_err(|error| Failure::machine("log this device in", error))?;

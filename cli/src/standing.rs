@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::account::short;
-use crate::data::finish;
+use crate::data::{finish, logged_out};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::profile::Home;
@@ -104,22 +104,27 @@ pub(crate) async fn flush(
     let gig = home.profile()?.open(home).await?;
     let bar = progress(output, "to send");
     let mut most = 0;
-    let flushed = gig
-        .flush_with(channel.as_ref(), Duration::from_secs(seconds), |left| {
-            most = most.max(left);
-            bar.set_length(most as u64);
-            bar.set_position((most - left) as u64);
-        })
-        .await;
+    let flushing = gig.flush_with(channel.as_ref(), Duration::from_secs(seconds), |left| {
+        most = most.max(left);
+        bar.set_length(most as u64);
+        bar.set_position((most - left) as u64);
+    });
+    let flushed = tokio::select! {
+        biased;
+        flushed = flushing => Ok(flushed),
+        ended = logged_out(&gig) => Err(ended),
+    };
     bar.finish_and_clear();
     let status = gig.status();
-    let flushed = flushed.map_err(|error| {
-        let down = status.stores.iter().filter(|(_, link)| !link.queued.is_empty());
-        let why = down.map(|(url, link)| match &link.down {
-            Some(refusal) => format!("{url}: {}", refusal.message),
-            None => format!("{url} is slow to answer"),
-        });
-        Failure::from(error).hint(why.collect::<Vec<_>>().join("; "))
+    let flushed = flushed.and_then(|flushed| {
+        flushed.map_err(|error| {
+            let down = status.stores.iter().filter(|(_, link)| !link.queued.is_empty());
+            let why = down.map(|(url, link)| match &link.down {
+                Some(refusal) => format!("{url}: {}", refusal.message),
+                None => format!("{url} is slow to answer"),
+            });
+            Failure::from(error).hint(why.collect::<Vec<_>>().join("; "))
+        })
     });
     finish(gig, flushed, |()| output.result(&json!({"queued": 0}), || "every store has everything".to_owned())).await
 }

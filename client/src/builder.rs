@@ -111,7 +111,7 @@ impl Builder {
             }
             tasks.neighbours = local.watch_neighbours(&shared);
         }
-        tasks.spawn(crate::gig::run_timers(shared.clone()));
+        tasks.spawn_timers(shared.clone());
         tasks.spawn(mounts::run_mergers(inbox));
         if let Some(table) = &self.table {
             let streams = stream::supervise(shared.clone(), table.http().clone(), user.clone(), mode.subscribe());

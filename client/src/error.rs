@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The user's mount table has no such channel, and it is not a local one.
-    #[error("there is no channel {channel} in {user}'s mount table; make it with `gig channel add {channel}`")]
+    #[error("there is no channel {channel} in {user}'s mount table")]
     UnknownChannel {
         /// The user.
         user: UserName,
@@ -37,6 +37,14 @@ pub enum Error {
         server: String,
         /// What it said.
         refusal: Refusal,
+    },
+    /// What should be the URL of a server is none.
+    #[error("{url:?} is not the URL of a server: {why}")]
+    BadUrl {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// A server does not answer.
     #[error("{server} cannot be reached: {why}")]

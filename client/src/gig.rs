@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gigfs_core::sync::{LinkStatus, Mode, PushError, ReadStanding};
-use gigfs_core::{ActorId, ChannelName, Function, Kind, LogName, Logged, Path, PathPrefix, Reduced, Reducer, Refusal};
-use gigfs_core::{Op, TypeName, UserName};
+use gigfs_core::sync::{LinkId, LinkStatus, Mode, PushError, ReadStanding};
+use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, Op, Path, PathPrefix};
+use gigfs_core::{Reduced, Reducer, Refusal, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -46,6 +46,8 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct Tasks {
     set: JoinSet<()>,
+    /// The task that wakes the replica, which ends last: it has written what may wait.
+    timers: JoinSet<()>,
     pub(crate) storage: Option<JoinHandle<()>>,
     pub(crate) neighbours: Option<notify::RecommendedWatcher>,
 }
@@ -53,6 +55,10 @@ pub(crate) struct Tasks {
 impl Tasks {
     pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.set.spawn(task);
+    }
+
+    pub(crate) fn spawn_timers(&mut self, shared: Arc<Shared>) {
+        self.timers.spawn(run_timers(shared));
     }
 }
 
@@ -222,7 +228,7 @@ impl Gig {
             self.shared().act(|replica, now| replica.hurry(now, channel));
             let mut last = None;
             let done = |replica: &mut gigfs_core::sync::Replica| {
-                let queued = replica.queued(channel);
+                let queued = self.left(replica, channel);
                 if last.replace(queued) != Some(queued) {
                     left(queued);
                 }
@@ -231,7 +237,22 @@ impl Gig {
             self.shared().until(done).await;
         };
         let flushed = timeout(deadline, flushed).await;
-        flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| replica.queued(channel)) })
+        flushed.map_err(|_| Error::Unsent { left: self.shared().look(|replica| self.left(replica, channel)) })
+    }
+
+    /// Counts what some store is not known to hold: what is queued, logs that are still being read from the local store,
+    /// and what was here before a store was mounted that was not compared with it yet.
+    fn left(&self, replica: &gigfs_core::sync::Replica, channel: Option<&ChannelName>) -> usize {
+        let unread = replica.mounts().filter(|(mounted, _)| channel.is_none_or(|channel| channel == *mounted));
+        let unread = unread.flat_map(|(channel, _)| replica.logs(channel)).filter(|log| !replica.is_loaded(log));
+        let merging = self.shared().merging.lock();
+        let merging = merging.iter().filter(|(link, _)| channel.is_none_or(|channel| *channel == link.channel));
+        let ops = |(link, logs): (&LinkId, &Vec<LogName>)| {
+            let apart = logs.iter().filter(|log| !replica.is_in_step(link, std::slice::from_ref(log)));
+            apart.map(|log| replica.oplog(log).map_or(1, gigfs_core::Oplog::len)).sum::<usize>()
+        };
+        // What is queued may be of the same logs.
+        replica.queued(channel).max(merging.map(ops).sum()) + unread.count()
     }
 
     /// Sends what waits to the stores that can be reached now, and returns how many operations are left for some store.
@@ -240,12 +261,17 @@ impl Gig {
         let settled = async {
             self.mounts_known().await;
             self.shared().act(|replica, now| replica.hurry(now, None));
-            let waits = |link: &LinkStatus| !link.queued.is_empty() && link.down.is_none();
-            self.shared().until(|replica| (!replica.status().iter().any(waits)).then_some(())).await;
+            let apart = |link: &LinkStatus| self.shared().merging.lock().contains_key(&link.link);
+            let waits = |link: &LinkStatus| link.down.is_none() && (!link.queued.is_empty() || apart(link));
+            let read = |replica: &gigfs_core::sync::Replica| {
+                replica.mounts().flat_map(|(channel, _)| replica.logs(channel)).all(|log| replica.is_loaded(log))
+            };
+            let done = |replica: &mut gigfs_core::sync::Replica| read(replica) && !replica.status().iter().any(waits);
+            self.shared().until(|replica| done(replica).then_some(())).await;
         };
         // What is left is counted below, whether time ran out or not.
         _ = timeout(deadline, settled).await;
-        self.shared().look(|replica| replica.queued(None))
+        self.shared().look(|replica| self.left(replica, None))
     }
 
     /// Changes what is exchanged with the stores, from now on.
@@ -289,6 +315,14 @@ impl Gig {
         self.shared().look(|replica| replica.actor())
     }
 
+    /// Waits until the table says that the session has ended, and returns what it said. What waits here stays queued
+    /// until somebody logs in again.
+    pub async fn logged_out(&self) -> Refusal {
+        let shared = self.shared();
+        let ended = || shared.table_down.lock().clone().filter(|refusal| refusal.code.kind() == ErrorKind::LogIn);
+        shared.until(|_| ended()).await
+    }
+
     /// Returns whose client it is.
     pub fn user(&self) -> &UserName {
         &self.inner.user
@@ -306,14 +340,16 @@ impl Gig {
             Some(_) => Ok(()),
             None => self.flush(None, CLOSE_TIMEOUT).await,
         };
+        shared.close();
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        drop(tasks.neighbours.take());
+        // The streams end first: what they brought in meanwhile would have to be written too.
+        tasks.set.shutdown().await;
         shared.act(|replica, _| replica.settle_records());
         if shared.local.is_some() {
             shared.until(|replica| replica.is_saved().then_some(())).await;
         }
-        shared.close();
-        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        drop(tasks.neighbours.take());
-        tasks.set.shutdown().await;
+        tasks.timers.shutdown().await;
         if let (Some(local), Some(thread)) = (&shared.local, tasks.storage.take()) {
             local.send(Job::Stop);
             tokio::task::spawn_blocking(move || thread.join())
@@ -549,7 +585,7 @@ impl Log {
 }
 
 /// Wakes the replica when it asks for it.
-pub(crate) async fn run_timers(shared: Arc<Shared>) {
+async fn run_timers(shared: Arc<Shared>) {
     loop {
         let wake_at = shared.look(|replica| replica.wake_at());
         let sleep = async {

@@ -88,6 +88,16 @@ impl Http {
     }
 }
 
+/// Checks what a person gave as the URL of a server, and returns it without a slash at its end.
+pub(crate) fn server_url(url: &str) -> Result<String, Error> {
+    let bad = |why: String| Error::BadUrl { url: url.to_owned(), why };
+    let parsed = reqwest::Url::parse(url).map_err(|error| bad(error.to_string()))?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(url.trim_end_matches('/').to_owned()),
+        other => Err(bad(format!("it begins with {other:?} and not with \"http\" or \"https\""))),
+    }
+}
+
 fn unreachable(server: &str, error: &reqwest::Error) -> Error {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gigfs_core::api::MountTable;
@@ -85,7 +86,10 @@ async fn fetch(shared: &Arc<Shared>, table: &Table) -> Result<(), Error> {
     // The local store may take a while to write.
     tokio::task::spawn_blocking(move || keep_and_apply(&kept, mounts))
         .await
-        .map_err(|error| Error::System(error.to_string()))?
+        .map_err(|error| Error::System(error.to_string()))??;
+    shared.fetched.store(true, Ordering::Release);
+    shared.progressed();
+    Ok(())
 }
 
 fn keep_and_apply(shared: &Arc<Shared>, mounts: MountTable) -> Result<(), Error> {
@@ -115,10 +119,9 @@ pub(crate) fn apply(shared: &Arc<Shared>, mounts: MountTable) -> Result<(), Erro
             replica.handle(now, Event::Mounted { channel, stores });
         }
     });
-    shared.mounts.send_replace(Some(Arc::new(mounts)));
-    shared.progressed();
     if let Some(local) = &shared.local {
         for gone in old.difference(&new) {
+            shared.merging.lock().remove(gone);
             local.keep_merged(&gone.channel, gone.store, false)?;
         }
         for link in new {
@@ -128,15 +131,21 @@ pub(crate) fn apply(shared: &Arc<Shared>, mounts: MountTable) -> Result<(), Erro
             }
         }
     }
+    // Last: whoever waits for the mount table finds noted what is to be merged.
+    shared.mounts.send_replace(Some(Arc::new(mounts)));
+    shared.progressed();
     Ok(())
 }
 
 /// Has everything that was here before a store was mounted compared with it, and keeps that this is done.
 fn merge(shared: &Arc<Shared>, link: LinkId, logs: Vec<LogName>) {
     shared.act(|replica, now| logs.iter().for_each(|log| replica.compare(now, log)));
+    shared.merging.lock().insert(link.clone(), logs.clone());
     let merger = shared.clone();
     _ = shared.mergers.send(Box::pin(async move {
         merger.until(|replica| replica.is_in_step(&link, &logs).then_some(())).await;
+        merger.merging.lock().remove(&link);
+        merger.progressed();
         let LinkId { channel, store } = link;
         if let Err(error) = keep_merged(merger, channel, store).await {
             tracing::warn!("the local store cannot be written: {error}");

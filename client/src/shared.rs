@@ -37,6 +37,10 @@ pub(crate) struct Shared {
     pub(crate) nudge: Notify,
     /// Has the mount table fetched again, because a store refused a token.
     pub(crate) wants_tokens: Notify,
+    /// Whether the mount table was fetched since the client was opened, so that it is not only what was kept.
+    pub(crate) fetched: AtomicBool,
+    /// Stores that may lack what was here before they were mounted, with the logs that are not compared yet.
+    pub(crate) merging: Mutex<BTreeMap<LinkId, Vec<LogName>>>,
     /// Takes work that runs beside the rest.
     pub(crate) mergers: mpsc::UnboundedSender<Merger>,
     closed: AtomicBool,
@@ -77,6 +81,8 @@ impl Shared {
             table_down: Mutex::new(None),
             nudge: Notify::new(),
             wants_tokens: Notify::new(),
+            fetched: AtomicBool::new(false),
+            merging: Mutex::new(BTreeMap::new()),
             mergers,
             closed: AtomicBool::new(false),
         }

@@ -5,7 +5,7 @@ use gigfs_core::{ChannelName, Path, PathPrefix, TypeName, UserName};
 use reqwest::Method;
 
 use crate::error::Error;
-use crate::http::Http;
+use crate::http::{Http, server_url};
 
 /// A store server.
 #[derive(Clone)]
@@ -18,9 +18,9 @@ impl Store {
     /// Names a store. `trusted_pem` are certificates to trust beside the public ones.
     ///
     /// # Errors
-    /// [`Error::System`] if a certificate cannot be read.
+    /// [`Error::BadUrl`], and [`Error::System`] if a certificate cannot be read.
     pub fn new(url: &str, trusted_pem: &[Vec<u8>]) -> Result<Self, Error> {
-        Ok(Self::with_http(url, Http::new(trusted_pem)?))
+        Ok(Self::with_http(&server_url(url)?, Http::new(trusted_pem)?))
     }
 
     pub(crate) fn with_http(url: &str, http: Http) -> Self {

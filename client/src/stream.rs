@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -123,14 +124,46 @@ impl Link {
 
     /// Opens the stream and serves it until it ends. Returns whether it came up, and why it ended.
     async fn connect_and_serve(&self, mount: &MountedStore) -> (bool, Refusal) {
-        let socket = match timeout(CONNECT_TIMEOUT, self.connect(mount)).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(refusal)) => return (false, refusal),
-            Err(_) => return (false, unreachable(&mount.url, "it does not answer")),
+        let mut mount = mount.clone();
+        let mut connected = self.connect_in_time(&mount).await;
+        if let Err(refusal) = &connected
+            && let Some(renewed) = self.renewed(&mount, refusal).await
+        {
+            connected = self.connect_in_time(&renewed).await;
+            mount = renewed;
+        }
+        let socket = match connected {
+            Ok(socket) => socket,
+            Err(refusal) => return (false, refusal),
         };
         let mut was_up = false;
-        let reason = self.serve(socket, mount, &mut was_up).await;
+        let reason = self.serve(socket, &mount, &mut was_up).await;
         (was_up, reason)
+    }
+
+    /// Waits for what the table says now of a store that could not be connected to, if that may help: a token may have
+    /// run out, and a mount table that was kept on disk may be old. Until the table was heard, the store is not yet one
+    /// that cannot be reached.
+    async fn renewed(&self, failed: &MountedStore, refusal: &Refusal) -> Option<MountedStore> {
+        let wants_token = refusal.code.kind() == ErrorKind::LogIn;
+        if wants_token {
+            self.shared.wants_tokens.notify_one();
+        }
+        let heard = |_: &mut gigfs_core::sync::Replica| {
+            let fresh = self.mount().filter(|mount| match wants_token {
+                true => mount.token != failed.token,
+                false => mount.url != failed.url,
+            });
+            let fetched = self.shared.fetched.load(Ordering::Acquire) && !wants_token;
+            let over = fetched || self.shared.table_down.lock().is_some();
+            fresh.map(Some).or(over.then_some(None))
+        };
+        timeout(CONNECT_TIMEOUT, self.shared.until(heard)).await.ok().flatten()
+    }
+
+    async fn connect_in_time(&self, mount: &MountedStore) -> Result<Socket, Refusal> {
+        let late = |_| Err(unreachable(&mount.url, "it does not answer"));
+        timeout(CONNECT_TIMEOUT, self.connect(mount)).await.unwrap_or_else(late)
     }
 
     async fn connect(&self, mount: &MountedStore) -> Result<Socket, Refusal> {

@@ -9,7 +9,7 @@ use gigfs_core::{ChannelName, SessionId, StoreId, UserName, base64_text};
 use reqwest::Method;
 
 use crate::error::Error;
-use crate::http::Http;
+use crate::http::{Http, server_url};
 use crate::password;
 
 /// A table server, seen by one user.
@@ -25,9 +25,9 @@ impl Table {
     /// Names a table and a user, without credentials. `trusted_pem` are certificates to trust beside the public ones.
     ///
     /// # Errors
-    /// [`Error::System`] if a certificate cannot be read.
+    /// [`Error::BadUrl`], and [`Error::System`] if a certificate cannot be read.
     pub fn new(url: &str, user: UserName, trusted_pem: &[Vec<u8>]) -> Result<Self, Error> {
-        Ok(Self { http: Http::new(trusted_pem)?, url: url.trim_end_matches('/').to_owned(), user, authorization: None })
+        Ok(Self { url: server_url(url)?, http: Http::new(trusted_pem)?, user, authorization: None })
     }
 
     /// Returns the same table with the credentials of a session.

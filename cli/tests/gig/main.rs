@@ -1,0 +1,13 @@
+//! `gig` end to end: real processes over loopback, each test with folders and ports of its own.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says its seed")]
+
+mod apart;
+mod curl;
+mod device;
+mod first_steps;
+mod gig_faults;
+mod kills;
+mod mistakes;
+mod two_stores;
+mod world;

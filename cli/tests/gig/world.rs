@@ -1,0 +1,493 @@
+//! Processes of `gig` as a test has them: servers, commands, and followers, each with folders of its own.
+//!
+//! Everything that is started here is killed when it is dropped, and everything that is waited for has a deadline.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use gigfs::Table;
+use gigfs_core::UserName;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that a test waits for.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A process that dies with its handle.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only if it is gone already.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+
+    /// Asks it to stop, and returns its exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        assert!(asked.success(), "the process had ended before it was asked to");
+        self.0.wait().unwrap().code()
+    }
+
+    /// Waits until it ends by itself, and returns its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The lines that a process prints, as they come.
+pub(crate) struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    pub(crate) fn of(out: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines() {
+                let Ok(line) = line else { return };
+                // A test that is over reads no more, but the pipe is emptied so that the process goes on.
+                _ = sender.send(line);
+            }
+        });
+        Self(receiver)
+    }
+
+    /// Waits for the next line; there is none once the process has closed its output.
+    pub(crate) fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("nothing was printed for {DEADLINE:?}"),
+        }
+    }
+
+    /// Waits for a line of JSON of which `done` says so.
+    pub(crate) fn until(&self, done: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.next().expect("the process ended before it printed what was waited for");
+            let value = serde_json::from_str(&line).unwrap();
+            if done(&value) {
+                return value;
+            }
+        }
+    }
+
+    /// Returns everything that is printed until the process closes its output.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// Returns what it printed, if it went well.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
+    }
+
+    /// Returns what it printed as JSON, if it went well.
+    #[track_caller]
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+}
+
+/// One device: a profile and its data.
+pub(crate) struct Device {
+    folder: TempDir,
+}
+
+impl Device {
+    pub(crate) fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    /// Makes a device that is logged in.
+    pub(crate) fn logged_in(servers: &impl Login) -> Self {
+        let device = Self::new();
+        device.log_in(servers).ok();
+        device
+    }
+
+    pub(crate) fn log_in(&self, servers: &impl Login) -> Ran {
+        let (url, password) = servers.login();
+        self.run_with(["login", &url, "--user", "me", "--password-stdin"], password.as_bytes())
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    pub(crate) fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gig"));
+        for name in ["GIG_LOG", "GIG_DATA", "GIG_LISTEN", "GIG_ADMIN_TOKEN_FILE", "CARGO"] {
+            command.env_remove(name);
+        }
+        command.env("GIG_HOME", self.home()).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Ran {
+        self.run_with(args, b"")
+    }
+
+    /// Runs a command to its end, with something on its standard input.
+    pub(crate) fn run_with<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I, input: &[u8]) -> Ran {
+        let mut command = self.command(args);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+        // A command that reads nothing closes its end early.
+        thread::spawn(move || _ = stdin.write_all(&input));
+        let (out, err) = (text_of(child.stdout.take().unwrap()), text_of(child.stderr.take().unwrap()));
+        let mut process = Process(child);
+        let late = |_| panic!("{command:?} did not end within {DEADLINE:?}");
+        let (out, err) =
+            (out.recv_timeout(DEADLINE).unwrap_or_else(late), err.recv_timeout(DEADLINE).unwrap_or_else(late));
+        let ran = Ran { code: process.ended(), out, err };
+        assert!(!ran.err.contains("panicked"), "{command:?}: {ran:?}");
+        ran
+    }
+
+    /// Runs `gig --json get home KIND PATH` and returns the value.
+    #[track_caller]
+    pub(crate) fn get(&self, kind: &str, path: &str) -> Value {
+        self.run(["--json", "get", "home", kind, path]).json()["value"].take()
+    }
+
+    /// Runs `gig --json push home KIND PATH INTENT`.
+    #[track_caller]
+    pub(crate) fn push(&self, kind: &str, path: &str, intent: &str) -> Value {
+        self.run(["--json", "push", "home", kind, path, intent]).json()
+    }
+
+    /// Runs `gig --json on …`, which goes on until it is dropped or killed.
+    pub(crate) fn on(&self, kind: &str, paths: &[&str]) -> (Process, Lines) {
+        let args = ["--json", "on", "home", kind].into_iter().chain(paths.iter().copied());
+        start(&mut self.command(args))
+    }
+
+    /// Returns the device's profile as it is on disk.
+    pub(crate) fn profile(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.home().join("profile.json")).unwrap()).unwrap()
+    }
+
+    /// Returns the table with the device's session, for a client in this process.
+    pub(crate) fn table(&self) -> Table {
+        let profile = self.profile();
+        let text = |name: &str| profile[name].as_str().unwrap().to_owned();
+        let user = UserName::parse(&text("user")).unwrap();
+        Table::new(&text("table"), user, &[]).unwrap().with_session(&text("token"))
+    }
+
+    /// Opens a client in this process that keeps nothing.
+    pub(crate) async fn client(&self) -> gigfs::Gig {
+        gigfs::Gig::builder().table(self.table()).open().await.unwrap()
+    }
+}
+
+fn text_of(mut out: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is worth showing.
+        _ = out.read_to_end(&mut bytes);
+        _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+/// Starts a process whose standard output is read as it comes. Its standard error goes to the test's.
+pub(crate) fn start(command: &mut Command) -> (Process, Lines) {
+    let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+    let lines = Lines::of(child.stdout.take().unwrap());
+    (Process(child), lines)
+}
+
+/// Where to log in, and with which password.
+pub(crate) trait Login {
+    fn login(&self) -> (String, String);
+}
+
+/// `gig up`.
+pub(crate) struct Up {
+    process: Process,
+    folder: TempDir,
+    /// The device that `gig up` logs in.
+    pub(crate) device: Device,
+    pub(crate) table: String,
+    pub(crate) store: String,
+    listen: SocketAddr,
+}
+
+impl Up {
+    pub(crate) fn start() -> Self {
+        let (folder, device, listen) = (TempDir::new().unwrap(), Device::new(), free(2));
+        let (process, table, store) = Self::spawn(&device, folder.path(), listen);
+        Self { process, folder, device, table, store, listen }
+    }
+
+    fn spawn(device: &Device, data: &Path, listen: SocketAddr) -> (Process, String, String) {
+        let data = data.to_str().unwrap();
+        let (process, lines) =
+            start(&mut device.command(["--json", "up", "--data", data, "--listen", &listen.to_string()]));
+        let told: Value = serde_json::from_str(&lines.next().expect("gig up did not start")).unwrap();
+        let url = |name: &str| told[name].as_str().unwrap().to_owned();
+        (process, url("table"), url("store"))
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.process.stop()
+    }
+
+    /// Starts it again on the same data and ports.
+    pub(crate) fn again(&mut self) {
+        self.again_on(self.listen);
+    }
+
+    /// Starts it again on the same data and other ports.
+    pub(crate) fn again_elsewhere(&mut self) {
+        self.again_on(free(2));
+    }
+
+    fn again_on(&mut self, listen: SocketAddr) {
+        let (process, table, store) = Self::spawn(&self.device, self.folder.path(), listen);
+        (self.process, self.table, self.store, self.listen) = (process, table, store, listen);
+    }
+}
+
+impl Login for Up {
+    fn login(&self) -> (String, String) {
+        let first: Value =
+            serde_json::from_slice(&std::fs::read(self.data().join("first-login.json")).unwrap()).unwrap();
+        (self.table.clone(), first["password"].as_str().unwrap().to_owned())
+    }
+}
+
+/// `gig table` or `gig store`.
+pub(crate) struct Server {
+    role: &'static str,
+    process: Process,
+    folder: TempDir,
+    admin: Device,
+    listen: SocketAddr,
+    pub(crate) url: String,
+}
+
+impl Server {
+    fn table(token_seconds: &str) -> Self {
+        // Set for this start only.
+        Self::start("table", &[("GIG_TABLE_TOKEN_SECONDS", token_seconds)])
+    }
+
+    pub(crate) fn store() -> Self {
+        Self::start("store", &[])
+    }
+
+    fn start(role: &'static str, settings: &[(&str, &str)]) -> Self {
+        let (folder, admin, listen) = (TempDir::new().unwrap(), Device::new(), free(1));
+        let (process, url) = Self::spawn(role, &admin, folder.path(), listen, settings);
+        Self { role, process, folder, admin, listen, url }
+    }
+
+    fn spawn(
+        role: &str,
+        admin: &Device,
+        data: &Path,
+        listen: SocketAddr,
+        settings: &[(&str, &str)],
+    ) -> (Process, String) {
+        let args = ["--json", role, "--data", data.to_str().unwrap(), "--listen", &listen.to_string()];
+        let (process, lines) = start(admin.command(args).env("GIG_LOG", "error").envs(settings.iter().copied()));
+        let told: Value = serde_json::from_str(&lines.next().expect("the server did not start")).unwrap();
+        (process, told["url"].as_str().unwrap().to_owned())
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same data and port.
+    pub(crate) fn again(&mut self) {
+        (self.process, self.url) = Self::spawn(self.role, &self.admin, self.folder.path(), self.listen, &[]);
+    }
+
+    /// Runs a command of its admin, which takes a URL and the admin token.
+    pub(crate) fn admin(&self, args: &[&str], input: &str) -> Ran {
+        let token = self.folder.path().join("admin-token");
+        let of_admin = ["--url", &self.url, "--admin-token", token.to_str().unwrap()];
+        self.admin.run_with(args.iter().chain(&of_admin), input.as_bytes())
+    }
+
+    /// Returns a code with which a user mounts this store.
+    pub(crate) fn code(&self) -> String {
+        self.admin(&["--json", "store", "code", "me"], "").json()["code"].as_str().unwrap().to_owned()
+    }
+
+    /// Mounts this store on the channel `home`.
+    pub(crate) fn mount(&self, device: &Device) {
+        device.run(["store", "add", "home", &self.url, "--code", &self.code()]).ok();
+    }
+}
+
+/// A table with the user `me`, and stores, each a process of its own.
+pub(crate) struct Apart {
+    pub(crate) table: Server,
+    pub(crate) stores: Vec<Server>,
+    pub(crate) device: Device,
+}
+
+const PASSWORD: &str = "correct horse battery staple";
+
+impl Apart {
+    pub(crate) fn with_stores(count: usize) -> Self {
+        Self::start(count, "3600")
+    }
+
+    /// Has tokens that run out this soon.
+    pub(crate) fn with_token_seconds(seconds: &str) -> Self {
+        Self::start(1, seconds)
+    }
+
+    fn start(count: usize, token_seconds: &str) -> Self {
+        let table = Server::table(token_seconds);
+        table.admin(&["table", "add-user", "me", "--password-stdin"], PASSWORD).ok();
+        let device = Device::new();
+        device.run_with(["login", &table.url, "--user", "me", "--password-stdin"], PASSWORD.as_bytes()).ok();
+        let stores: Vec<Server> = (0..count).map(|_| Server::store()).collect();
+        stores.iter().for_each(|store| store.mount(&device));
+        Self { table, stores, device }
+    }
+}
+
+impl Login for Apart {
+    fn login(&self) -> (String, String) {
+        (self.table.url.clone(), PASSWORD.to_owned())
+    }
+}
+
+/// Finds ports in a row that nobody listens on, below those that the system gives to outgoing connections: a server
+/// that is killed finds its port free when it comes back.
+pub(crate) fn free(count: u16) -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const PORTS: u16 = 12_000;
+    loop {
+        let offset = NEXT.fetch_add(count, Ordering::Relaxed).wrapping_add((std::process::id() % 1_000) as u16 * 12);
+        let first = FIRST + offset % (PORTS - count);
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if (first..first + count).all(|port| TcpListener::bind(at(port)).is_ok()) {
+            return at(first);
+        }
+    }
+}
+
+/// A sequence of numbers that a seed decides (SplitMix64).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Takes the seed from `GIG_SEED`, or one that the process id decides, and prints it so that a failure can be replayed.
+    pub(crate) fn seeded(test: &str) -> Self {
+        let given = std::env::var("GIG_SEED").ok().map(|seed| seed.parse().unwrap());
+        let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+        println!("replay with: GIG_SEED={seed} cargo test -p gigfs-cli --test gig {test}");
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+/// What a store answers over HTTP, as `curl` would ask it.
+pub(crate) struct Curl {
+    http: reqwest::Client,
+    pub(crate) store: String,
+    pub(crate) token: String,
+}
+
+impl Curl {
+    /// Takes the token of the `at`th store of the channel `home` from the table.
+    pub(crate) async fn new(device: &Device, at: usize) -> Self {
+        let http = reqwest::Client::new();
+        let profile = device.profile();
+        let url = format!("{}/user/me/table/home", profile["table"].as_str().unwrap());
+        let answer = http.get(url).bearer_auth(profile["token"].as_str().unwrap()).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let mounted: Value = answer.json().await.unwrap();
+        let text = |name: &str| mounted["stores"][at][name].as_str().unwrap().to_owned();
+        Self { http, store: text("url"), token: text("token") }
+    }
+
+    /// Returns the URL of a log at the store.
+    pub(crate) fn log(&self, kind: &str, path: &str) -> String {
+        format!("{}/user/me/oplog?channel=home&type={kind}&path={path}", self.store)
+    }
+
+    /// Posts to a URL with a token, and returns the status and the answer.
+    pub(crate) async fn post(&self, url: &str, token: &str, body: &Value) -> (u16, Value) {
+        let answer = self.http.post(url).bearer_auth(token).json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Posts operations to a log, and returns what became of each.
+    pub(crate) async fn push(&self, kind: &str, path: &str, body: &Value) -> Vec<Value> {
+        let (status, mut answer) = self.post(&self.log(kind, path), &self.token, body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["results"].as_array_mut().unwrap().drain(..).collect()
+    }
+
+    /// Reads the whole log, in order of arrival.
+    pub(crate) async fn read(&self, kind: &str, path: &str) -> Vec<Value> {
+        let (mut ops, mut after) = (Vec::new(), 0);
+        loop {
+            let url = format!("{}&after={after}", self.log(kind, path));
+            let answer = self.http.get(url).bearer_auth(&self.token).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let mut page: Value = answer.json().await.unwrap();
+            ops.extend(page["ops"].as_array_mut().unwrap().drain(..).map(|mut indexed| {
+                after = indexed["index"].as_u64().unwrap();
+                indexed["op"].take()
+            }));
+            if page["more"] == false {
+                return ops;
+            }
+        }
+    }
+}

@@ -160,6 +160,20 @@ impl Access {
         Ok(())
     }
 
+    /// Forgets what was revoked of a user whose table has introduced itself anew: a store that is mounted again was told
+    /// that every session had ended when it was unmounted. The table is asked about each token that comes now. Blocks
+    /// the thread.
+    pub(crate) fn begin_anew(&self, user: &UserName, commits: &Commits) -> Result<(), Refusal> {
+        let of_user = |session: &Session| session.0 == *user;
+        let old: Vec<Session> = self.revoked.lock().keys().filter(|session| of_user(session)).cloned().collect();
+        if !old.is_empty() {
+            commits.notes(old.iter().map(|session| (revoked_key(session), None)).collect())?;
+            self.revoked.lock().retain(|session, _| !old.contains(session));
+        }
+        self.tokens.lock().retain(|_, token| token.claims.sub != *user);
+        Ok(())
+    }
+
     /// Has a stream end when its session does. Ends it at once if the session ended meanwhile.
     pub(crate) fn register(&self, claims: &StoreClaims, end: &Arc<End>) -> LiveStream<'_> {
         let key = {

@@ -9,7 +9,7 @@ use gigfs_core::{ErrorCode, Refusal};
 
 use super::extract::{Bearer, Names, read_json};
 use crate::refusal::Refused;
-use crate::store::Store;
+use crate::store::{Inner, Store};
 use crate::token;
 use crate::user::{self, Table};
 
@@ -24,7 +24,11 @@ pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body
     let code = store.inner.codes.verify(&confirm.code, &user)?;
     let table = Table::introduce(confirm)?;
     tracing::info!(%user, table = table.record.url, "a table introduces itself");
-    store.blocking(move |inner| inner.users.confirm(&code, table, &inner.commits)).await?;
+    let confirm = move |inner: &Inner| {
+        inner.users.confirm(&code, table, &inner.commits)?;
+        inner.access.begin_anew(&user, &inner.commits)
+    };
+    store.blocking(confirm).await?;
     Ok(Json(Confirmed { store: store.store_id() }))
 }
 

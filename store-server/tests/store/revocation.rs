@@ -39,6 +39,18 @@ async fn a_revoked_sessions_streams_end_at_once_and_its_tokens_are_refused() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_mounted_again_asks_the_table_which_sessions_live() {
+    let world = World::start().await;
+    assert_eq!(world.try_token(&world.token()).await, Ok(()));
+    assert_eq!(world.revoke(SESSION).await.status(), 204);
+    world.confirm("me").await;
+    assert_eq!(world.try_token(&world.token()).await, Ok(()));
+    *world.table.answer.lock() = Err(ErrorCode::Revoked);
+    world.confirm("me").await;
+    assert_eq!(world.try_token(&world.token()).await, Err(ErrorCode::Revoked));
+}
+
+#[tokio::test]
 async fn only_the_table_revokes() {
     let world = World::start().await;
     let claims = RevokeClaims {

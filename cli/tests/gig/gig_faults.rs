@@ -328,7 +328,9 @@ impl Tap {
         let text = String::from_utf8_lossy(&heard);
         let lines = text.lines().filter(|line| line.ends_with("HTTP/1.1"));
         // A body has no end of line, so the next request stands right behind it.
-        lines.map(|line| line.rsplit_once('}').map_or(line, |(_, request)| request).to_owned()).collect()
+        let methods = ["GET ", "POST ", "PUT ", "DELETE "];
+        let begin = |line: &str| methods.iter().filter_map(|method| line.rfind(method)).max().unwrap();
+        lines.map(|line| line[begin(line)..].to_owned()).collect()
     }
 }
 

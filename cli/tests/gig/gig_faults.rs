@@ -61,7 +61,9 @@ async fn two_clients_that_increment_one_path_lose_and_double_nothing() {
     tokio::join!(adds(clients[0].clone()), adds(clients[1].clone()));
     for gig in &clients {
         let log = gig.log("home", "counter", "/v").unwrap();
-        log.until(|value| *value == json!(200), DEADLINE).await.unwrap();
+        let reached = log.until(|value| *value == json!(200), DEADLINE).await;
+        let held = Curl::new(&up.device, 0).await.read("counter", "/v").await.len();
+        assert!(reached.is_ok(), "{} operations here, {held} at the store, {:?}", log.len(), log.standing());
     }
     for gig in clients {
         gig.close().await.unwrap();

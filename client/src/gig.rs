@@ -1,11 +1,12 @@
 //! The handle that an app holds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gigfs_core::sync::{LinkId, LinkStatus, Mode, PushError, ReadStanding};
-use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, Op, Path, PathPrefix};
+use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode, PushError, ReadStanding};
+use gigfs_core::{ActorId, ChannelName, ErrorCode, ErrorKind, Function, Kind, LogName, Logged, Op, Path, PathPrefix};
 use gigfs_core::{Reduced, Reducer, Refusal, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -169,7 +170,7 @@ impl Gig {
     /// The first store's, if nothing is kept here and no store answers; [`Error::Name`]; [`Error::UnknownChannel`].
     pub async fn list(&self, channel: &str, prefix: &str) -> Result<Vec<Listed>, Error> {
         let (channel, prefix) = (ChannelName::parse(channel)?, PathPrefix::parse(prefix)?);
-        self.mounts_known().await;
+        self.mounts_heard().await;
         self.check_channel(&channel)?;
         let listed = |log: &LogName| Listed { kind: log.kind.clone(), path: log.path.clone() };
         let mut all = std::collections::BTreeSet::new();
@@ -223,7 +224,7 @@ impl Gig {
         mut left: impl FnMut(usize),
     ) -> Result<(), Error> {
         let flushed = async {
-            self.mounts_known().await;
+            self.mounts_heard().await;
             self.shared().nudge.notify_waiters();
             self.shared().act(|replica, now| replica.hurry(now, channel));
             let mut last = None;
@@ -277,6 +278,15 @@ impl Gig {
     /// Changes what is exchanged with the stores, from now on.
     pub fn set_mode(&self, mode: Mode) {
         self.shared().act(|replica, now| replica.set_mode(now, mode));
+        if mode == Mode::Offline {
+            // At once, so that a client that goes online again right away reads what it was told meanwhile.
+            let reason = Refusal::new(ErrorCode::Unavailable, "this client is offline because the app said so");
+            self.shared().act(|replica, now| {
+                let up = replica.status().into_iter().filter(|link| link.up.is_some());
+                let links: Vec<LinkId> = up.map(|link| link.link).collect();
+                links.into_iter().for_each(|link| replica.handle(now, Event::Lost { link, reason: reason.clone() }));
+            });
+        }
         self.inner.mode.send_replace(mode);
     }
 
@@ -300,7 +310,7 @@ impl Gig {
     /// Waits until every stream has come up or failed once, for `deadline` at most.
     pub async fn settled(&self, deadline: Duration) {
         let settled = async {
-            self.mounts_known().await;
+            self.mounts_heard().await;
             let done = |replica: &mut gigfs_core::sync::Replica| {
                 let known = |link: &LinkStatus| link.up.is_some() || link.down.is_some();
                 replica.status().iter().all(known).then_some(())
@@ -398,6 +408,17 @@ impl Gig {
         }
         let known = || shared.mounts.borrow().is_some() || shared.table_down.lock().is_some();
         _ = timeout(FIRST_READ_TIMEOUT, shared.until(|_| known().then_some(()))).await;
+    }
+
+    /// Waits until the table has answered since the client was opened, or is known to be out of reach: what was kept of
+    /// its mount table may be old.
+    async fn mounts_heard(&self) {
+        let shared = self.shared();
+        if self.inner.table.is_none() || *self.inner.mode.borrow() == Mode::Offline {
+            return;
+        }
+        let heard = || shared.fetched.load(Ordering::Acquire) || shared.table_down.lock().is_some();
+        _ = timeout(FIRST_READ_TIMEOUT, shared.until(|_| heard().then_some(()))).await;
     }
 
     /// Refuses a channel that neither the mount table nor this device has. While the table is unknown, all are taken.

@@ -172,6 +172,9 @@ impl Store {
             Err(refusal) if refusal.code == ErrorCode::ClockAhead && held.contains(&op.sha) => {
                 op.open(name).map_err(Refusal::from)
             }
+            Err(refusal) if refusal.code == ErrorCode::ClockAhead && !self.can_read() => {
+                Err(Refusal::new(ErrorCode::StorageFailed, "the store cannot tell whether it holds the operation"))
+            }
             admitted => admitted,
         };
         let admitted: Vec<Result<Op, Refusal>> = ops.iter().map(admit).collect();

@@ -74,6 +74,8 @@ pub struct World {
     pub(crate) owed: BTreeSet<u64>,
     pub(crate) rng: Rng,
     pub(crate) violation: Option<Violation>,
+    /// How many microseconds a client's clock was ahead at most: what was written then may have to wait as long.
+    farthest: u64,
     /// Whether some store lost what it had.
     restored: bool,
     partitions: BTreeSet<(usize, usize)>,
@@ -174,6 +176,7 @@ impl World {
             owed: BTreeSet::new(),
             rng,
             violation: None,
+            farthest: 0,
             restored: false,
             partitions: BTreeSet::new(),
             streams: BTreeMap::new(),
@@ -206,7 +209,7 @@ impl World {
     /// # Errors
     /// [`Violation`], if something broke on the way, or the world does not come to rest.
     pub fn drive(&mut self) -> Result<(), Violation> {
-        let (events, until) = (self.counts.events + EVENTS_TO_REST_MAX, self.now + MICROS_TO_REST_MAX);
+        let (events, until) = (self.counts.events + EVENTS_TO_REST_MAX, self.now + MICROS_TO_REST_MAX + self.farthest);
         while self.violation.is_none() && self.next() {
             if self.counts.events > events || self.now > until {
                 let busy: Vec<String> = self.queue.values().take(3).map(|event| format!("{event:?}")).collect();

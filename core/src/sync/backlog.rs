@@ -113,6 +113,16 @@ impl Backlog {
         refused.iter().for_each(|key| self.make_ready(key));
     }
 
+    /// Notes that the store may hold an operation by now, and makes it ready if the store refused it before.
+    pub(super) fn doubt(&mut self, key: &OrderKey) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.in_doubt = true;
+        }
+        if self.is_refused(key) {
+            self.make_ready(key);
+        }
+    }
+
     /// Makes ready what waits.
     pub(super) fn hurry(&mut self) {
         let waiting: Vec<OrderKey> =

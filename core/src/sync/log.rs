@@ -23,7 +23,7 @@ pub(super) struct Log {
     pub(super) peers: BTreeMap<StoreId, Peer>,
     /// Own operations that some store of the channel is not known to hold.
     pub(super) pending: BTreeSet<OrderKey>,
-    /// Of `pending`, what a store said to hold, or may hold that has left the channel: others may have seen it.
+    /// Of `pending`, what a store has said to hold: others may have seen it.
     pub(super) shown: BTreeSet<OrderKey>,
     /// Own operations that wait for the local disk before they are sent.
     pub(super) unsaved: BTreeSet<Sha>,
@@ -153,17 +153,13 @@ impl Log {
     /// Makes the stores of the channel the log's peers, and forgets the others. Returns what no store lacks any more,
     /// because the one that lacked it is gone.
     pub(super) fn mount(&mut self, stores: &BTreeSet<StoreId>) -> Vec<OrderKey> {
-        for (store, peer) in &self.peers {
-            if !stores.contains(store) {
-                let seen = peer.seen.map(|seen| (*store, seen));
-                self.seen.extend(seen);
-                let doubtful = self.pending.iter().filter(|key| peer.backlog.is_in_doubt(key));
-                self.shown.extend(doubtful);
+        let gone: Vec<StoreId> = self.peers.keys().filter(|store| !stores.contains(store)).copied().collect();
+        for store in &gone {
+            if let Some(peer) = self.peers.remove(store) {
+                self.seen.extend(peer.seen.map(|seen| (*store, seen)));
+                self.ask_again(&peer);
             }
         }
-        let before = self.peers.len();
-        self.peers.retain(|store, _| stores.contains(store));
-        let shrunk = self.peers.len() < before;
         for store in stores {
             if !self.peers.contains_key(store) {
                 let mut peer = Peer { seen: self.seen.get(store).copied(), ..Peer::default() };
@@ -172,9 +168,20 @@ impl Log {
                 self.peers.insert(*store, peer);
             }
         }
-        match shrunk {
-            true => self.pending.iter().filter(|key| self.is_everywhere(key)).copied().collect(),
-            false => Vec::new(),
+        match gone.is_empty() {
+            true => Vec::new(),
+            false => self.pending.iter().filter(|key| self.is_everywhere(key)).copied().collect(),
+        }
+    }
+
+    /// Has the stores that stay asked again for what the one that left may have held: it was drained into them.
+    fn ask_again(&mut self, gone: &Peer) {
+        for key in &self.pending {
+            // An earlier process may have sent what this one did not write.
+            let sent = !self.pushes.contains_key(&key.sha) && !gone.backlog.is_refused(key);
+            if sent || gone.backlog.is_in_doubt(key) {
+                self.peers.values_mut().for_each(|peer| peer.backlog.doubt(key));
+            }
         }
     }
 

@@ -368,6 +368,14 @@ impl Replica {
             for key in self.log_mut(name).mount(&stores) {
                 self.is_everywhere_now(name, &key);
             }
+            for store in &stores {
+                let id = LinkId { channel: channel.clone(), store: *store };
+                let ready = self.logs[name].peers.get(store).is_some_and(|peer| peer.backlog.has_ready());
+                if let Some(link) = self.links.get_mut(&id).filter(|_| ready) {
+                    link.may_send(name);
+                    self.pump(&id);
+                }
+            }
         }
         self.mounts.insert(channel, stores);
     }

@@ -80,6 +80,7 @@ impl World {
     /// Moves a client's clock to so many seconds ahead of the true time, or behind it.
     pub fn set_clock(&mut self, client: usize, seconds: i64) {
         self.clients[client].skew = seconds * 1_000_000;
+        self.farthest = self.farthest.max(seconds.max(0) as u64 * 1_000_000);
     }
 
     /// Has a client send at once all that may wait.

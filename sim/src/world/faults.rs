@@ -13,11 +13,7 @@ impl World {
     pub fn crash(&mut self, client: usize) {
         self.lose_client(client);
         self.clients[client].end();
-        if self.restored {
-            // What a store had and lost may have been with this client alone.
-            let left = self.held();
-            self.owed.retain(|id| left.contains(id));
-        }
+        self.forgive();
     }
 
     /// Cuts the power of a client's device: all of its processes end, and the disk keeps what was synced.
@@ -29,12 +25,14 @@ impl World {
             }
         }
         self.disks[disk].engine = self.disks[disk].engine.crash();
+        self.forgive();
     }
 
     /// Ends a store's process at once. What it committed stays.
     pub fn crash_store(&mut self, store: usize) {
         self.stores[store].crash();
         self.lose_store(store);
+        self.forgive();
     }
 
     /// Starts a store's process.
@@ -76,9 +74,17 @@ impl World {
             None => gigfs_storage::Faulty::new(this.id(), incarnation),
         };
         this.up = true;
-        let left = self.held();
-        self.owed.retain(|id| left.contains(id));
         self.restored = true;
+        self.forgive();
+    }
+
+    /// No longer expects what nobody holds, if a store once lost what it had said to have: what it lost may have been with
+    /// one client alone, or on a disk that has not synced it.
+    fn forgive(&mut self) {
+        if self.restored {
+            let left = self.held();
+            self.owed.retain(|id| left.contains(id));
+        }
     }
 
     /// Returns the numbers of the writes that a client, a disk or a mounted store holds.

@@ -14,7 +14,7 @@ use gigfs_core::token::Permission;
 use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, Tag, WireOp};
 use gigfs_core::{ErrorCode, LogName, PathPrefix, Refusal};
 use gigfs_storage::Page;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::watch::Order;
@@ -157,7 +157,10 @@ async fn take(
             return Ok(Taken::Read(list(context.clone(), tag, prefix, after, permit).boxed()));
         }
         ClientMessage::Watch { tag, watched, after } => {
-            requests.order.send(Order::Watch { tag, watched, after, permit }).await.map_err(|_| Gone)?;
+            let (placed, in_place) = oneshot::channel();
+            requests.order.send(Order::Watch { tag, watched, after, permit, placed }).await.map_err(|_| Gone)?;
+            // A read that the client asks for next must not end before the watch begins.
+            _ = in_place.await;
         }
         ClientMessage::Unwatch { tag } => {
             requests.order.send(Order::Unwatch { tag, permit }).await.map_err(|_| Gone)?;

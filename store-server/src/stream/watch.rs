@@ -11,15 +11,25 @@ use gigfs_core::wire::{LogRef, ServerMessage, Tag, Watched};
 use gigfs_core::{ErrorCode, PathPrefix, Refusal};
 use gigfs_storage::{Arrival, Page};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 use super::{Context, Message, Outgoing};
 use crate::feed::{self, Published};
 
 /// A change of what is watched.
 pub(super) enum Order {
-    Watch { tag: Tag, watched: Watched, after: Option<u64>, permit: OwnedSemaphorePermit },
-    Unwatch { tag: Tag, permit: OwnedSemaphorePermit },
+    /// `placed` is dropped once nothing that arrives from then on will be missed.
+    Watch {
+        tag: Tag,
+        watched: Watched,
+        after: Option<u64>,
+        permit: OwnedSemaphorePermit,
+        placed: oneshot::Sender<()>,
+    },
+    Unwatch {
+        tag: Tag,
+        permit: OwnedSemaphorePermit,
+    },
 }
 
 /// The stream is ending.
@@ -69,7 +79,7 @@ async fn next(live: &mut Option<Live>) -> Result<Arc<Published>, RecvError> {
 impl Watch<'_> {
     async fn take(&mut self, order: Order) -> Result<(), Gone> {
         match order {
-            Order::Watch { tag, watched, after, permit } => match self.watch(watched, after).await? {
+            Order::Watch { tag, watched, after, permit, placed } => match self.watch(watched, after, placed).await? {
                 Ok(position) => self.answer(ServerMessage::Watching { tag, position }, permit).await,
                 Err(refusal) => self.answer(ServerMessage::Failed { tag, refusal }, permit).await,
             },
@@ -82,7 +92,12 @@ impl Watch<'_> {
     }
 
     /// Watches more, after sending what a cursor missed of it. Returns the position up to which everything is sent.
-    async fn watch(&mut self, watched: Watched, after: Option<u64>) -> Result<Result<u64, Refusal>, Gone> {
+    async fn watch(
+        &mut self,
+        watched: Watched,
+        after: Option<u64>,
+        placed: oneshot::Sender<()>,
+    ) -> Result<Result<u64, Refusal>, Gone> {
         if let Err(refusal) = self.filter.has_room_for(&watched) {
             return Ok(Err(refusal));
         }
@@ -102,6 +117,8 @@ impl Watch<'_> {
                 }
             }
         };
+        // This task handles what comes after the cursor only once the filter has what is watched.
+        drop(placed);
         let mut own = Filter::default();
         own.add(watched.clone());
         if let Some(after) = after

@@ -163,3 +163,28 @@ async fn more_logs_than_a_stream_may_watch_are_refused_and_it_goes_on() {
     let expected = push(&mut world.stream().await.welcomed().await, "/7", 1..=1).await;
     assert_eq!(stream.events(1).await.0, expected);
 }
+
+#[tokio::test]
+async fn a_read_right_behind_a_watch_leaves_no_gap_between_them() {
+    let world = World::start().await;
+    let mut writer = world.stream().await.welcomed().await;
+    for seq in 1..=60 {
+        let mut reader = world.stream().await.welcomed().await;
+        let (name, pushed) = (log("/a"), op(&log("/a"), seq));
+        reader.watch(1, "/", None).await;
+        reader.send(&ClientMessage::Get { tag: 2, log: LogRef::from(&name), after: 0 }).await;
+        writer.push(seq, &name, std::slice::from_ref(&pushed)).await;
+        assert!(matches!(writer.next().await, Some(ServerMessage::Pushed { .. })));
+        // It comes with the read or as an event; the stream's own deadline fails the test if it comes with neither.
+        loop {
+            let ops = match reader.next().await.unwrap() {
+                ServerMessage::Ops { ops, .. } => ops,
+                ServerMessage::Event(event) => event.ops,
+                _ => continue,
+            };
+            if ops.iter().any(|(_, op)| op.sha == pushed.sha()) {
+                break;
+            }
+        }
+    }
+}

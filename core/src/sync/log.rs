@@ -196,9 +196,7 @@ impl Log {
     /// wrote it.
     pub(super) fn is_private(&self, key: &OrderKey) -> bool {
         let written_here = self.pushes.contains_key(&key.sha);
-        let absent = |peer: &Peer| {
-            peer.backlog.is_refused(key) || (written_here && peer.backlog.is_unsent(key))
-        };
+        let absent = |peer: &Peer| peer.backlog.is_refused(key) || (written_here && peer.backlog.is_unsent(key));
         !self.shown.contains(key) && self.peers.values().all(absent)
     }
 
@@ -206,7 +204,8 @@ impl Log {
     pub(super) fn digest_at(&self, store: StoreId) -> Digest {
         let mut digest = self.oplog.digest();
         if let Some(peer) = self.peers.get(&store) {
-            let unsent: BTreeSet<Sha> = peer.backlog.keys().map(|key| key.sha).chain(self.unsaved.iter().copied()).collect();
+            let unsent: BTreeSet<Sha> =
+                peer.backlog.keys().map(|key| key.sha).chain(self.unsaved.iter().copied()).collect();
             unsent.iter().filter(|sha| self.oplog.contains(sha)).for_each(|sha| digest.remove(sha));
             peer.unreadable.iter().for_each(|sha| digest.add(sha));
         }

@@ -83,8 +83,7 @@ impl Log {
             if draft == *op.draft() {
                 continue;
             }
-            let again =
-                draft.finish(name).expect("only dates and hashes changed of an operation that was well formed");
+            let again = draft.finish(name).expect("only dates and hashes changed of an operation that was well formed");
             renamed.insert(op.sha(), again.clone());
             dated.push((op.key(), again));
         }

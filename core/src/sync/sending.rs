@@ -74,9 +74,10 @@ impl Replica {
                 link.may_send(&name);
             }
         }
-        let idle = self.links.get(id).is_some_and(|link| {
-            !link.drained && link.up.as_ref().is_some_and(|up| up.in_flight() == 0)
-        });
+        let idle = self
+            .links
+            .get(id)
+            .is_some_and(|link| !link.drained && link.up.as_ref().is_some_and(|up| up.in_flight() == 0));
         if idle && self.is_drained(id) {
             if let Some(link) = self.links.get_mut(id) {
                 link.drained = true;

@@ -17,7 +17,7 @@ impl World {
             (0..self.stores.len()).for_each(|store| self.heal(client, store));
         }
         for store in &mut self.stores {
-            (store.up, store.full, store.sealed) = (true, false, None);
+            (store.up, store.full) = (true, false);
         }
         (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
         self.run_for(5_000);
@@ -112,7 +112,9 @@ impl World {
         }
         for receipt in self.clients[client].receipts.values() {
             if receipt.accepted() != receipt.stores.len() {
-                return Err(Violation(format!("client {client} has a receipt that is not accepted by all: {receipt:?}")));
+                return Err(Violation(format!(
+                    "client {client} has a receipt that is not accepted by all: {receipt:?}"
+                )));
             }
             if replica.receipt(receipt.id).is_some() {
                 return Err(Violation(format!("client {client} keeps a receipt that is done: {receipt:?}")));

@@ -90,7 +90,8 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
         return;
     }
     for failure in failures {
-        let again = failure.shortest.play().err().map_or_else(|| "nothing any more".to_owned(), |violation| violation.0);
+        let again =
+            failure.shortest.play().err().map_or_else(|| "nothing any more".to_owned(), |violation| violation.0);
         _ = writeln!(
             out,
             "seed {} broke: {}\n  replay: cargo run --release -p gigfs-sim -- --seeds 1 --seed-base {} --steps {}\n  \

@@ -22,8 +22,6 @@ pub struct Store {
     pub skew: i64,
     /// Whether its disk takes nothing now.
     pub full: bool,
-    /// The channel that it is about to leave, if it is: it takes no writes there.
-    pub sealed: Option<ChannelName>,
     /// A copy of its data as it was some time ago.
     pub backup: Option<Faulty>,
     sessions: BTreeMap<StreamId, Session>,
@@ -93,7 +91,6 @@ impl Store {
             up: true,
             skew: skew * 1_000_000,
             full: false,
-            sealed: None,
             backup: None,
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -135,9 +132,7 @@ impl Store {
         };
         let answer = |message| Reaction { messages: vec![(stream, message)], ..Reaction::default() };
         match message {
-            ClientMessage::Push { tag, log, ops } => {
-                self.push(&log.log(user, &channel), (stream, tag), &ops, now)
-            }
+            ClientMessage::Push { tag, log, ops } => self.push(&log.log(user, &channel), (stream, tag), &ops, now),
             ClientMessage::Get { tag, log, after } => self.work(user, stream, Work::Get { tag, log, after }),
             ClientMessage::Inventory { tag, log } => self.work(user, stream, Work::Inventory { tag, log, after: 0 }),
             ClientMessage::Watch { tag, watched, .. } => {
@@ -162,18 +157,7 @@ impl Store {
         }
     }
 
-    fn push(
-        &mut self,
-        name: &LogName,
-        (stream, tag): (StreamId, Tag),
-        ops: &[WireOp],
-        now: Date,
-    ) -> Reaction {
-        if self.sealed.as_ref() == Some(&name.channel) {
-            let refusal = Refusal::new(ErrorCode::Unavailable, "the store is about to leave the channel");
-            let messages = vec![(stream, ServerMessage::Failed { tag, refusal })];
-            return Reaction { messages, ..Reaction::default() };
-        }
+    fn push(&mut self, name: &LogName, (stream, tag): (StreamId, Tag), ops: &[WireOp], now: Date) -> Reaction {
         let held: BTreeSet<Sha> = self.ops(name).iter().map(Op::sha).collect();
         let admit = |op: &WireOp| match gigfs_core::admit(name, op, now) {
             // What is held is held, whatever its date: it may have come from a store whose clock is ahead.
@@ -238,9 +222,10 @@ impl Store {
             let log = LogRef::from(&arrival.log);
             let ops = vec![(arrival.stored.index, WireOp { sha: arrival.stored.sha, record: arrival.stored.record })];
             let event = Event { position: arrival.position, log: log.clone(), ops };
-            let watchers = self.sessions.iter().filter(|(id, session)| {
-                session.watches(channel, &log) && (self.manners.echo || Some(**id) != pusher)
-            });
+            let watchers = self
+                .sessions
+                .iter()
+                .filter(|(id, session)| session.watches(channel, &log) && (self.manners.echo || Some(**id) != pusher));
             messages.extend(watchers.map(|(id, _)| (*id, ServerMessage::Event(event.clone()))));
         }
         messages

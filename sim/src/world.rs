@@ -260,10 +260,7 @@ impl World {
             Event::Disk { client, life } if self.lives(client, life) => self.use_disk(client),
             Event::Poll { client, life } if self.lives(client, life) => self.poll_disk(client),
             Event::Mounted { client, life } if self.lives(client, life) => self.mount(client),
-            Event::Connect { .. }
-            | Event::Disk { .. }
-            | Event::Poll { .. }
-            | Event::Mounted { .. } => {}
+            Event::Connect { .. } | Event::Disk { .. } | Event::Poll { .. } | Event::Mounted { .. } => {}
         }
         true
     }
@@ -273,7 +270,9 @@ impl World {
     }
 
     fn work(&mut self, stream: StreamId, work: Work) {
-        let Some(store) = self.streams.get(&stream).filter(|open| open.store_end).map(|open| open.store) else { return };
+        let Some(store) = self.streams.get(&stream).filter(|open| open.store_end).map(|open| open.store) else {
+            return;
+        };
         let reaction = self.stores[store].work(&self.user, stream, work);
         self.react(stream, reaction);
     }
@@ -282,7 +281,7 @@ impl World {
     fn react(&mut self, stream: StreamId, reaction: Reaction) {
         self.owe(&reaction.stored);
         for (to, message) in reaction.messages {
-            self.to_client(to, message);
+            self.send_to_client(to, message);
         }
         if let Some(work) = reaction.work {
             let after = self.rng.below(self.spec.delay / 4 + 1);

@@ -45,7 +45,7 @@ impl World {
         self.stores[store].engine.deny_reads(denied);
         for channel in self.table.keys().cloned().collect::<Vec<_>>() {
             let messages = self.stores[store].tell_watchers(&self.user, &channel, None);
-            messages.into_iter().for_each(|(to, message)| self.to_client(to, message));
+            messages.into_iter().for_each(|(to, message)| self.send_to_client(to, message));
         }
     }
 
@@ -98,7 +98,9 @@ impl World {
                 held.extend(disk.read(log).ops.iter().filter_map(payload::write_id));
             }
             for replica in self.clients.iter().filter_map(|client| client.replica.as_ref()) {
-                held.extend(replica.oplog(log).into_iter().flat_map(|oplog| oplog.iter().filter_map(payload::write_id)));
+                held.extend(
+                    replica.oplog(log).into_iter().flat_map(|oplog| oplog.iter().filter_map(payload::write_id)),
+                );
             }
         }
         held

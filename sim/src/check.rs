@@ -17,7 +17,7 @@ impl World {
             (0..self.stores.len()).for_each(|store| self.heal(client, store));
         }
         for store in &mut self.stores {
-            (store.up, store.full, store.sealed) = (true, false, None);
+            (store.up, store.full) = (true, false);
         }
         (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
         self.run_for(5_000);

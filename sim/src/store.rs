@@ -22,8 +22,6 @@ pub struct Store {
     pub skew: i64,
     /// Whether its disk takes nothing now.
     pub full: bool,
-    /// The channel that it is about to leave, if it is: it takes no writes there.
-    pub sealed: Option<ChannelName>,
     /// A copy of its data as it was some time ago.
     pub backup: Option<Faulty>,
     sessions: BTreeMap<StreamId, Session>,
@@ -93,7 +91,6 @@ impl Store {
             up: true,
             skew: skew * 1_000_000,
             full: false,
-            sealed: None,
             backup: None,
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -161,11 +158,6 @@ impl Store {
     }
 
     fn push(&mut self, name: &LogName, (stream, tag): (StreamId, Tag), ops: &[WireOp], now: Date) -> Reaction {
-        if self.sealed.as_ref() == Some(&name.channel) {
-            let refusal = Refusal::new(ErrorCode::Unavailable, "the store is about to leave the channel");
-            let messages = vec![(stream, ServerMessage::Failed { tag, refusal })];
-            return Reaction { messages, ..Reaction::default() };
-        }
         let held: BTreeSet<Sha> = self.ops(name).iter().map(Op::sha).collect();
         let admit = |op: &WireOp| match gigfs_core::admit(name, op, now) {
             // What is held is held, whatever its date: it may have come from a store whose clock is ahead.

@@ -281,7 +281,7 @@ impl World {
     fn react(&mut self, stream: StreamId, reaction: Reaction) {
         self.owe(&reaction.stored);
         for (to, message) in reaction.messages {
-            self.deliver_to_client(to, message);
+            self.send_to_client(to, message);
         }
         if let Some(work) = reaction.work {
             let after = self.rng.below(self.spec.delay / 4 + 1);

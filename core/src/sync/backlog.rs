@@ -3,8 +3,8 @@
 //! Every operation in it is ready, waits for a time, is in flight, or is refused. Taking the next ones to send costs what
 //! is taken, however much lies behind it.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use crate::date::Date;
 use crate::error::Refusal;
@@ -33,9 +33,12 @@ struct Item {
 impl Backlog {
     /// Adds an operation that may be sent from `at` on. One that is there already stays as it is.
     pub(super) fn offer(&mut self, key: OrderKey, at: Date, now: Date) {
-        if let Entry::Vacant(vacant) = self.items.entry(key) {
-            vacant.insert(Item::default());
-            self.schedule(key, at, now);
+        if let Entry::Vacant(item) = self.items.entry(key) {
+            item.insert(Item::default());
+            match at <= now {
+                true => _ = self.ready.insert(key),
+                false => self.place_at(key, at),
+            }
         }
     }
 
@@ -185,13 +188,6 @@ impl Backlog {
     /// Tells whether the store may hold an operation that it has not said to hold.
     pub(super) fn is_in_doubt(&self, key: &OrderKey) -> bool {
         self.in_flight.contains(key) || self.items.get(key).is_some_and(|item| item.in_doubt)
-    }
-
-    fn schedule(&mut self, key: OrderKey, at: Date, now: Date) {
-        match at <= now {
-            true => _ = self.ready.insert(key),
-            false => self.place_at(key, at),
-        }
     }
 
     fn place_at(&mut self, key: OrderKey, at: Date) {

@@ -106,7 +106,7 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
-    /// The time that [`Output::WakeAt`] asked for has come.
+    /// The time that [`Replica::wake_at`](super::Replica::wake_at) asked for has come.
     Tick,
 }
 

@@ -1,1 +1,315 @@
+//! What is best seen at the machine itself: what it puts out for what it takes in, and what that costs.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{LogHeader, PushResult};
+use crate::error::ErrorCode;
+use crate::fold::{Function, Logged};
+use crate::id::Incarnation;
+use crate::wire::{ClientMessage, Watched, WireOp};
+
+/// A machine with what it was asked to send and persist since the last look.
+struct Machine {
+    replica: Replica,
+    now: Date,
+}
+
+fn log() -> LogName {
+    LogName::parse("me", "home", "raw", "/a").unwrap()
+}
+
+fn store(number: u8) -> StoreId {
+    StoreId::from_bytes([number; 16])
+}
+
+fn link(number: u8) -> LinkId {
+    LinkId { channel: log().channel, store: store(number) }
+}
+
+impl Machine {
+    fn new(durable: bool, stores: u8) -> Self {
+        let user = log().user;
+        let mut replica = Replica::new(Config { user, actor: ActorId::from_bytes([1; 16]), durable, seed: 1 });
+        let all = |ops: &[Logged]| Value::Array(ops.iter().map(|op| op.payload.clone()).collect());
+        replica.register(log().kind, Arc::new(Function::new(all)));
+        let mut machine = Self { replica, now: Date::saturating(1_000_000_000) };
+        machine.mount(stores);
+        machine.replica.open(machine.now, &log());
+        if durable {
+            machine.handle(Event::Loaded { log: log(), kept: Kept::default() });
+        }
+        machine.drain();
+        machine
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.replica.handle(self.now, event);
+    }
+
+    fn mount(&mut self, stores: u8) {
+        self.handle(Event::Mounted { channel: log().channel, stores: (1..=stores).map(store).collect() });
+    }
+
+    fn connect(&mut self, number: u8) {
+        let incarnation = Incarnation::from_bytes([7; 16]);
+        let welcome = Welcome { store: store(number), incarnation, position: 0, now: self.now };
+        self.handle(Event::Connected { link: link(number), welcome });
+    }
+
+    fn answer(&mut self, number: u8, message: ServerMessage) {
+        self.handle(Event::Received { link: link(number), message });
+    }
+
+    fn push(&mut self, payload: &Value) -> Receipt {
+        self.replica.push(self.now, &log(), payload).unwrap()
+    }
+
+    fn drain(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.replica.poll()).collect()
+    }
+
+    fn sent(&mut self) -> Vec<ClientMessage> {
+        let sent = |output| match output {
+            Output::Send { message, .. } => Some(message),
+            _ => None,
+        };
+        self.drain().into_iter().filter_map(sent).collect()
+    }
+
+    /// Answers every push on a stream until nothing more is sent, and counts the operations.
+    fn answer_pushes(&mut self, number: u8, result: impl Fn(Sha) -> PushResult) -> usize {
+        let mut count = 0;
+        loop {
+            let pushes: Vec<(u64, Vec<Sha>)> = pushes(&self.sent());
+            if pushes.is_empty() {
+                return count;
+            }
+            for (tag, shas) in pushes {
+                count += shas.len();
+                let results = shas.into_iter().map(&result).collect();
+                self.answer(number, ServerMessage::Pushed { tag, results });
+            }
+        }
+    }
+
+    fn pass(&mut self, micros: i64) {
+        self.now = self.now.plus(micros);
+        self.handle(Event::Tick);
+    }
+}
+
+fn pushes(sent: &[ClientMessage]) -> Vec<(u64, Vec<Sha>)> {
+    let push = |message: &ClientMessage| match message {
+        ClientMessage::Push { tag, ops, .. } => Some((*tag, ops.iter().map(|op| op.sha).collect())),
+        _ => None,
+    };
+    sent.iter().filter_map(push).collect()
+}
+
+fn gets(sent: &[ClientMessage]) -> Vec<(u64, u64)> {
+    let get = |message: &ClientMessage| match message {
+        ClientMessage::Get { tag, after, .. } => Some((*tag, *after)),
+        _ => None,
+    };
+    sent.iter().filter_map(get).collect()
+}
+
+fn watches(sent: &[ClientMessage]) -> usize {
+    sent.iter().filter(|message| matches!(message, ClientMessage::Watch { .. })).count()
+}
+
+#[test]
+fn an_operation_leaves_after_the_disk_has_answered_even_to_a_store_mounted_meanwhile() {
+    let mut machine = Machine::new(true, 1);
+    machine.connect(1);
+    machine.drain();
+    machine.push(&json!(1));
+    let outputs = machine.drain();
+    let persist = outputs.iter().find_map(|output| match output {
+        Output::Persist { id, .. } => Some(*id),
+        _ => None,
+    });
+    machine.mount(2);
+    machine.connect(2);
+    assert_eq!(pushes(&machine.sent()), []);
+    machine.handle(Event::Persisted { id: persist.unwrap(), failed: None });
+    assert_eq!(pushes(&machine.sent()).len(), 2);
+}
+
+#[test]
+fn a_log_that_is_loaded_after_its_stream_came_up_is_read_and_sent() {
+    let mut machine = Machine::new(true, 1);
+    let other = LogName::parse("me", "home", "raw", "/b").unwrap();
+    machine.connect(1);
+    machine.drain();
+    machine.replica.open(machine.now, &other);
+    assert_eq!(machine.sent(), []);
+    let mut author = Machine::new(false, 0);
+    author.replica.open(author.now, &other);
+    author.replica.push(author.now, &other, &json!(1)).unwrap();
+    let op = author.replica.oplog(&other).unwrap().iter().next().unwrap().clone();
+    let kept = Kept { pending: BTreeSet::from([op.sha()]), ops: vec![op], ..Kept::default() };
+    machine.handle(Event::Loaded { log: other, kept });
+    let sent = machine.sent();
+    assert_eq!((watches(&sent), gets(&sent).len(), pushes(&sent).len()), (1, 1, 1));
+}
+
+#[test]
+fn a_hundred_thousand_operations_put_off_by_a_full_store_cost_one_timer() {
+    const OPS: usize = 100_000;
+    let mut machine = Machine::new(false, 1);
+    let payload = json!(1);
+    (0..OPS).for_each(|_| _ = machine.push(&payload));
+    machine.connect(1);
+    let full = Refusal::new(ErrorCode::InsufficientStorage, "full");
+    assert_eq!(machine.answer_pushes(1, |_| PushResult::Refused(full.clone())), OPS);
+    assert_eq!(machine.replica.timers.len(), 1);
+    assert_eq!(machine.replica.queued(None), OPS);
+    machine.pass(20_000_000);
+    assert_eq!(machine.answer_pushes(1, |sha| PushResult::Accepted { sha }), OPS);
+    assert_eq!((machine.replica.queued(None), machine.replica.receipts.len()), (0, 0));
+}
+
+#[test]
+fn a_mount_table_that_says_what_is_known_asks_for_nothing() {
+    let mut machine = Machine::new(false, 2);
+    machine.connect(1);
+    machine.connect(2);
+    machine.drain();
+    machine.mount(2);
+    assert_eq!(machine.sent(), []);
+}
+
+#[test]
+fn a_thousand_logs_are_read_a_few_at_a_time() {
+    let mut machine = Machine::new(false, 1);
+    for at in 0..1_000 {
+        let log = LogName::parse("me", "home", "raw", &format!("/many/{at}")).unwrap();
+        machine.replica.open(machine.now, &log);
+    }
+    machine.connect(1);
+    let sent = machine.sent();
+    assert_eq!(watches(&sent), 1);
+    let (mut waiting, mut read) = (gets(&sent), 0);
+    assert!(waiting.len() < 1_000);
+    while !waiting.is_empty() {
+        for (tag, _) in std::mem::take(&mut waiting) {
+            read += 1;
+            machine.answer(1, ServerMessage::Ops { tag, ops: vec![], header: LogHeader::default(), more: false });
+        }
+        waiting = gets(&machine.sent());
+    }
+    assert_eq!(read, 1_001);
+}
+
+#[test]
+fn more_logs_than_a_stream_may_name_are_watched_as_a_whole() {
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    machine.drain();
+    let mut last = Vec::new();
+    for at in 0..=crate::limits::WATCHED_LOGS_MAX {
+        let log = LogName::parse("me", "home", "raw", &format!("/many/{at}")).unwrap();
+        machine.replica.open(machine.now, &log);
+        last.extend(machine.sent().into_iter().filter_map(|message| match message {
+            ClientMessage::Watch { watched, .. } => Some(watched),
+            _ => None,
+        }));
+    }
+    assert_eq!(last.iter().filter(|watched| matches!(watched, Watched::Prefix(_))).count(), 1);
+}
+
+#[test]
+fn a_read_that_fails_for_now_is_tried_again() {
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    let (tag, _) = gets(&machine.sent())[0];
+    let refusal = Refusal::new(ErrorCode::StorageFailed, "the disk is tired");
+    machine.answer(1, ServerMessage::Failed { tag, refusal });
+    assert_eq!(gets(&machine.sent()), []);
+    machine.pass(20_000_000);
+    assert_eq!(gets(&machine.sent()).len(), 1);
+}
+
+#[test]
+fn an_event_behind_a_gap_has_the_gap_read() {
+    let mut author = Machine::new(false, 0);
+    (1..=3).for_each(|number| _ = author.push(&json!(number)));
+    let ops: Vec<Op> = author.replica.oplog(&log()).unwrap().iter().cloned().collect();
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    let (tag, _) = gets(&machine.sent())[0];
+    machine.answer(1, ServerMessage::Ops { tag, ops: vec![], header: LogHeader::default(), more: false });
+    let told = |index: u64| {
+        let op = WireOp::from(&ops[index as usize - 1]);
+        ServerMessage::Event(crate::wire::Event { position: index, log: (&log()).into(), ops: vec![(index, op)] })
+    };
+    machine.answer(1, told(1));
+    assert_eq!(gets(&machine.sent()), []);
+    machine.answer(1, told(3));
+    assert_eq!(gets(&machine.sent()).iter().map(|(_, after)| *after).collect::<Vec<_>>(), [1]);
+    assert_eq!(machine.replica.oplog(&log()).unwrap().len(), 2);
+}
+
+#[test]
+fn an_answer_that_is_too_short_loses_no_operation() {
+    let mut machine = Machine::new(false, 1);
+    machine.push(&json!(1));
+    machine.push(&json!(2));
+    machine.connect(1);
+    let sent = pushes(&machine.sent());
+    let (tag, shas) = &sent[0];
+    machine.answer(1, ServerMessage::Pushed { tag: *tag, results: vec![PushResult::Accepted { sha: shas[0] }] });
+    assert_eq!(machine.replica.queued(None), 1);
+    machine.pass(20_000_000);
+    assert_eq!(machine.answer_pushes(1, |sha| PushResult::Accepted { sha }), 1);
+}
+
+#[test]
+fn a_store_that_leaves_takes_what_only_it_lacked_off_the_list() {
+    let mut machine = Machine::new(false, 2);
+    let receipt = machine.push(&json!(1));
+    machine.connect(1);
+    assert_eq!(machine.answer_pushes(1, |sha| PushResult::Accepted { sha }), 1);
+    assert!(machine.replica.receipt(receipt.id).is_some());
+    machine.mount(1);
+    assert_eq!((machine.replica.queued(None), machine.replica.receipt(receipt.id)), (0, None));
+    let last = machine.drain().into_iter().rev().find_map(|output| match output {
+        Output::Notify(Notice::Receipt(receipt)) => Some(receipt),
+        _ => None,
+    });
+    assert_eq!(last.map(|receipt| (receipt.accepted(), receipt.stores.len())), Some((1, 1)));
+}
+
+#[test]
+fn a_stream_that_is_replaced_before_its_loss_is_noticed_sends_again() {
+    let mut machine = Machine::new(false, 1);
+    machine.push(&json!(1));
+    machine.connect(1);
+    assert_eq!(pushes(&machine.sent()).len(), 1);
+    machine.connect(1);
+    assert_eq!(machine.answer_pushes(1, |sha| PushResult::Known { sha }), 1);
+    assert_eq!(machine.replica.queued(None), 0);
+}
+
+#[test]
+fn drained_is_told_once_when_it_becomes_true() {
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    let drained = |outputs: Vec<Output>| {
+        outputs.into_iter().filter(|output| matches!(output, Output::Notify(Notice::Drained { .. }))).count()
+    };
+    assert_eq!(drained(machine.drain()), 1);
+    machine.push(&json!(1));
+    let sent = machine.sent();
+    assert_eq!(pushes(&sent).len(), 1);
+    let (tag, shas) = pushes(&sent).remove(0);
+    machine.answer(1, ServerMessage::Pushed { tag, results: vec![PushResult::Accepted { sha: shas[0] }] });
+    assert_eq!(drained(machine.drain()), 1);
+    machine.pass(60_000_000);
+    assert_eq!(drained(machine.drain()), 0);
+}

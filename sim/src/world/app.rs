@@ -1,7 +1,7 @@
 //! What the apps in a world do with their clients.
 
-use gigfs_core::LogName;
-use gigfs_core::sync::{Mode, PushError, PushId};
+use gigfs_core::sync::{Mode, PushError, PushId, Replica};
+use gigfs_core::{Date, LogName};
 use serde_json::Value;
 
 use super::World;
@@ -81,6 +81,11 @@ impl World {
     pub fn set_clock(&mut self, client: usize, seconds: i64) {
         self.clients[client].skew = seconds * 1_000_000;
         self.farthest = self.farthest.max(seconds.max(0) as u64 * 1_000_000);
+    }
+
+    /// Calls into a client's replica behind its shell's back.
+    pub fn with_replica(&mut self, client: usize, call: impl FnOnce(&mut Replica, Date)) {
+        self.act(client, call);
     }
 
     /// Has a client send at once all that may wait.

@@ -47,7 +47,7 @@ impl World {
             Output::Persist { id, records } => self.queue_job(client, Job::Persist { id, records }),
             Output::Send { link, message } => {
                 self.check_sent(client, &message, &link.channel);
-                self.deliver_to_store(client, &link, message);
+                self.send_to_store(client, &link, message);
             }
             Output::Notify(notice) => self.notice(client, notice),
         }

@@ -45,7 +45,7 @@ impl World {
         self.stores[store].engine.deny_reads(denied);
         for channel in self.table.keys().cloned().collect::<Vec<_>>() {
             let messages = self.stores[store].tell_watchers(&self.user, &channel, None);
-            messages.into_iter().for_each(|(to, message)| self.deliver_to_client(to, message));
+            messages.into_iter().for_each(|(to, message)| self.send_to_client(to, message));
         }
     }
 

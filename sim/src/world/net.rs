@@ -40,11 +40,11 @@ impl World {
         self.streams.insert(stream, open);
         let now = self.clock_of_store(store);
         let welcome = self.stores[store].open(stream, &self.user, &channel, now);
-        self.deliver_to_client(stream, welcome);
+        self.send_to_client(stream, welcome);
     }
 
     /// Puts a message of a client on its way.
-    pub(super) fn deliver_to_store(&mut self, client: usize, link: &LinkId, message: ClientMessage) {
+    pub(super) fn send_to_store(&mut self, client: usize, link: &LinkId, message: ClientMessage) {
         let Some(id) = self.clients[client].links.get(link).copied() else { return };
         let delay = self.rng.below(self.spec.delay + 1);
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -54,7 +54,7 @@ impl World {
     }
 
     /// Puts a message of a store on its way.
-    pub(super) fn deliver_to_client(&mut self, id: StreamId, message: ServerMessage) {
+    pub(super) fn send_to_client(&mut self, id: StreamId, message: ServerMessage) {
         let delay = self.rng.below(self.spec.delay + 1);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.to_client_at = stream.to_client_at.max(self.now + delay);

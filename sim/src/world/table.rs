@@ -40,7 +40,7 @@ impl World {
         }
         for other in &others {
             let messages = self.stores[*other].tell_watchers(&self.user, &name, None);
-            messages.into_iter().for_each(|(to, message)| self.deliver_to_client(to, message));
+            messages.into_iter().for_each(|(to, message)| self.send_to_client(to, message));
         }
         self.table.entry(name.clone()).or_default().remove(&store);
         for id in self.open_streams(|stream| stream.store == store && stream.link.channel == name) {

@@ -63,7 +63,7 @@ pub enum Error {
         wanted: UserName,
     },
     /// Time ran out before every store had everything. Nothing is lost: what is left stays queued.
-    #[error("{left} operations are still on their way to some store")]
+    #[error("{left} {} not at every store yet", if *left == 1 { "operation is" } else { "operations are" })]
     Unsent {
         /// How many.
         left: usize,

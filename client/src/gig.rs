@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode, PushError, ReadStanding};
-use gigfs_core::{ActorId, ChannelName, ErrorCode, ErrorKind, Function, Kind, LogName, Logged, Op, Path, PathPrefix};
+use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode};
+use gigfs_core::{ActorId, ChannelName, ErrorCode, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix};
 use gigfs_core::{Reduced, Reducer, Refusal, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,13 +18,14 @@ use crate::builder::Builder;
 use crate::changes::Subscription;
 use crate::error::Error;
 use crate::local::Job;
+use crate::log::Log;
 use crate::receipt::Pushed;
 use crate::shared::{Shared, Suspicion, now};
 use crate::store::Store;
 use crate::table::Table;
 
 /// How long a first read waits for some store before it says so.
-const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client without a local store has, when it is closed, to bring its operations to the stores.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -137,7 +138,7 @@ impl Gig {
     /// # Errors
     /// [`Error::Name`] if a part of the name breaks a rule.
     pub fn log(&self, channel: &str, kind: &str, path: &str) -> Result<Log, Error> {
-        Ok(Log { gig: self.clone(), name: LogName::parse(self.inner.user.as_str(), channel, kind, path)? })
+        Ok(Log::new(self.clone(), LogName::parse(self.inner.user.as_str(), channel, kind, path)?))
     }
 
     /// Returns the value of a log: see [`Log::get`].
@@ -320,6 +321,11 @@ impl Gig {
         _ = timeout(deadline, settled).await;
     }
 
+    /// Returns what is exchanged with the stores.
+    pub fn mode(&self) -> Mode {
+        *self.inner.mode.borrow()
+    }
+
     /// Returns the writing replica that this process is.
     pub fn actor(&self) -> ActorId {
         self.shared().look(|replica| replica.actor())
@@ -370,7 +376,7 @@ impl Gig {
         sent
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 
@@ -401,7 +407,7 @@ impl Gig {
     }
 
     /// Waits until the mount table is known or known to be out of reach, where there is one.
-    async fn mounts_known(&self) {
+    pub(crate) async fn mounts_known(&self) {
         let shared = self.shared();
         if self.inner.table.is_none() || *self.inner.mode.borrow() == Mode::Offline {
             return;
@@ -422,7 +428,7 @@ impl Gig {
     }
 
     /// Refuses a channel that neither the mount table nor this device has. While the table is unknown, all are taken.
-    fn check_channel(&self, channel: &ChannelName) -> Result<(), Error> {
+    pub(crate) fn check_channel(&self, channel: &ChannelName) -> Result<(), Error> {
         if self.inner.table.is_none() || self.inner.local_channels.contains(channel) {
             return Ok(());
         }
@@ -433,175 +439,6 @@ impl Gig {
             true => Err(Error::UnknownChannel { user: self.inner.user.clone(), channel: channel.clone() }),
             false => Ok(()),
         }
-    }
-}
-
-/// One log of a client.
-#[derive(Clone)]
-pub struct Log {
-    gig: Gig,
-    name: LogName,
-}
-
-impl Log {
-    /// Returns the log's name.
-    pub fn name(&self) -> &LogName {
-        &self.name
-    }
-
-    /// Returns the value of the log; what its reducer makes of nothing if nobody wrote yet.
-    ///
-    /// Local once the log is known here. The first read of all answers with the first store that answers, and with what
-    /// is here if none can be reached.
-    ///
-    /// # Errors
-    /// [`Error::UnknownChannel`], [`Error::UnknownType`], or [`Error::NoAnswer`] if stores keep silent.
-    pub async fn get(&self) -> Result<Arc<Value>, Error> {
-        let fast = |replica: &mut gigfs_core::sync::Replica| match replica.read_standing(&self.name).known {
-            true => replica.value(&self.name),
-            false => None,
-        };
-        if let Some(value) = self.shared().look(fast) {
-            return Ok(value);
-        }
-        self.gig.mounts_known().await;
-        self.open().await?;
-        let answered = |standing: ReadStanding| standing.known || standing.trying == 0;
-        let mode = *self.gig.inner.mode.borrow();
-        if mode.receives() {
-            self.until_read(answered, FIRST_READ_TIMEOUT).await?;
-        }
-        self.value()
-    }
-
-    /// Reads the log through at every store that can be reached, and returns the value then.
-    ///
-    /// # Errors
-    /// Those of [`get`](Self::get).
-    pub async fn refresh(&self, deadline: Duration) -> Result<Arc<Value>, Error> {
-        self.gig.mounts_known().await;
-        self.open().await?;
-        if self.gig.inner.mode.borrow().receives() {
-            match self.until_read(|standing| standing.trying == 0, deadline).await {
-                Err(Error::NoAnswer { .. }) if self.standing().known => {}
-                read => read?,
-            }
-        }
-        self.value()
-    }
-
-    /// Writes what a person means. It takes effect here at once, is durable here as soon as the disk has it, and goes to
-    /// every store of the channel when it can.
-    ///
-    /// # Errors
-    /// [`Error::Push`] if it makes no sense or breaks a limit; nothing was written then.
-    pub async fn push(&self, intent: &Value) -> Result<Pushed, Error> {
-        let mut result = self.try_push(intent);
-        if matches!(result, Err(Error::Push(PushError::NotLoaded { .. }))) {
-            self.open().await?;
-            result = self.try_push(intent);
-        }
-        result
-    }
-
-    fn try_push(&self, intent: &Value) -> Result<Pushed, Error> {
-        let shared = self.shared();
-        if shared.is_closed() {
-            return Err(Error::Closed);
-        }
-        shared.push(&self.name, intent).map(Pushed::new).map_err(|error| match error {
-            PushError::UnknownType { kind } => Error::UnknownType { kind },
-            other => Error::Push(other),
-        })
-    }
-
-    /// Follows the log: every change from now on, by this process, another one of this device, or anybody else.
-    ///
-    /// # Errors
-    /// [`Error::UnknownChannel`] or [`Error::UnknownType`].
-    pub async fn on(&self) -> Result<Subscription, Error> {
-        self.gig.mounts_known().await;
-        self.open().await?;
-        Ok(Subscription::new(self.shared().clone(), self.name.clone()))
-    }
-
-    /// Returns the operations of the log in the order of replay, with the reason where its reducer cannot read one.
-    ///
-    /// # Errors
-    /// Those of [`get`](Self::get).
-    pub async fn history(&self) -> Result<Vec<(Op, Option<String>)>, Error> {
-        self.get().await?;
-        let name = &self.name;
-        Ok(self.shared().look(|replica| {
-            let mut unreadable = replica.unreadable(name);
-            let ops = replica.oplog(name).into_iter().flat_map(|oplog| oplog.iter().cloned().collect::<Vec<_>>());
-            ops.map(|op| (unreadable.remove(&op.sha()), op)).map(|(why, op)| (op, why)).collect()
-        }))
-    }
-
-    /// Returns how far the log has been read from the stores of its channel.
-    pub fn standing(&self) -> ReadStanding {
-        self.shared().look(|replica| replica.read_standing(&self.name))
-    }
-
-    /// Returns how many operations are here.
-    pub fn len(&self) -> usize {
-        self.shared().look(|replica| replica.oplog(&self.name).map_or(0, gigfs_core::Oplog::len))
-    }
-
-    /// Waits until `count` operations are here.
-    ///
-    /// # Errors
-    /// [`Error::NoAnswer`] when the deadline passes first.
-    pub async fn until_len(&self, count: usize, deadline: Duration) -> Result<(), Error> {
-        self.gig.mounts_known().await;
-        self.open().await?;
-        let reached = |replica: &mut gigfs_core::sync::Replica| {
-            replica.oplog(&self.name).is_some_and(|oplog| oplog.len() >= count).then_some(())
-        };
-        timeout(deadline, self.shared().until(reached)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
-    }
-
-    /// Tells whether no operation is here.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Waits until `done` says so of the log's value, looking again at each change.
-    ///
-    /// # Errors
-    /// [`Error::NoAnswer`] when the deadline passes first.
-    pub async fn until(&self, mut done: impl FnMut(&Value) -> bool, deadline: Duration) -> Result<Arc<Value>, Error> {
-        self.gig.mounts_known().await;
-        self.open().await?;
-        let look = |replica: &mut gigfs_core::sync::Replica| replica.value(&self.name).filter(|value| done(value));
-        timeout(deadline, self.shared().until(look)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
-    }
-
-    fn shared(&self) -> &Arc<Shared> {
-        self.gig.shared()
-    }
-
-    fn value(&self) -> Result<Arc<Value>, Error> {
-        let value = self.shared().look(|replica| replica.value(&self.name));
-        value.ok_or_else(|| Error::UnknownType { kind: self.name.kind.clone() })
-    }
-
-    /// Opens the log, and waits until it was read from the local store.
-    async fn open(&self) -> Result<(), Error> {
-        let shared = self.shared();
-        if shared.is_closed() {
-            return Err(Error::Closed);
-        }
-        self.gig.check_channel(&self.name.channel)?;
-        shared.act(|replica, now| replica.open(now, &self.name));
-        shared.until(|replica| replica.is_loaded(&self.name).then_some(())).await;
-        Ok(())
-    }
-
-    async fn until_read(&self, done: impl Fn(ReadStanding) -> bool, deadline: Duration) -> Result<(), Error> {
-        let read = |replica: &mut gigfs_core::sync::Replica| done(replica.read_standing(&self.name)).then_some(());
-        timeout(deadline, self.shared().until(read)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 }
 

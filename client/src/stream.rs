@@ -162,7 +162,7 @@ impl Link {
     }
 
     async fn connect_in_time(&self, mount: &MountedStore) -> Result<Socket, Refusal> {
-        let late = |_| Err(unreachable(&mount.url, "it does not answer"));
+        let late = |_| Err(unreachable("it does not answer"));
         timeout(CONNECT_TIMEOUT, self.connect(mount)).await.unwrap_or_else(late)
     }
 
@@ -184,10 +184,9 @@ impl Link {
             Err(WsError::Http(response)) => {
                 let status = response.status();
                 let body = response.into_body().unwrap_or_default();
-                Err(serde_json::from_slice(&body)
-                    .unwrap_or_else(|_| unreachable(&mount.url, &format!("it answered {status}"))))
+                Err(serde_json::from_slice(&body).unwrap_or_else(|_| unreachable(&format!("it answered {status}"))))
             }
-            Err(error) => Err(unreachable(&mount.url, &error.to_string())),
+            Err(error) => Err(unreachable(&reason(&error))),
         }
     }
 
@@ -202,10 +201,10 @@ impl Link {
                 received = timeout(SILENCE_TIMEOUT, source.next()) => {
                     let message = match received {
                         Ok(Some(Ok(Message::Binary(bytes)))) => bytes,
-                        Ok(Some(Ok(Message::Close(_))) | None) => return unreachable(&mount.url, "it closed the stream"),
+                        Ok(Some(Ok(Message::Close(_))) | None) => return unreachable("it closed the stream"),
                         Ok(Some(Ok(_))) => continue,
-                        Ok(Some(Err(error))) => return unreachable(&mount.url, &error.to_string()),
-                        Err(_) => return unreachable(&mount.url, "it has been silent for 45 s"),
+                        Ok(Some(Err(error))) => return unreachable(&reason(&error)),
+                        Err(_) => return unreachable("it has been silent for 45 s"),
                     };
                     match ServerMessage::from_cbor(&message) {
                         Ok(ServerMessage::Bye { refusal }) => return refusal,
@@ -214,20 +213,20 @@ impl Link {
                             return Refusal::new(ErrorCode::UnknownStore, why).hint("mount the store again");
                         }
                         Ok(message) => *was_up |= self.take(message),
-                        Err(error) => return unreachable(&mount.url, &error.to_string()),
+                        Err(error) => return unreachable(&error.to_string()),
                     }
                 }
                 count = outgoing.recv_many(&mut batch, WRITE_TOGETHER) => {
                     if count == 0 {
-                        return unreachable(&mount.url, "the stream was replaced");
+                        return unreachable("the stream was replaced");
                     }
                     for message in batch.drain(..) {
                         if let Err(error) = sink.feed(Message::Binary(message.to_cbor().into())).await {
-                            return unreachable(&mount.url, &error.to_string());
+                            return unreachable(&reason(&error));
                         }
                     }
                     if let Err(error) = sink.flush().await {
-                        return unreachable(&mount.url, &error.to_string());
+                        return unreachable(&reason(&error));
                     }
                 }
                 changed = mounts.changed() => {
@@ -236,7 +235,7 @@ impl Link {
                         token = fresh.token;
                         let renew = ClientMessage::Renew { tag: OWN_TAG, token: token.clone() };
                         if let Err(error) = sink.send(Message::Binary(renew.to_cbor().into())).await {
-                            return unreachable(&mount.url, &error.to_string());
+                            return unreachable(&reason(&error));
                         }
                     }
                 }
@@ -256,6 +255,15 @@ impl Link {
     }
 }
 
-fn unreachable(url: &str, why: &str) -> Refusal {
-    Refusal::new(ErrorCode::Unreachable, format!("{url}: {why}"))
+/// Says why there is no stream. Which store it is about is known to whoever shows it.
+fn unreachable(why: &str) -> Refusal {
+    Refusal::new(ErrorCode::Unreachable, why)
+}
+
+/// Says what the WebSocket library says, without its own words around what the system said.
+fn reason(error: &WsError) -> String {
+    match error {
+        WsError::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }

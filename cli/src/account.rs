@@ -42,12 +42,17 @@ pub(crate) async fn login(home: &Home, output: Output, args: LoginArgs) -> Resul
     })
 }
 
-pub(crate) async fn logout(home: &Home, output: Output) -> Result<(), Failure> {
+pub(crate) async fn logout(home: &Home, output: Output, forget: bool) -> Result<(), Failure> {
     let profile = home.profile()?;
-    match profile.table()?.revoke(profile.session).await.map_err(Failure::from) {
-        Ok(()) => {}
-        Err(failure) if failure.exit() == Exit::LogIn => {}
-        Err(failure) => return Err(failure),
+    if !forget {
+        match profile.table()?.revoke(profile.session).await.map_err(Failure::from) {
+            Ok(()) => {}
+            Err(failure) if failure.exit() == Exit::LogIn => {}
+            Err(failure) if failure.exit() == Exit::Retry => {
+                return Err(failure.hint("try again, or only forget the session here with `gig logout --forget`"));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     home.forget()?;
     output.result(&json!({"user": profile.user}), || {

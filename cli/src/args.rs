@@ -53,7 +53,11 @@ pub(crate) enum Command {
     /// Log this device in to a table.
     Login(LoginArgs),
     /// End this device's session.
-    Logout,
+    Logout {
+        /// Only forget the session here, for a table that does not answer any more. It stays valid until it expires.
+        #[arg(long)]
+        forget: bool,
+    },
     /// Say who is logged in, and where.
     Whoami,
     /// Change the password, which ends every session.

@@ -69,7 +69,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Store { serve, action: None } => serving::store(output, serve).await,
         Command::Store { action: Some(action), .. } => mounting::store(home, output, action).await,
         Command::Login(args) => account::login(home, output, args).await,
-        Command::Logout => account::logout(home, output).await,
+        Command::Logout { forget } => account::logout(home, output, forget).await,
         Command::Whoami => account::whoami(home, output).await,
         Command::Passwd { password_stdin } => account::passwd(home, output, password_stdin).await,
         Command::Channel { action } => mounting::channel(home, output, action).await,

@@ -133,16 +133,23 @@ async fn get_ready(
     Ok(())
 }
 
-/// Returns the first login if it is new: it is on disk before the user is made, so the password is never lost.
+/// Keeps the first login on disk with the table's present URL, and returns it while its user has still to be made: it is
+/// written before that, so the password is never lost.
 fn first_login(file: &Path, table_url: &str, user: &UserName) -> Result<Option<FirstLogin>, Failure> {
-    if file.with_file_name(USER_MADE).exists() {
-        return Ok(None);
-    }
-    let password = random_password()?;
+    let made = file.with_file_name(USER_MADE).exists();
+    let kept: Option<FirstLogin> = std::fs::read(file).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    let password = match &kept {
+        Some(kept) => kept.password.clone(),
+        None if made => return Ok(None),
+        None => random_password()?,
+    };
     let first = FirstLogin { table: table_url.to_owned(), user: user.clone(), password };
-    let json = serde_json::to_vec_pretty(&first).map_err(|error| Failure::machine("write the first login", error))?;
-    write_private(file, &json)?;
-    Ok(Some(first))
+    if kept.is_none_or(|kept| kept.table != first.table) {
+        let json =
+            serde_json::to_vec_pretty(&first).map_err(|error| Failure::machine("write the first login", error))?;
+        write_private(file, &json)?;
+    }
+    Ok((!made).then_some(first))
 }
 
 /// Makes a password of 120 random bits, in letters and digits that are not mistaken for others.

@@ -88,3 +88,26 @@ fn a_start_that_was_killed_is_made_good_by_the_next() {
     up.again();
     assert_eq!(up.device.get("counter", "/visits"), json!(1));
 }
+
+#[test]
+fn the_first_login_stays_good_when_the_first_start_ended_too_early_and_when_the_servers_move() {
+    let mut up = Up::start();
+    assert_eq!(up.stop(), Some(0));
+    // As after a power cut right behind the making of the user.
+    std::fs::remove_file(up.data().join("user-made")).unwrap();
+    up.again_elsewhere();
+    let login: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(up.data().join("first-login.json")).unwrap()).unwrap();
+    assert_eq!(login["table"], up.device.profile()["table"]);
+    up.device.push("counter", "/visits", r#"{"add":1}"#);
+    assert_eq!(Device::logged_in(&up).get("counter", "/visits"), json!(1));
+}
+
+#[test]
+fn a_device_can_forget_a_table_that_does_not_answer_any_more() {
+    let mut up = Up::start();
+    up.kill();
+    assert_eq!(up.device.run(["logout"]).code, Some(3));
+    up.device.run(["logout", "--forget"]).ok();
+    assert!(!up.device.home().join("profile.json").exists());
+}

@@ -283,6 +283,32 @@ fn a_remove_still_takes_out_what_was_dated_again() {
 }
 
 #[test]
+fn a_remove_that_was_dated_again_takes_out_nothing_that_is_added_later() {
+    let mut w = world("set", &[DISK, MEMORY], 1);
+    w.set_clock(ANNA, 3_600);
+    w.push(ANNA, LOG, &add(1));
+    w.push(ANNA, LOG, &json!({ "remove": 1 }));
+    w.drive().unwrap();
+    w.push(ANNA, LOG, &add(1));
+    assert_eq!(w.value(ANNA, LOG), json!([1]));
+    w.drive().unwrap();
+    assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG)), (json!([1]), json!([1])));
+}
+
+#[test]
+fn an_element_of_a_list_is_removed_and_followed_under_its_new_name() {
+    let mut w = world("list", &[DISK, MEMORY], 1);
+    w.set_clock(ANNA, 3_600);
+    ["a", "b"].into_iter().for_each(|text| _ = w.push(ANNA, LOG, &append(text)));
+    w.push(ANNA, LOG, &json!({ "insert": [1, "between"] }));
+    w.push(ANNA, LOG, &json!({ "remove": 0 }));
+    assert_eq!(w.value(ANNA, LOG), json!(["between", "b"]));
+    w.drive().unwrap();
+    assert_eq!((w.value(ANNA, LOG), w.counts.dated_again), (json!(["between", "b"]), 4));
+    assert_eq!(w.value(BERT, LOG), json!(["between", "b"]));
+}
+
+#[test]
 fn dating_again_that_the_disk_refuses_doubles_nothing_after_a_crash() {
     let mut w = world("counter", &[DISK, MEMORY], 1);
     w.set_clock(ANNA, 3_600);

@@ -22,6 +22,8 @@ pub struct Store {
     pub skew: i64,
     /// Whether its disk takes nothing now.
     pub full: bool,
+    /// Whether it lost what it had said to have.
+    pub restored: bool,
     /// A copy of its data as it was some time ago.
     pub backup: Option<Faulty>,
     sessions: BTreeMap<StreamId, Session>,
@@ -91,6 +93,7 @@ impl Store {
             up: true,
             skew: skew * 1_000_000,
             full: false,
+            restored: false,
             backup: None,
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),

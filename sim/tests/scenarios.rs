@@ -234,6 +234,28 @@ fn an_operation_that_one_store_has_accepted_keeps_its_date() {
 }
 
 #[test]
+fn an_operation_that_others_have_read_keeps_its_date_even_when_its_store_has_lost_it() {
+    let mut w = world("counter", &[MEMORY, MEMORY], 2);
+    w.stores[HOME].skew = 600_000_000;
+    w.set_clock(ANNA, 600);
+    w.partition(ANNA, RENTED);
+    w.partition(BERT, RENTED);
+    w.push(ANNA, LOG, &add(7));
+    w.run_for(5_000);
+    assert_eq!(w.value(BERT, LOG), json!(7));
+    w.partition(BERT, HOME);
+    w.restore(HOME, true);
+    w.stores[HOME].full = true;
+    w.run_for(5_000);
+    w.heal(ANNA, RENTED);
+    w.run_for(5_000);
+    w.stores[HOME].full = false;
+    (0..2).for_each(|store| w.heal(BERT, store));
+    w.converged().unwrap();
+    assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG), w.counts.dated_again), (json!(7), json!(7), 0));
+}
+
+#[test]
 fn a_failing_store_that_has_written_all_the_same_doubles_nothing() {
     let mut w = world("counter", &[MEMORY, MEMORY], 2);
     w.stores[RENTED].skew = 600_000_000;
@@ -258,6 +280,32 @@ fn a_remove_still_takes_out_what_was_dated_again() {
     w.converged().unwrap();
     assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG)), (json!([2]), json!([2])));
     assert_eq!(w.counts.dated_again, 3);
+}
+
+#[test]
+fn a_remove_that_was_dated_again_takes_out_nothing_that_is_added_later() {
+    let mut w = world("set", &[DISK, MEMORY], 1);
+    w.set_clock(ANNA, 3_600);
+    w.push(ANNA, LOG, &add(1));
+    w.push(ANNA, LOG, &json!({ "remove": 1 }));
+    w.drive().unwrap();
+    w.push(ANNA, LOG, &add(1));
+    assert_eq!(w.value(ANNA, LOG), json!([1]));
+    w.drive().unwrap();
+    assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG)), (json!([1]), json!([1])));
+}
+
+#[test]
+fn an_element_of_a_list_is_removed_and_followed_under_its_new_name() {
+    let mut w = world("list", &[DISK, MEMORY], 1);
+    w.set_clock(ANNA, 3_600);
+    ["a", "b"].into_iter().for_each(|text| _ = w.push(ANNA, LOG, &append(text)));
+    w.push(ANNA, LOG, &json!({ "insert": [1, "between"] }));
+    w.push(ANNA, LOG, &json!({ "remove": 0 }));
+    assert_eq!(w.value(ANNA, LOG), json!(["between", "b"]));
+    w.drive().unwrap();
+    assert_eq!((w.value(ANNA, LOG), w.counts.dated_again), (json!(["between", "b"]), 4));
+    assert_eq!(w.value(BERT, LOG), json!(["between", "b"]));
 }
 
 #[test]

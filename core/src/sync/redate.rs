@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::log::Log;
 use super::{Notice, Origin, Record, Replica, Standing};
@@ -110,8 +110,9 @@ impl Log {
     }
 }
 
-/// Returns a payload in which operations that were dated again are named as they are now: reducers name what a person
-/// saw, such as the elements that a remove takes out, by the shas of operations.
+/// Returns a payload in which operations that were dated again are named as they are now. Reducers name what a person
+/// saw, such as the elements that a remove takes out, by the shas of operations, or by their places in the order of
+/// replay, `[date, actor, seq, sha]`.
 fn renamed_payload(payload: &Payload, renamed: &BTreeMap<Sha, Op>) -> Payload {
     let Payload::Plain(bytes) = payload else { return payload.clone() };
     if renamed.is_empty() {
@@ -132,7 +133,16 @@ fn rename(value: &mut Value, renamed: &BTreeMap<Sha, Op>) -> bool {
             }
             None => false,
         },
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| rename(item, renamed) | found),
+        Value::Array(items) => {
+            if let [date, actor, seq, Value::String(sha)] = items.as_mut_slice()
+                && let Some(again) = sha.parse().ok().and_then(|sha| renamed.get(&sha))
+                && *actor == json!(again.actor())
+                && *seq == json!(again.seq())
+            {
+                *date = json!(again.date());
+            }
+            items.iter_mut().fold(false, |found, item| rename(item, renamed) | found)
+        }
         Value::Object(members) => {
             let names: Vec<(String, String)> =
                 members.keys().filter_map(|name| Some((name.clone(), now(name)?))).collect();

@@ -75,7 +75,10 @@ impl Log {
             let deps = op.deps().iter().filter_map(|dep| renamed.get(dep).or_else(|| self.oplog.get(dep)));
             let seen = deps.map(Op::date).max().max(last);
             let mut draft = op.draft().clone();
-            draft.date = Date::after(date, seen).min(draft.date);
+            // What a crash took from the local disk and is still to be read again may be dated later than all else.
+            if op.deps().iter().all(|dep| self.oplog.contains(dep)) {
+                draft.date = Date::after(date, seen).min(draft.date);
+            }
             draft.deps.iter_mut().for_each(|dep| *dep = renamed.get(dep).map_or(*dep, Op::sha));
             draft.deps.sort_unstable();
             draft.payload = renamed_payload(&draft.payload, &renamed);

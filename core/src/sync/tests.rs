@@ -159,6 +159,38 @@ fn a_log_that_is_loaded_after_its_stream_came_up_is_read_and_sent() {
 }
 
 #[test]
+fn an_operation_is_not_dated_again_before_what_it_depends_on_is_known() {
+    let mut author = Machine::new(false, 0);
+    author.now = author.now.plus(3_600_000_000);
+    (1..=2).for_each(|number| _ = author.push(&json!(number)));
+    let ops: Vec<Op> = author.replica.oplog(&log()).unwrap().iter().cloned().collect();
+    for known in [true, false] {
+        let mut machine = Machine::new(true, 1);
+        let other = LogName::parse("me", "home", "raw", "/b").unwrap();
+        machine.replica.open(machine.now, &other);
+        let op = |op: &Op, deps: Vec<Sha>| {
+            let mut draft = op.draft().clone();
+            draft.deps = deps;
+            draft.finish(&other).unwrap()
+        };
+        let first = op(&ops[0], vec![]);
+        let second = op(&ops[1], vec![first.sha()]);
+        let pending = BTreeSet::from([first.sha(), second.sha()]);
+        let mut kept = vec![second];
+        kept.extend(known.then_some(first));
+        machine.handle(Event::Loaded { log: other, kept: Kept { ops: kept, pending, ..Kept::default() } });
+        machine.connect(1);
+        let refusal = Refusal::new(ErrorCode::ClockAhead, "ahead").at(machine.now);
+        let sent = pushes(&machine.sent());
+        let (tag, shas) = &sent[0];
+        let results = shas.iter().map(|_| PushResult::Refused(refusal.clone())).collect();
+        machine.answer(1, ServerMessage::Pushed { tag: *tag, results });
+        let dated = machine.drain().iter().any(|output| matches!(output, Output::Persist { .. }));
+        assert_eq!(dated, known);
+    }
+}
+
+#[test]
 fn a_hundred_thousand_operations_put_off_by_a_full_store_cost_one_timer() {
     const OPS: usize = 100_000;
     let mut machine = Machine::new(false, 1);

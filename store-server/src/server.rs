@@ -12,6 +12,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{StoreId, base64_text};
+use gigfs_serve::{TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use hyper_util::rt::TokioTimer;
 use reqwest::{Certificate, Url};
@@ -23,13 +24,12 @@ use crate::blob::Blobs;
 use crate::commit::Commits;
 use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
+use crate::http;
 use crate::metric::Metrics;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
-use crate::tls::{self, TlsError};
 use crate::token::Codes;
 use crate::user::Users;
-use crate::{files, http};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]

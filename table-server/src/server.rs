@@ -11,20 +11,20 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
+use gigfs_serve::{TlsError, files, tls};
 use hyper_util::rt::TokioTimer;
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::db::{DatabaseError, Db, DbThread, OpenError};
+use crate::http;
 use crate::metric::Metrics;
 use crate::secret::{self, Verifier};
 use crate::signal::Signals;
 use crate::store::StoreClient;
 use crate::table::{Inner, Table};
-use crate::tls::{self, TlsError};
 use crate::token::{Identity, IdentityError};
-use crate::{files, http};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]

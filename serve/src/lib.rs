@@ -2,7 +2,15 @@
 //!
 //! Nothing here knows a table or a store: what differs between them comes in as an argument.
 
+mod figures;
+mod observe;
+
 pub mod files;
+pub mod openapi;
+pub mod refusal;
+pub mod request;
 pub mod tls;
 
+pub use figures::{Figures, RequestNames};
+pub use observe::observe;
 pub use tls::{Tls, TlsError};

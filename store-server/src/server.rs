@@ -181,7 +181,7 @@ async fn keep_house(store: &Store) {
         loop {
             tokio::time::sleep(HOUSEKEEPING).await;
             store.inner.access.keep_house(&store.inner.commits).await;
-            store.inner.metrics.fold();
+            store.inner.metrics.figures.fold();
         }
     };
     tokio::select! {

@@ -194,7 +194,7 @@ impl Table {
                 Ok(sessions) => tracing::debug!(sessions, "forgot sessions that ended long ago"),
                 Err(error) => tracing::error!(%error, "old sessions were not forgotten"),
             }
-            self.inner.metrics.fold();
+            self.inner.metrics.figures.fold();
             tokio::select! {
                 () = self.inner.stopping.cancelled() => return,
                 () = tokio::time::sleep(HOUSEKEEPING) => {}

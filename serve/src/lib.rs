@@ -3,6 +3,7 @@
 //! Nothing here knows a table or a store: what differs between them comes in as an argument.
 
 mod figures;
+mod listen;
 mod observe;
 
 pub mod files;
@@ -12,5 +13,6 @@ pub mod request;
 pub mod tls;
 
 pub use figures::{Figures, RequestNames};
+pub use listen::{Listener, Stop};
 pub use observe::observe;
 pub use tls::{Tls, TlsError};

@@ -1,6 +1,6 @@
 //! TLS: the certificate from files, or a self-signed one that is made once and kept in the data folder.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,13 +99,4 @@ fn self_signed(data_dir: &Path, hosts: &[String]) -> Result<(PathBuf, PathBuf), 
         write(&certificate, made.cert.pem())?;
     }
     Ok((certificate, key))
-}
-
-/// Returns the address that is reached on this machine when a server listens on `ip`.
-pub fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    }
 }

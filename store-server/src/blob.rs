@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use gigfs_core::{BlobName, ErrorCode, Refusal, UserName};
-
-use crate::files;
+use gigfs_serve::files;
 
 /// The folder of blobs. Every call blocks.
 pub(crate) struct Blobs {

@@ -13,7 +13,6 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
-use gigfs_core::{ErrorCode, Refusal};
 
 use crate::refusal::Refused;
 use crate::store::Store;
@@ -43,16 +42,9 @@ pub(crate) fn router(store: Store) -> Router {
 }
 
 async fn no_such_route(uri: Uri) -> Refused {
-    // The query is not repeated: someone may have put a secret there.
-    Refused(
-        Refusal::new(ErrorCode::NotFound, format!("this store has no route {}", uri.path()))
-            .hint("GET /openapi.json lists the routes"),
-    )
+    Refused(gigfs_serve::refusal::no_such_route("store", &uri))
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Refused {
-    Refused(
-        Refusal::new(ErrorCode::MethodNotAllowed, format!("{method} does not fit the route {}", uri.path()))
-            .hint("GET /openapi.json lists the routes and their methods"),
-    )
+    Refused(gigfs_serve::refusal::no_such_method(&method, &uri))
 }

@@ -3,22 +3,20 @@
 //! No label holds a user, a path as it came, or anything else that a client can make up. What is counted on every push
 //! has a handle that is made once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gigfs_core::ErrorCode;
 use gigfs_core::api::PushResult;
+use gigfs_serve::{Figures, RequestNames};
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-    with_local_recorder,
 };
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 /// The figures of one store.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    recorder: Arc<PrometheusRecorder>,
-    handle: PrometheusHandle,
+    pub(crate) figures: Figures,
     pub(crate) pushes: Counter,
     accepted: Counter,
     known: Counter,
@@ -42,8 +40,8 @@ impl Metrics {
             .set_buckets(&SECONDS_BUCKETS)
             .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full(COMMIT_OPS.to_owned()), &OPS_BUCKETS))
             .expect("there are buckets");
-        let recorder = Arc::new(builder.build_recorder());
-        with_local_recorder(&*recorder, || {
+        let figures = Figures::new(builder, REQUESTS);
+        figures.clone().record(|| {
             describe_counter!(PUSHES, "Pushes that came to be committed");
             describe_counter!(OPS, "Pushed operations by result, and by code where they were refused");
             describe_counter!(COMMITS, "Commits that went through; each is one sync of the disk");
@@ -54,12 +52,9 @@ impl Metrics {
             describe_counter!(EVENTS, "Events sent to streams");
             describe_counter!(SENT_BYTES, "Bytes of messages sent to streams");
             describe_gauge!(STREAMS, "Streams that are open");
-            describe_counter!(REQUESTS, "Requests by route, method and status");
-            describe_histogram!(REQUEST_SECONDS, "Seconds until a request's answer began");
             gauge!(STREAMS).set(0.0);
             Self {
-                recorder: recorder.clone(),
-                handle: recorder.handle(),
+                figures,
                 pushes: counter!(PUSHES),
                 accepted: counter!(OPS, "result" => "accepted"),
                 known: counter!(OPS, "result" => "known"),
@@ -87,7 +82,7 @@ impl Metrics {
     }
 
     fn refused(&self, code: ErrorCode) {
-        with_local_recorder(&*self.recorder, || {
+        self.figures.record(|| {
             counter!(OPS, "result" => "refused", "code" => code.as_str()).increment(1);
         });
     }
@@ -103,29 +98,10 @@ impl Metrics {
         self.commit_seconds.record(took);
     }
 
-    /// Counts an answered request.
-    pub(crate) fn request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
-        let (route, status) = (route.to_owned(), status.to_string());
-        with_local_recorder(&*self.recorder, || {
-            counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status).increment(1);
-            histogram!(REQUEST_SECONDS, "route" => route).record(took);
-        });
-    }
-
     /// Counts a stream until the value that this returns is dropped.
     pub(crate) fn stream(&self) -> CountedStream {
         self.streams.increment(1.0);
         CountedStream(self.streams.clone())
-    }
-
-    /// Folds what was recorded, so that it does not pile up while nobody reads.
-    pub(crate) fn fold(&self) {
-        self.handle.run_upkeep();
-    }
-
-    /// Writes all figures in Prometheus' text format.
-    pub(crate) fn render(&self) -> String {
-        self.handle.render()
     }
 }
 
@@ -145,7 +121,7 @@ const STORED_BYTES: &str = "gigfs_store_stored_bytes_total";
 const EVENTS: &str = "gigfs_store_events_total";
 const SENT_BYTES: &str = "gigfs_store_sent_bytes_total";
 const STREAMS: &str = "gigfs_store_streams";
-const REQUESTS: &str = "gigfs_store_requests_total";
-const REQUEST_SECONDS: &str = "gigfs_store_request_seconds";
+const REQUESTS: RequestNames =
+    RequestNames { count: "gigfs_store_requests_total", seconds: "gigfs_store_request_seconds" };
 const SECONDS_BUCKETS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0];
 const OPS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];

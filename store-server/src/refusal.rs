@@ -1,10 +1,8 @@
 //! Every no of the store: to an HTTP answer, to a WebSocket's close code, and from what went wrong below.
 
-use axum::Json;
-use axum::http::header::WWW_AUTHENTICATE;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use gigfs_core::{ErrorCode, ErrorKind, IdError, NameError, Refusal};
+use gigfs_serve::refusal::answer;
 use gigfs_storage::StorageError;
 
 /// A refusal on its way to an HTTP client.
@@ -13,13 +11,7 @@ pub(crate) struct Refused(pub(crate) Refusal);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self(refusal) = self;
-        let status = StatusCode::from_u16(refusal.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = (status, Json(refusal)).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        answer
+        answer(self.0, "Bearer")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,8 +12,8 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{StoreId, base64_text};
+use gigfs_serve::{Listener, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
-use hyper_util::rt::TokioTimer;
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,13 +23,12 @@ use crate::blob::Blobs;
 use crate::commit::Commits;
 use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
+use crate::http;
 use crate::metric::Metrics;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
-use crate::tls::{self, TlsError};
 use crate::token::Codes;
 use crate::user::Users;
-use crate::{files, http};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +83,7 @@ pub struct RunError {
 pub struct Server {
     store: Store,
     thread: JoinHandle<()>,
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     tls: Option<RustlsConfig>,
     admin_token_path: PathBuf,
     grace: Duration,
@@ -99,22 +97,20 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         check(&config)?;
         let address = config.listen;
-        let listener = tokio::net::TcpListener::bind(address).await.and_then(tokio::net::TcpListener::into_std);
-        let listener = listener.map_err(|source| BindError::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
+        let listener = Listener::bind(address).await.map_err(|source| BindError::Listen { address, source })?;
         let public_url = match &config.public_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => own_url(address, config.tls.is_some()),
+            None => listener.own_url(config.tls.is_some()),
         };
         let grace = Duration::from_secs(config.shutdown_seconds);
         let opened = tokio::task::spawn_blocking(move || open(&config, public_url));
         let Opened { store, thread, tls, admin_token_path } = opened.await.expect("opening does not panic")?;
-        Ok(Self { store, thread, listener, address, tls, admin_token_path, grace })
+        Ok(Self { store, thread, listener, tls, admin_token_path, grace })
     }
 
     /// Returns the address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Returns the URL under which tables and clients reach the store.
@@ -143,26 +139,20 @@ impl Server {
     /// # Errors
     /// [`RunError`] if the listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { store, thread, listener, address, tls, grace, .. } = self;
+        let Self { store, thread, listener, tls, grace, .. } = self;
+        let address = listener.address();
         // Ends the streams also when this future is dropped.
         let _stop = store.inner.stopping.clone().drop_guard();
         tracing::info!(%address, url = store.public_url(), store = %store.store_id(), "the store is there");
         let handle = Handle::new();
         let serving = serve(listener, tls, handle.clone(), &store);
-        let stopping = async {
-            tokio::select! {
-                () = shutdown => tracing::info!("the store is stopping"),
-                () = store.inner.stopping.cancelled() => {}
-            }
-            store.inner.stopping.cancel();
-            handle.graceful_shutdown(Some(grace));
+        let shutdown = async {
+            shutdown.await;
+            tracing::info!("the store is stopping");
         };
-        let serving = async {
-            let served = serving.await;
-            store.inner.stopping.cancel();
-            served
-        };
-        let (served, (), ()) = tokio::join!(serving, keep_house(&store), stopping);
+        let stop = Stop { token: &store.inner.stopping, grace };
+        let serving = stop.serve(&handle, serving, shutdown);
+        let (served, ()) = tokio::join!(serving, keep_house(&store));
         store.inner.streams.close();
         if tokio::time::timeout(grace, store.inner.streams.wait()).await.is_err() {
             tracing::warn!("streams that did not end in time are cut off");
@@ -181,7 +171,7 @@ async fn keep_house(store: &Store) {
         loop {
             tokio::time::sleep(HOUSEKEEPING).await;
             store.inner.access.keep_house(&store.inner.commits).await;
-            store.inner.metrics.fold();
+            store.inner.metrics.figures.fold();
         }
     };
     tokio::select! {
@@ -230,16 +220,13 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     tls: Option<RustlsConfig>,
     handle: Handle<SocketAddr>,
     store: &Store,
 ) -> std::io::Result<()> {
     let service = http::router(store.clone()).into_make_service();
-    let mut server = axum_server::from_tcp(listener)?.handle(handle);
-    // A connection that sends no whole request head in time is closed.
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX);
-    server.http_builder().http2().timer(TokioTimer::new()).max_concurrent_streams(H2_STREAMS_MAX);
+    let server = listener.server(handle)?;
     let plain = NoDelayAcceptor::new();
     match tls {
         None => server.acceptor(plain).serve(service).await,
@@ -256,13 +243,6 @@ fn check(config: &Config) -> Result<(), BindError> {
             reason: "must be a URL that begins with http:// or https:// and has no \"?\"".to_owned(),
         }),
     }
-}
-
-/// Returns the URL of a server that was given none: where this machine reaches it.
-fn own_url(address: SocketAddr, tls: bool) -> String {
-    let scheme = if tls { "https" } else { "http" };
-    let address = SocketAddr::new(tls::reachable(address.ip()), address.port());
-    format!("{scheme}://{address}")
 }
 
 /// Returns the host of a URL as it stands in a certificate.
@@ -305,9 +285,5 @@ fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {
 const TRUSTED: &str = "trusted_certificates";
 /// Characters of a secret that a person wrote.
 const SECRET_BYTES_MIN: usize = 16;
-/// Time for a request's head to arrive.
-const HEAD_SECONDS_MAX: Duration = Duration::from_secs(15);
-/// Requests that one HTTP/2 connection may have open.
-const H2_STREAMS_MAX: u32 = 128;
 /// Between rounds of housekeeping; a table that did not answer is asked again after this.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use gigfs_serve::Tls;
 use serde::{Deserialize, Serialize};
 
 /// The settings of a table server.
@@ -25,22 +26,6 @@ pub struct Config {
     pub token_seconds: u64,
     /// Seconds that requests under way get to finish when the server stops. Default: 5.
     pub shutdown_seconds: u64,
-}
-
-/// Where the certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Tls {
-    /// One that the server makes for itself at first start and keeps in the data folder as `tls-cert.pem`, with its
-    /// key in `tls-key.pem`.
-    SelfSigned,
-    /// PEM files.
-    Files {
-        /// The certificate, followed by those that lead from it to a root.
-        certificate: PathBuf,
-        /// Its private key.
-        key: PathBuf,
-    },
 }
 
 impl Default for Config {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::thread;
 
 use gigfs_core::UserName;
+use gigfs_serve::files;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::files;
 use crate::signal::Signals;
 
 /// A call to the database that failed.

@@ -16,7 +16,6 @@
 mod clock;
 mod config;
 mod db;
-mod files;
 mod http;
 mod metric;
 mod mount;
@@ -28,16 +27,15 @@ mod signal;
 mod standing;
 mod store;
 mod table;
-mod tls;
 mod token;
 mod user;
 
 pub use config::{Config, Tls};
 pub use db::{DatabaseError, OpenError};
+pub use gigfs_serve::TlsError;
 pub use mount::AddStoreError;
 pub use server::{BindError, RunError, Server};
 pub use session::{AccessError, CreateSessionError};
 pub use store::{StoreCallError, StoreUrlError};
 pub use table::Table;
-pub use tls::TlsError;
 pub use user::{CreateUserError, MasterError};

@@ -2,17 +2,14 @@
 //!
 //! No label holds a user, a path as it came, or anything else that a client can make up.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use gigfs_serve::{Figures, RequestNames};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
 
 /// The figures of one table.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    recorder: Arc<PrometheusRecorder>,
-    handle: PrometheusHandle,
+    pub(crate) figures: Figures,
 }
 
 /// A stream that is counted for as long as this lives.
@@ -24,65 +21,43 @@ impl Metrics {
     /// Makes a recorder that nobody else writes to.
     pub(crate) fn new() -> Self {
         let builder = PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS).expect("there are buckets");
-        let recorder = builder.build_recorder();
-        let handle = recorder.handle();
-        with_local_recorder(&recorder, || {
-            describe_counter!(REQUESTS, "Requests by route, method and status");
-            describe_histogram!(REQUEST_SECONDS, "Seconds until a request's answer began");
+        let figures = Figures::new(builder, REQUESTS);
+        figures.record(|| {
             describe_gauge!(STREAMS, "Streams of mount table changes that are open");
             describe_gauge!(REVOCATIONS_QUEUED, "Revocations that stores have not heard of yet");
             describe_counter!(REVOCATION_CALLS, "Revocation calls to stores by outcome");
             gauge!(STREAMS).set(0.0);
             gauge!(REVOCATIONS_QUEUED).set(0.0);
         });
-        Self { recorder: Arc::new(recorder), handle }
-    }
-
-    /// Counts an answered request.
-    pub(crate) fn request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
-        let (route, status) = (route.to_owned(), status.to_string());
-        with_local_recorder(&*self.recorder, || {
-            counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status).increment(1);
-            histogram!(REQUEST_SECONDS, "route" => route).record(took);
-        });
+        Self { figures }
     }
 
     /// Counts a stream until the value that this returns is dropped.
     pub(crate) fn stream(&self) -> CountedStream {
-        with_local_recorder(&*self.recorder, || gauge!(STREAMS).increment(1.0));
+        self.figures.record(|| gauge!(STREAMS).increment(1.0));
         CountedStream { metrics: self.clone() }
     }
 
     /// Sets the length of the revocation queue.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact far beyond any queue")]
     pub(crate) fn revocations_queued(&self, queued: u64) {
-        with_local_recorder(&*self.recorder, || gauge!(REVOCATIONS_QUEUED).set(queued as f64));
+        self.figures.record(|| gauge!(REVOCATIONS_QUEUED).set(queued as f64));
     }
 
     /// Counts a call to a store.
     pub(crate) fn revocation_called(&self, outcome: &'static str) {
-        with_local_recorder(&*self.recorder, || counter!(REVOCATION_CALLS, "outcome" => outcome).increment(1));
-    }
-
-    /// Folds what was recorded, so that it does not pile up while nobody reads.
-    pub(crate) fn fold(&self) {
-        self.handle.run_upkeep();
-    }
-
-    /// Writes all figures in Prometheus' text format.
-    pub(crate) fn render(&self) -> String {
-        self.handle.render()
+        self.figures.record(|| counter!(REVOCATION_CALLS, "outcome" => outcome).increment(1));
     }
 }
 
 impl Drop for CountedStream {
     fn drop(&mut self) {
-        with_local_recorder(&*self.metrics.recorder, || gauge!(STREAMS).decrement(1.0));
+        self.metrics.figures.record(|| gauge!(STREAMS).decrement(1.0));
     }
 }
 
-const REQUESTS: &str = "gigfs_table_requests_total";
-const REQUEST_SECONDS: &str = "gigfs_table_request_seconds";
+const REQUESTS: RequestNames =
+    RequestNames { count: "gigfs_table_requests_total", seconds: "gigfs_table_request_seconds" };
 const STREAMS: &str = "gigfs_table_streams";
 const REVOCATIONS_QUEUED: &str = "gigfs_table_revocations_queued";
 const REVOCATION_CALLS: &str = "gigfs_table_revocation_calls_total";

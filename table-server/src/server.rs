@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,19 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
-use hyper_util::rt::TokioTimer;
+use gigfs_serve::{Listener, Stop, TlsError, files, tls};
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::db::{DatabaseError, Db, DbThread, OpenError};
+use crate::http;
 use crate::metric::Metrics;
 use crate::secret::{self, Verifier};
 use crate::signal::Signals;
 use crate::store::StoreClient;
 use crate::table::{Inner, Table};
-use crate::tls::{self, TlsError};
 use crate::token::{Identity, IdentityError};
-use crate::{files, http};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +87,7 @@ pub struct RunError {
 pub struct Server {
     table: Table,
     thread: DbThread,
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     tls: Option<RustlsConfig>,
     admin_token_path: PathBuf,
     grace: Duration,
@@ -103,12 +101,14 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         check(&config)?;
         let address = config.listen;
-        let listener = tokio::net::TcpListener::bind(address).await.and_then(tokio::net::TcpListener::into_std);
-        let listener = listener.map_err(|source| BindError::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
+        let listener = Listener::bind(address).await.map_err(|source| BindError::Listen { address, source })?;
+        let public_url = match &config.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => listener.own_url(config.tls.is_some()),
+        };
         let token_seconds = config.token_seconds;
         let grace = Duration::from_secs(config.shutdown_seconds);
-        let opened = tokio::task::spawn_blocking(move || Opened::open(&config, address)).await;
+        let opened = tokio::task::spawn_blocking(move || Opened::open(&config, public_url)).await;
         let Opened { db, thread, signals, admin, admin_token_path, stores, tls, public_url } =
             opened.expect("opening does not panic")?;
         let identity = match db.write(move |change| Identity::load_or_create(&change.tx, token_seconds)).await {
@@ -125,12 +125,12 @@ impl Server {
         let metrics = Metrics::new();
         let table =
             Table::new(Inner { db, identity, signals, stores, metrics, public_url, admin, token_seconds, stopping });
-        Ok(Self { table, thread, listener, address, tls, admin_token_path, grace })
+        Ok(Self { table, thread, listener, tls, admin_token_path, grace })
     }
 
     /// Returns the address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Returns the URL under which stores and clients reach the table.
@@ -159,27 +159,21 @@ impl Server {
     /// # Errors
     /// [`RunError`] if the listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { table, thread, listener, address, tls, grace, .. } = self;
+        let Self { table, thread, listener, tls, grace, .. } = self;
+        let address = listener.address();
         // Ends the streams also when this future is dropped.
         let _stop = table.inner.stopping.clone().drop_guard();
         tracing::info!(%address, url = table.inner.public_url, "the table is there");
         let handle = Handle::new();
         let serving = serve(listener, tls, handle.clone(), &table);
         let working = async { tokio::join!(table.tell_stores(), table.keep_house()) };
-        let stopping = async {
-            tokio::select! {
-                () = shutdown => tracing::info!("the table is stopping"),
-                () = table.inner.stopping.cancelled() => {}
-            }
-            table.inner.stopping.cancel();
-            handle.graceful_shutdown(Some(grace));
+        let shutdown = async {
+            shutdown.await;
+            tracing::info!("the table is stopping");
         };
-        let serving = async {
-            let served = serving.await;
-            table.inner.stopping.cancel();
-            served
-        };
-        let (served, _, ()) = tokio::join!(serving, working, stopping);
+        let stop = Stop { token: &table.inner.stopping, grace };
+        let serving = stop.serve(&handle, serving, shutdown);
+        let (served, _) = tokio::join!(serving, working);
         table.inner.db.close(thread).await;
         served.map_err(|source| RunError { address, source })
     }
@@ -194,7 +188,7 @@ impl Table {
                 Ok(sessions) => tracing::debug!(sessions, "forgot sessions that ended long ago"),
                 Err(error) => tracing::error!(%error, "old sessions were not forgotten"),
             }
-            self.inner.metrics.fold();
+            self.inner.metrics.figures.fold();
             tokio::select! {
                 () = self.inner.stopping.cancelled() => return,
                 () = tokio::time::sleep(HOUSEKEEPING) => {}
@@ -216,13 +210,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(config: &Config, address: SocketAddr) -> Result<Self, BindError> {
+    fn open(config: &Config, public_url: String) -> Result<Self, BindError> {
         let dir = &config.data_dir;
         files::create_private_dir(dir).map_err(|source| BindError::Data { path: dir.clone(), source })?;
-        let public_url = match &config.public_url {
-            Some(url) => url.trim_end_matches('/').to_owned(),
-            None => own_url(address, config.tls.is_some()),
-        };
         let admin_token_path = dir.join("admin-token");
         let admin = admin_verifier(&admin_token_path)?;
         let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
@@ -238,16 +228,13 @@ impl Opened {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     tls: Option<RustlsConfig>,
     handle: Handle<SocketAddr>,
     table: &Table,
 ) -> std::io::Result<()> {
     let service = http::router(table.clone()).into_make_service();
-    let mut server = axum_server::from_tcp(listener)?.handle(handle);
-    // A connection that sends no whole request head in time is closed.
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX);
-    server.http_builder().http2().timer(TokioTimer::new()).max_concurrent_streams(H2_STREAMS_MAX);
+    let server = listener.server(handle)?;
     match tls {
         None => server.acceptor(DefaultAcceptor::new()).serve(service).await,
         Some(tls) => server.acceptor(RustlsAcceptor::new(tls)).serve(service).await,
@@ -264,13 +251,6 @@ fn check(config: &Config) -> Result<(), BindError> {
         Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => Ok(()),
         Some(_) => bad("public_url", "must be a URL that begins with http:// or https:// and has no \"?\""),
     }
-}
-
-/// Returns the URL of a server that was given none: where this machine reaches it.
-fn own_url(address: SocketAddr, tls: bool) -> String {
-    let scheme = if tls { "https" } else { "http" };
-    let address = SocketAddr::new(tls::reachable(address.ip()), address.port());
-    format!("{scheme}://{address}")
 }
 
 /// Returns the host of a URL as it stands in a certificate.
@@ -313,8 +293,4 @@ const TRUSTED: &str = "trusted_certificates";
 const ADMIN_TOKEN_BYTES_MIN: usize = 16;
 /// The longest life of a store token: a day.
 const TOKEN_SECONDS_MAX: u64 = 24 * 3600;
-/// Time for a request's head to arrive.
-const HEAD_SECONDS_MAX: Duration = Duration::from_secs(15);
-/// Requests that one HTTP/2 connection may have open.
-const H2_STREAMS_MAX: u32 = 128;
 const HOUSEKEEPING: Duration = Duration::from_secs(30);

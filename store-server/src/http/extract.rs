@@ -4,44 +4,37 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::extract::{FromRequestParts, Query, RawPathParams};
-use axum::http::header::AUTHORIZATION;
+use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use futures_util::StreamExt as _;
 use gigfs_core::{BlobName, ErrorCode, Refusal, SessionId, UserName};
+use gigfs_serve::request::{self, PathParams};
 use serde::de::DeserializeOwned;
 
 use crate::refusal::Refused;
 use crate::store::Store;
 
 /// The decoded parameters of the path, parsed into names one by one.
-pub(crate) struct Names(RawPathParams);
+pub(crate) struct Names(PathParams);
 
 impl Names {
     pub(crate) fn user(&self) -> Result<UserName, Refused> {
-        Ok(UserName::parse(self.text("user"))?)
+        Ok(UserName::parse(self.0.text("user"))?)
     }
 
     pub(crate) fn session(&self) -> Result<SessionId, Refused> {
-        Ok(self.text("session").parse()?)
+        Ok(self.0.text("session").parse()?)
     }
 
     pub(crate) fn blob(&self) -> Result<BlobName, Refused> {
-        Ok(self.text("blob").parse()?)
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+        Ok(self.0.text("blob").parse()?)
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Names {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        RawPathParams::from_request_parts(parts, state).await.map(Self).map_err(|_| {
-            let refusal = Refusal::new(ErrorCode::InvalidName, "the path of the URL is not UTF-8 once it is decoded");
-            Refused(refusal.hint("names hold letters, digits, \".\", \"_\" and \"-\""))
-        })
+        PathParams::read(parts, state).await.map(Self).map_err(Refused)
     }
 }
 
@@ -111,15 +104,8 @@ pub(crate) struct Bearer(pub(crate) String);
 impl<S: Sync> FromRequestParts<S> for Bearer {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
-        let one = headers.next().filter(|_| headers.next().is_none());
-        match one.and_then(|value| value.to_str().ok()).and_then(|text| text.split_once(' ')) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Self(rest.trim().to_owned())),
-            _ => Err(Refused(
-                Refusal::new(ErrorCode::Unauthorized, "this route needs one header \"Authorization: Bearer …\"")
-                    .hint("put the token there"),
-            )),
-        }
+        let token = request::credentials(parts, "Bearer", "the token").map_err(Refused)?;
+        Ok(Self(token.to_owned()))
     }
 }
 
@@ -170,19 +156,7 @@ pub(crate) async fn read_body(body: Body, max: usize) -> Result<Bytes, Refused> 
 /// Reads a JSON body of at most `max` bytes.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, Refused> {
     let bytes = read_body(body, max).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let message = format!("the body is not the JSON that this route takes: {}", without_values(&error));
-        Refused(Refusal::new(ErrorCode::BadRequest, message).hint("GET /openapi.json shows what it takes"))
-    })
-}
-
-/// Describes a JSON error without the value that is wrong, which may be a secret in the wrong place.
-fn without_values(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match (text.starts_with("invalid "), text.rsplit_once(", expected ")) {
-        (true, Some((_, expected))) => format!("expected {expected}"),
-        _ => text,
-    }
+    request::json(&bytes).map_err(Refused)
 }
 
 /// From the head to the last byte of a body.

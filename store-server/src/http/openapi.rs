@@ -1,8 +1,8 @@
 //! The description of all routes, made from the handlers.
 
 use axum::Json;
+use gigfs_serve::openapi::bearer;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{admin, blobs, oplogs, status, tables};
@@ -26,10 +26,6 @@ struct Schemes;
 
 impl Modify for Schemes {
     fn modify(&self, document: &mut Document) {
-        let bearer = |what| {
-            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
-            SecurityScheme::Http(scheme)
-        };
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("store_token", bearer("A store token, from the user's table"));
         components.add_security_scheme("admin", bearer("The content of the file admin-token in the data folder"));

@@ -32,7 +32,7 @@ pub(crate) async fn readyz(State(store): State<Store>) -> Result<Json<Health>, R
 #[utoipa::path(get, path = "/metrics", tag = "status",
     responses((status = 200, content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(store): State<Store>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], store.inner.metrics.render())
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], store.inner.metrics.figures.render())
 }
 
 fn health(store: &Store) -> Health {

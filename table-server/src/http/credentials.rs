@@ -1,9 +1,9 @@
 //! Credentials from the `Authorization` header: sessions, masters, the admin token and store tokens.
 
 use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use gigfs_core::{ErrorCode, Refusal, base64_text};
+use gigfs_serve::request;
 
 use super::extract::Params;
 use super::refusal::Refused;
@@ -30,7 +30,9 @@ impl<S: Sync> FromRequestParts<S> for Master {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
         let text = credentials(parts, "Master")?;
-        base64_text::decode(text).map(Self).map_err(|_| missing("Master", "the master in base64url without padding"))
+        base64_text::decode(text)
+            .map(Self)
+            .map_err(|_| Refused(request::missing_credentials("Master", "the master in base64url without padding")))
     }
 }
 
@@ -55,19 +57,6 @@ impl FromRequestParts<Table> for Access {
 }
 
 /// Returns what follows the scheme in the one `Authorization` header.
-fn credentials<'p>(parts: &'p Parts, scheme: &'static str) -> Result<&'p str, Refused> {
-    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
-    let one = headers.next().filter(|_| headers.next().is_none());
-    let found = one.and_then(|value| value.to_str().ok()).and_then(|text| text.split_once(' '));
-    match found {
-        Some((name, rest)) if name.eq_ignore_ascii_case(scheme) => Ok(rest.trim()),
-        _ => Err(missing(scheme, "the credentials")),
-    }
-}
-
-fn missing(scheme: &str, what: &str) -> Refused {
-    Refused(
-        Refusal::new(ErrorCode::Unauthorized, format!("this route needs one header \"Authorization: {scheme} …\""))
-            .hint(format!("put {what} there")),
-    )
+fn credentials<'p>(parts: &'p Parts, scheme: &str) -> Result<&'p str, Refused> {
+    request::credentials(parts, scheme, "the credentials").map_err(Refused)
 }

@@ -16,7 +16,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
-use gigfs_core::{ErrorCode, Refusal};
 
 use crate::table::Table;
 use refusal::Refused;
@@ -48,18 +47,11 @@ pub(crate) fn router(table: Table) -> Router {
 }
 
 async fn no_such_route(uri: Uri) -> Refused {
-    // The query is not repeated: someone may have put a secret there.
-    Refused(
-        Refusal::new(ErrorCode::NotFound, format!("this table has no route {}", uri.path()))
-            .hint("GET /openapi.json lists the routes"),
-    )
+    Refused(gigfs_serve::refusal::no_such_route("table", &uri))
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Refused {
-    Refused(
-        Refusal::new(ErrorCode::MethodNotAllowed, format!("{method} does not fit the route {}", uri.path()))
-            .hint("GET /openapi.json lists the routes and their methods"),
-    )
+    Refused(gigfs_serve::refusal::no_such_method(&method, &uri))
 }
 
 /// Bytes of a request's body.

@@ -2,48 +2,34 @@
 
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use gigfs_core::{ErrorCode, Refusal};
-use tokio::time::Instant;
 
 use super::refusal::Refused;
 use crate::table::Table;
 
-/// Runs the request. The log names the route and not the URL, which says who asks for what.
+/// Runs the request.
 pub(crate) async fn observe(State(table): State<Table>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let mut answer = match tokio::time::timeout(REQUEST_SECONDS_MAX, next.run(request)).await {
-        Ok(answer) => answer,
-        Err(_) => Refused(
-            Refusal::new(ErrorCode::Unavailable, format!("the request took over {} s", REQUEST_SECONDS_MAX.as_secs()))
+    let answer = |request| async {
+        let mut answer = match tokio::time::timeout(REQUEST_SECONDS_MAX, next.run(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Refused(
+                Refusal::new(
+                    ErrorCode::Unavailable,
+                    format!("the request took over {} s", REQUEST_SECONDS_MAX.as_secs()),
+                )
                 .hint("try again later"),
-        )
-        .into_response(),
+            )
+            .into_response(),
+        };
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
     };
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let (status, took) = (answer.status().as_u16(), started.elapsed());
-    table.inner.metrics.request(route, method, status, took);
-    tracing::debug!(method, route, status, micros = took.as_micros(), "answered");
-    answer
-}
-
-/// Returns the method's name if it is a common one: clients can make up any.
-fn known(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    }
+    gigfs_serve::observe(&table.inner.metrics.figures, request, answer).await
 }
 
 /// Until the answer begins; longer than a call to a store.

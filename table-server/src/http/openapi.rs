@@ -1,8 +1,9 @@
 //! The description of all routes, made from the handlers.
 
 use axum::Json;
+use gigfs_serve::openapi::bearer;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{mounts, sessions, status, stream, users};
@@ -26,10 +27,6 @@ struct Schemes;
 
 impl Modify for Schemes {
     fn modify(&self, document: &mut Document) {
-        let bearer = |what| {
-            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
-            SecurityScheme::Http(scheme)
-        };
         let master = ApiKeyValue::with_description(
             "Authorization",
             "\"Master\", a space, and the user's master in base64url without padding",

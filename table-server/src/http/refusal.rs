@@ -1,10 +1,8 @@
 //! Every error of the table as a refusal: its stable code and what to do next. HTTP statuses follow from the codes.
 
-use axum::Json;
-use axum::http::header::WWW_AUTHENTICATE;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use gigfs_core::{Date, ErrorCode, ErrorKind, IdError, NameError, Refusal};
+use gigfs_serve::refusal::answer;
 
 use crate::clock;
 use crate::db::DatabaseError;
@@ -19,13 +17,7 @@ pub(crate) struct Refused(pub(crate) Refusal);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self(refusal) = self;
-        let status = StatusCode::from_u16(refusal.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = (status, Json(refusal)).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Master"));
-        }
-        answer
+        answer(self.0, "Bearer, Master")
     }
 }
 

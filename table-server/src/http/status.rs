@@ -33,7 +33,7 @@ pub(crate) async fn readyz(State(table): State<Table>) -> Result<Json<Health>, R
 #[utoipa::path(get, path = "/metrics", tag = "status",
     responses((status = 200, content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(table): State<Table>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], table.inner.metrics.render())
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], table.inner.metrics.figures.render())
 }
 
 fn health(table: &Table) -> Health {

@@ -1,6 +1,6 @@
 //! TLS: the certificate from files, or a self-signed one that is made once and kept in the data folder.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,9 +8,25 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
 
-use crate::config::Tls;
 use crate::files;
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Tls {
+    /// One that the server makes for itself at first start and keeps in the data folder as `tls-cert.pem`, with its
+    /// key in `tls-key.pem`.
+    SelfSigned,
+    /// PEM files.
+    Files {
+        /// The certificate, followed by those that lead from it to a root.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+}
 
 /// Why TLS cannot be spoken.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +56,10 @@ pub enum TlsError {
 }
 
 /// Reads or makes the certificate. `hosts` are the names that a self-signed one is made out to.
-pub(crate) fn server_config(tls: &Tls, data_dir: &Path, hosts: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+///
+/// # Errors
+/// [`TlsError`] names the file that is in the way.
+pub fn server_config(tls: &Tls, data_dir: &Path, hosts: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let (certificate, key) = match tls {
         Tls::Files { certificate, key } => (certificate.clone(), key.clone()),
         Tls::SelfSigned => self_signed(data_dir, hosts)?,
@@ -80,13 +99,4 @@ fn self_signed(data_dir: &Path, hosts: &[String]) -> Result<(PathBuf, PathBuf), 
         write(&certificate, made.cert.pem())?;
     }
     Ok((certificate, key))
-}
-
-/// Returns the address that is reached on this machine when a server listens on `ip`.
-pub(crate) fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    }
 }

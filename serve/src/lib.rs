@@ -1,0 +1,18 @@
+//! What the HTTP servers of gigfs share and neither owns.
+//!
+//! Nothing here knows a table or a store: what differs between them comes in as an argument.
+
+mod figures;
+mod listen;
+mod observe;
+
+pub mod files;
+pub mod openapi;
+pub mod refusal;
+pub mod request;
+pub mod tls;
+
+pub use figures::{Figures, RequestNames};
+pub use listen::{Listener, Stop};
+pub use observe::observe;
+pub use tls::{Tls, TlsError};

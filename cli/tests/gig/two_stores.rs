@@ -39,7 +39,7 @@ async fn what_is_pushed_while_one_store_is_down_waits_for_it_and_flush_brings_it
     assert_eq!(status["queued"], json!([{"type": "counter", "path": "/v", "ops": 5}]));
     assert_eq!(status["up"], json!(false));
     assert_eq!(status["down"]["code"], "unreachable");
-    assert!(status["down"]["message"].as_str().unwrap().contains(&down), "{status}");
+    assert!(status["down"]["message"].as_str().unwrap().contains("refused"), "{status}");
     let late = me.run(["flush", "--timeout", "1"]);
     assert_eq!(late.code, Some(6), "{late:?}");
     assert!(late.err.contains("5 operations") && late.err.contains(&down), "{late:?}");

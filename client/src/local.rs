@@ -248,6 +248,8 @@ impl Worker {
         kept.seen = seen.iter().filter_map(|(key, value)| notes::seen_of(key, value)).collect();
         let pending = self.engine.notes(&notes::pending_prefix(log))?;
         kept.pending = pending.iter().filter_map(|(key, _)| notes::sha_of(key)).collect();
+        let shown = pending.iter().filter(|(_, value)| notes::is_shown(value));
+        kept.shown = shown.filter_map(|(key, _)| notes::sha_of(key)).collect();
         Ok(kept)
     }
 
@@ -324,6 +326,7 @@ fn to_batch(records: impl Iterator<Item = Record>) -> Batch {
             Record::Forget { log, sha } => batch.removes.push((log, sha)),
             Record::Seen { log, store, seen } => batch.notes.push(notes::seen(&log, store, seen)),
             Record::Pending { log, sha, pending } => batch.notes.push(notes::pending(&log, sha, pending)),
+            Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
         }
     }
     batch

@@ -30,6 +30,8 @@ impl Disk {
         kept.seen = seen.iter().filter_map(|(key, value)| seen_of(key, value)).collect();
         let pending = self.engine.notes(key(PENDING, log).as_slice()).unwrap_or_default();
         kept.pending = pending.iter().filter_map(|(key, _)| sha_of(key)).collect();
+        let shown = pending.iter().filter(|(_, value)| value.as_ref() == SHOWN);
+        kept.shown = shown.filter_map(|(key, _)| sha_of(key)).collect();
         kept
     }
 
@@ -60,11 +62,16 @@ pub(crate) fn to_batch(records: impl Iterator<Item = Record>) -> Batch {
             Record::Pending { log, sha, pending } => {
                 batch.notes.push((joined(PENDING, &log, sha.as_bytes()), pending.then(Bytes::new)));
             }
+            Record::Shown { log, sha } => {
+                batch.notes.push((joined(PENDING, &log, sha.as_bytes()), Some(Bytes::from_static(SHOWN))));
+            }
         }
     }
     batch
 }
 
+/// The value of a pending note whose operation some store has.
+const SHOWN: &[u8] = b"1";
 const SEEN: &str = "seen";
 const PENDING: &str = "pending";
 

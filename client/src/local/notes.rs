@@ -10,8 +10,11 @@ use gigfs_core::{ChannelName, Incarnation, LogName, Sha, StoreId, UserName};
 pub(super) const USER: &[u8] = b"user";
 /// The last mount table, in JSON.
 pub(super) const MOUNTS: &[u8] = b"mounts";
-/// Own operations that some store may lack: `pending/` log sha.
+/// Own operations that some store may lack: `pending/` log sha → nothing, or [`SHOWN`].
 pub(super) const PENDING: &[u8] = b"pending/";
+
+/// Another store has said to hold the operation.
+const SHOWN: &[u8] = b"1";
 
 type Note = (Bytes, Option<Bytes>);
 
@@ -49,6 +52,17 @@ pub(super) fn pending_prefix(log: &LogName) -> Vec<u8> {
 pub(super) fn pending(log: &LogName, sha: Sha, pending: bool) -> Note {
     let key = [&pending_prefix(log)[..], sha.as_bytes()].concat();
     (key.into(), pending.then(Bytes::new))
+}
+
+/// Notes that an operation is pending, and that some store has said to hold it.
+pub(super) fn shown(log: &LogName, sha: Sha) -> Note {
+    let (key, _) = pending(log, sha, true);
+    (key, Some(Bytes::from_static(SHOWN)))
+}
+
+/// Tells whether the value of a pending note says that some store holds the operation.
+pub(super) fn is_shown(value: &[u8]) -> bool {
+    value == SHOWN
 }
 
 pub(super) fn pending_of(user: &UserName, key: &[u8]) -> Option<(LogName, Sha)> {

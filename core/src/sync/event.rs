@@ -119,6 +119,8 @@ pub struct Kept {
     pub seen: BTreeMap<StoreId, Seen>,
     /// Own operations that some store was not known to hold.
     pub pending: BTreeSet<Sha>,
+    /// Of `pending`, those that another store has said to hold.
+    pub shown: BTreeSet<Sha>,
 }
 
 /// How far a log was read from a store.
@@ -187,6 +189,13 @@ pub enum Record {
         sha: Sha,
         /// Whether one does.
         pending: bool,
+    },
+    /// A store has said to hold an own operation that another one still lacks: [`Record::Pending`] with this beside it.
+    Shown {
+        /// The log.
+        log: LogName,
+        /// The operation.
+        sha: Sha,
     },
 }
 

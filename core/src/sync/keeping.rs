@@ -1,8 +1,10 @@
 //! What goes to the local store, in which batches, and what happens when it cannot be written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::log::Log;
 use super::{Notice, Output, PersistId, Record, Replica};
+use crate::id::Sha;
 use crate::name::LogName;
 use crate::op::{Op, OrderKey};
 
@@ -73,17 +75,29 @@ impl Replica {
     /// Writes again what could not be written, as far as it still holds.
     fn persist_failed(&mut self) {
         let mut records = std::mem::take(&mut self.failed);
-        records.retain_mut(|record| match record {
+        records.retain(|record| match record {
             Record::Op { log, op } => self.logs.get(log).is_some_and(|log| log.oplog.contains(&op.sha())),
-            Record::Pending { log, sha, pending } => {
-                let known = self.logs.get(log);
-                let key = known.and_then(|log| log.oplog.get(sha)).map(Op::key);
-                *pending = key.is_some_and(|key| known.is_some_and(|log| log.pending.contains(&key)));
-                true
-            }
-            Record::Forget { .. } | Record::Seen { .. } => true,
+            _ => true,
         });
+        for record in &mut records {
+            if let Record::Pending { log, sha, .. } | Record::Shown { log, sha } = record {
+                *record = self.standing_of(log, *sha);
+            }
+        }
         self.persist(records);
+    }
+
+    /// Returns the record of whether some store lacks an operation, as it is now.
+    fn standing_of(&self, name: &LogName, sha: Sha) -> Record {
+        let log = self.logs.get(name);
+        let key = log.and_then(|log| log.oplog.get(&sha)).map(Op::key);
+        let among = |keys: fn(&Log) -> &BTreeSet<OrderKey>| {
+            log.zip(key.as_ref()).is_some_and(|(log, key)| keys(log).contains(key))
+        };
+        match among(|log| &log.shown) {
+            true => Record::Shown { log: name.clone(), sha },
+            false => Record::Pending { log: name.clone(), sha, pending: among(|log| &log.pending) },
+        }
     }
 
     pub(super) fn run_disk_timers(&mut self) {

@@ -318,6 +318,7 @@ impl Replica {
         log.known |= !kept.seen.is_empty();
         kept.ops.iter().for_each(|op| _ = log.insert(op));
         log.pending = kept.pending.iter().filter_map(|sha| log.oplog.get(sha)).map(Op::key).collect();
+        log.shown = log.pending.iter().filter(|key| kept.shown.contains(&key.sha)).copied().collect();
         for (store, peer) in &mut log.peers {
             peer.seen = kept.seen.get(store).copied();
             log.pending.iter().for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));

@@ -132,13 +132,13 @@ impl Replica {
                 peer.backlog.remove(key);
             }
             let pending = log.pending.contains(key);
-            if pending {
-                log.shown.insert(*key);
-            }
             let everywhere = pending && log.is_everywhere(key);
+            let shown = pending && !everywhere && log.shown.insert(*key);
             self.tell(id.store, name, key, standing.clone());
             if everywhere {
                 self.is_everywhere_now(name, key);
+            } else if shown {
+                self.persist_lazily(Record::Shown { log: name.clone(), sha: key.sha });
             }
         }
     }

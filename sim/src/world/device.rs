@@ -223,6 +223,6 @@ impl World {
 fn op_of(record: &Record) -> Option<&Op> {
     match record {
         Record::Op { op, .. } => Some(op),
-        Record::Forget { .. } | Record::Seen { .. } | Record::Pending { .. } => None,
+        Record::Forget { .. } | Record::Seen { .. } | Record::Pending { .. } | Record::Shown { .. } => None,
     }
 }

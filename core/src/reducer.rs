@@ -38,6 +38,9 @@ pub trait Reducer: Send + Sync + 'static {
 
     /// Turns an intent into a payload on the author's side, against the state that the author sees.
     ///
+    /// What it returns is logged as it is, under the author's actor and seq, or not at all; the next intent is prepared
+    /// after it was applied. Only the date may be another one in the end, where the author's clock was ahead.
+    ///
     /// # Errors
     /// [`IntentError`] if the intent makes no sense there; nothing is written then.
     fn prepare(&self, state: &Self::State, intent: Self::Intent, author: &Author)

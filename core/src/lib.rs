@@ -5,6 +5,7 @@
 //! all of it runs in a browser and in the simulator as it runs in production.
 
 mod admit;
+mod checkpoint;
 mod codec;
 mod date;
 mod error;
@@ -24,6 +25,7 @@ pub mod token;
 pub mod wire;
 
 pub use admit::admit;
+pub use checkpoint::{Checkpoint, CheckpointError, Heads};
 pub use codec::DecodeError;
 pub use date::Date;
 pub use error::{ErrorCode, ErrorKind, Refusal};

@@ -20,6 +20,13 @@ pub const OP_RECORD_BYTES_MAX: usize = OP_PAYLOAD_BYTES_MAX + OP_DEPS_MAX * 40 +
 /// Levels of nesting in a JSON payload.
 pub const JSON_DEPTH_MAX: usize = 64;
 
+/// Bytes of the state in one checkpoint.
+pub const CHECKPOINT_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Actors whose operations one checkpoint covers.
+pub const CHECKPOINT_ACTORS_MAX: usize = 8 * 1024;
+/// Chain heads of one actor in a checkpoint: more than one only where (actor, seq) was used twice.
+pub const CHECKPOINT_HEADS_MAX: usize = 64;
+
 /// The largest integer that is exact in a JSON number everywhere (RFC 7493), 2^53 - 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Microseconds that an operation's date may be ahead of a store's clock.

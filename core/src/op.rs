@@ -48,14 +48,14 @@ impl Payload {
         }
     }
 
-    fn write(&self, to: &mut Writer) -> WriteResult {
+    pub(crate) fn write(&self, to: &mut Writer) -> WriteResult {
         match self {
             Self::Plain(bytes) => to.array(2)?.u8(0)?.bytes(bytes)?.ok(),
             Self::Sealed { epoch, bytes } => to.array(3)?.u8(1)?.u32(*epoch)?.bytes(bytes)?.ok(),
         }
     }
 
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, CborError> {
+    pub(crate) fn read(decoder: &mut Decoder<'_>) -> Result<Self, CborError> {
         let length = decoder.array()?;
         match (length, decoder.u8()?) {
             (Some(2), 0) => Ok(Self::Plain(Bytes::copy_from_slice(decoder.bytes()?))),
@@ -308,7 +308,7 @@ impl Op {
     }
 }
 
-type WriteResult = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
+pub(crate) type WriteResult = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
 
 fn read_record(record: &[u8]) -> Result<(Draft, Option<Signature>), DecodeError> {
     const WHAT: &str = "an operation";

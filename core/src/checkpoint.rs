@@ -1,0 +1,194 @@
+//! The checkpoint: the state of a log after a set of operations. `docs/format.md` §4 specifies its bytes.
+//!
+//! The format stands from the first version on, so that a store or a client of any version can name, keep and hand on
+//! what a later one makes. Its identity covers the log's name, as an operation's does.
+
+use std::collections::BTreeMap;
+
+use minicbor::decode::{Decoder, Error as CborError};
+
+use crate::codec::{self, DecodeError, Writer};
+use crate::date::Date;
+use crate::id::{ActorId, Seq, Sha};
+use crate::limits::{CHECKPOINT_ACTORS_MAX, CHECKPOINT_HEADS_MAX, CHECKPOINT_STATE_BYTES_MAX};
+use crate::name::{LogName, NameError, TypeName};
+use crate::op::{Payload, Signature, WriteResult};
+
+/// Separates the hashes of checkpoints from those of everything else.
+const IDENTITY_TAG: &str = "gigfs.checkpoint.1";
+/// The version of the record around a checkpoint. // persisted
+const RECORD_VERSION: u64 = 1;
+const WHAT: &str = "a checkpoint";
+
+/// An actor's last covered operations, ascending. More than one only where one (actor, seq) was used twice.
+pub type Heads = Vec<(Seq, Sha)>;
+
+/// The state of a log after the operations that it covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// How many checkpoints the log has had, this one included.
+    pub generation: Seq,
+    /// The checkpoint that it builds on; nothing for the first.
+    pub parent: Option<Sha>,
+    /// The covered set: these operations and all that they depend on.
+    pub covers: BTreeMap<ActorId, Heads>,
+    /// What folded the state.
+    pub reducer: TypeName,
+    /// The reducer's version.
+    pub version: u32,
+    /// The state, as the reducer encodes it, plain or sealed.
+    pub state: Payload,
+    /// When it was made.
+    pub date: Date,
+    /// The replica that made it.
+    pub author: ActorId,
+}
+
+/// Why a checkpoint is not well formed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// The record cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The reducer's name breaks a rule.
+    #[error(transparent)]
+    Reducer(#[from] NameError),
+    /// The state is over its limit.
+    #[error("the state has {bytes} bytes and the limit is {CHECKPOINT_STATE_BYTES_MAX}")]
+    StateTooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// More actors, or more heads of one actor, than the limit; or heads that are not in ascending order.
+    #[error("the covered set is not in its canonical form, or over {CHECKPOINT_ACTORS_MAX} actors")]
+    Covers,
+    /// The sha that came with the checkpoint is not the hash of its bytes.
+    #[error(
+        "the checkpoint claims the sha {claimed} and its bytes hash to {actual}; it was changed or belongs to another log"
+    )]
+    ShaMismatch {
+        /// The sha that came with it.
+        claimed: Sha,
+        /// The hash of its bytes in this log.
+        actual: Sha,
+    },
+}
+
+impl Checkpoint {
+    /// Returns the identity of the checkpoint in a log.
+    pub fn sha(&self, log: &LogName) -> Sha {
+        Sha::of(&self.identity_bytes(log))
+    }
+
+    /// Returns the canonical bytes that are hashed: the log's name and every field.
+    pub fn identity_bytes(&self, log: &LogName) -> Vec<u8> {
+        codec::encode(|to| {
+            to.array(12)?.str(IDENTITY_TAG)?;
+            to.str(log.user.as_str())?.str(log.channel.as_str())?.str(log.kind.as_str())?.str(log.path.as_str())?;
+            self.write_fields(to)
+        })
+    }
+
+    /// Encodes the checkpoint without the log's name, as it travels and is stored.
+    pub fn to_record(&self, signature: Option<&Signature>) -> Vec<u8> {
+        codec::encode(|to| {
+            to.array(9)?.u64(RECORD_VERSION)?;
+            self.write_fields(to)?;
+            match signature {
+                Some(signature) => to.bytes(&signature.0)?.ok(),
+                None => to.null()?.ok(),
+            }
+        })
+    }
+
+    /// Decodes a record and checks it against the sha that came with it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if the bytes are malformed, break a limit, or hash to another sha in `log`.
+    pub fn from_record(
+        log: &LogName,
+        record: &[u8],
+        claimed: Sha,
+    ) -> Result<(Self, Option<Signature>), CheckpointError> {
+        let (checkpoint, signature) = codec::decode(WHAT, record, read_record)?;
+        checkpoint.check()?;
+        if checkpoint.to_record(signature.as_ref()) != record {
+            return Err(DecodeError::NotCanonical { what: WHAT }.into());
+        }
+        match checkpoint.sha(log) {
+            actual if actual == claimed => Ok((checkpoint, signature)),
+            actual => Err(CheckpointError::ShaMismatch { claimed, actual }),
+        }
+    }
+
+    /// Checks the limits and the order of what it covers.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] names what is not as it should be.
+    pub fn check(&self) -> Result<(), CheckpointError> {
+        let bytes = self.state.bytes().len();
+        if bytes > CHECKPOINT_STATE_BYTES_MAX {
+            return Err(CheckpointError::StateTooLarge { bytes });
+        }
+        let ordered = |heads: &Heads| !heads.is_empty() && heads.is_sorted_by(|a, b| a < b);
+        let fits = |heads: &Heads| heads.len() <= CHECKPOINT_HEADS_MAX && ordered(heads);
+        match self.covers.len() <= CHECKPOINT_ACTORS_MAX && self.covers.values().all(fits) {
+            true => Ok(()),
+            false => Err(CheckpointError::Covers),
+        }
+    }
+
+    fn write_fields(&self, to: &mut Writer) -> WriteResult {
+        to.u64(self.generation.get())?;
+        match &self.parent {
+            Some(parent) => to.bytes(parent.as_bytes())?.ok()?,
+            None => to.null()?.ok()?,
+        }
+        to.array(self.covers.len() as u64)?;
+        for (actor, heads) in &self.covers {
+            to.array(2)?.bytes(actor.as_bytes())?.array(heads.len() as u64)?;
+            for (seq, sha) in heads {
+                to.array(2)?.u64(seq.get())?.bytes(sha.as_bytes())?;
+            }
+        }
+        to.array(2)?.str(self.reducer.as_str())?.u32(self.version)?;
+        self.state.write(to)?;
+        to.u64(self.date.micros())?.bytes(self.author.as_bytes())?.ok()
+    }
+}
+
+fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>), CborError> {
+    codec::array(from, 9)?;
+    match from.u64()? {
+        RECORD_VERSION => {}
+        other => {
+            return Err(CborError::message(format!("format version {other} is newer than {RECORD_VERSION}; update")));
+        }
+    }
+    let generation = codec::seq(from)?;
+    let parent = codec::optional(from, codec::sha)?;
+    let actors = codec::array_up_to(from, CHECKPOINT_ACTORS_MAX)?;
+    let mut covers = BTreeMap::new();
+    for _ in 0..actors {
+        codec::array(from, 2)?;
+        let actor = codec::actor(from)?;
+        let count = codec::array_up_to(from, CHECKPOINT_HEADS_MAX)?;
+        let heads: Result<Heads, CborError> = (0..count)
+            .map(|_| {
+                codec::array(from, 2)?;
+                Ok((codec::seq(from)?, codec::sha(from)?))
+            })
+            .collect();
+        covers.insert(actor, heads?);
+    }
+    codec::array(from, 2)?;
+    let reducer = codec::name(from, TypeName::parse)?;
+    let version = from.u32()?;
+    let state = Payload::read(from)?;
+    let (date, author) = (codec::date(from)?, codec::actor(from)?);
+    let signature = codec::optional(from, |from| codec::fixed(from).map(Signature))?;
+    Ok((Checkpoint { generation, parent, covers, reducer, version, state, date, author }, signature))
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,6 @@ pub struct Store {
     pub skew: i64,
     /// Whether its disk takes nothing now.
     pub full: bool,
-    /// Whether it lost what it had said to have.
-    pub restored: bool,
     /// A copy of its data as it was some time ago.
     pub backup: Option<Faulty>,
     sessions: BTreeMap<StreamId, Session>,
@@ -93,7 +91,6 @@ impl Store {
             up: true,
             skew: skew * 1_000_000,
             full: false,
-            restored: false,
             backup: None,
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),

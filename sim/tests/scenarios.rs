@@ -235,24 +235,34 @@ fn an_operation_that_one_store_has_accepted_keeps_its_date() {
 
 #[test]
 fn an_operation_that_others_have_read_keeps_its_date_even_when_its_store_has_lost_it() {
-    let mut w = world("counter", &[MEMORY, MEMORY], 2);
-    w.stores[HOME].skew = 600_000_000;
-    w.set_clock(ANNA, 600);
-    w.partition(ANNA, RENTED);
-    w.partition(BERT, RENTED);
-    w.push(ANNA, LOG, &add(7));
-    w.run_for(5_000);
-    assert_eq!(w.value(BERT, LOG), json!(7));
-    w.partition(BERT, HOME);
-    w.restore(HOME, true);
-    w.stores[HOME].full = true;
-    w.run_for(5_000);
-    w.heal(ANNA, RENTED);
-    w.run_for(5_000);
-    w.stores[HOME].full = false;
-    (0..2).for_each(|store| w.heal(BERT, store));
-    w.converged().unwrap();
-    assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG), w.counts.dated_again), (json!(7), json!(7), 0));
+    for disk in [MEMORY, DISK] {
+        let mut w = world("counter", &[disk, MEMORY], 2);
+        w.stores[HOME].skew = 600_000_000;
+        w.set_clock(ANNA, 600);
+        w.partition(ANNA, RENTED);
+        w.partition(BERT, RENTED);
+        w.push(ANNA, LOG, &add(7));
+        w.run_for(5_000);
+        assert_eq!(w.value(BERT, LOG), json!(7));
+        w.partition(BERT, HOME);
+        w.restore(HOME, true);
+        w.stores[HOME].full = true;
+        w.run_for(5_000);
+        if disk.is_some() {
+            // Not even a restart makes the author forget it.
+            w.crash(ANNA);
+            w.restart(ANNA);
+            w.open(ANNA, LOG);
+            w.partition(ANNA, HOME);
+        }
+        w.heal(ANNA, RENTED);
+        w.run_for(5_000);
+        w.stores[HOME].full = false;
+        w.heal(ANNA, HOME);
+        (0..2).for_each(|store| w.heal(BERT, store));
+        w.converged().unwrap();
+        assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG), w.counts.dated_again), (json!(7), json!(7), 0));
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl World {
             Some(backup) => backup.restored(incarnation),
             None => gigfs_storage::Faulty::new(this.id(), incarnation),
         };
-        (this.up, this.restored) = (true, true);
+        this.up = true;
         self.restored = true;
         self.forgive();
     }

@@ -17,19 +17,14 @@ impl World {
         }
     }
 
-    /// Drains a store into the others of a channel, and takes it out. Nothing happens if it is the last one, if one of them
-    /// does not run, or if it lost data: what it lost cannot be drained, and what an author who was restarted does not
-    /// know to have been there may then be dated again.
+    /// Drains a store into the others of a channel, and takes it out. Nothing happens if it is the last one, or one of
+    /// them does not run.
     pub fn leave(&mut self, channel: usize, store: usize) {
         let Some((name, stores)) = self.table.iter().nth(channel) else { return };
         let (name, others): (ChannelName, Vec<usize>) =
             (name.clone(), stores.iter().copied().filter(|other| *other != store).collect());
         let down = |at: &usize| !self.stores[*at].up || self.stores[*at].full || !self.stores[*at].can_read();
-        if !stores.contains(&store)
-            || self.stores[store].restored
-            || others.is_empty()
-            || others.iter().chain([&store]).any(down)
-        {
+        if !stores.contains(&store) || others.is_empty() || others.iter().chain([&store]).any(down) {
             return;
         }
         let logs: Vec<LogName> = self.logs.iter().filter(|log| log.channel == name).cloned().collect();

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode};
-use gigfs_core::{ActorId, ChannelName, ErrorCode, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix};
+use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix};
 use gigfs_core::{Reduced, Reducer, Refusal, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -281,7 +281,7 @@ impl Gig {
         self.shared().act(|replica, now| replica.set_mode(now, mode));
         if mode == Mode::Offline {
             // At once, so that a client that goes online again right away reads what it was told meanwhile.
-            let reason = Refusal::new(ErrorCode::Unavailable, "this client is offline because the app said so");
+            let reason = crate::stream::offline();
             self.shared().act(|replica, now| {
                 let up = replica.status().into_iter().filter(|link| link.up.is_some());
                 let links: Vec<LinkId> = up.map(|link| link.link).collect();

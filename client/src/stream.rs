@@ -11,7 +11,7 @@ use gigfs_core::sync::{Event, LinkId, Mode};
 use gigfs_core::wire::{ClientMessage, Message as _, SUBPROTOCOL_CBOR, ServerMessage};
 use gigfs_core::{ErrorCode, ErrorKind, Refusal, UserName};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -91,14 +91,15 @@ impl Link {
             let mut mode = self.mode.clone();
             let (was_up, reason) = tokio::select! {
                 ended = self.connect_and_serve(&mount) => ended,
-                _ = mode.wait_for(|mode| *mode == Mode::Offline) =>
-                    (true, Refusal::new(ErrorCode::Unavailable, "this client is offline because the app said so")),
+                _ = mode.wait_for(|mode| *mode == Mode::Offline) => (true, None),
             };
+            let on_purpose = reason.is_none();
+            let reason = reason.unwrap_or_else(offline);
             tracing::debug!(channel = %self.id.channel, store = %self.id.store, "the stream ended: {reason}");
             let wants_token = reason.code.kind() == ErrorKind::LogIn;
             let lost = Event::Lost { link: self.id.clone(), reason };
             self.shared.act(|replica, now| replica.handle(now, lost));
-            if *self.mode.borrow() == Mode::Offline {
+            if on_purpose {
                 continue;
             }
             if was_up {
@@ -122,8 +123,9 @@ impl Link {
         channel.stores.iter().find(|store| store.id == self.id.store).cloned()
     }
 
-    /// Opens the stream and serves it until it ends. Returns whether it came up, and why it ended.
-    async fn connect_and_serve(&self, mount: &MountedStore) -> (bool, Refusal) {
+    /// Opens the stream and serves it until it ends. Returns whether it came up, and why it ended; nothing if the app
+    /// went offline, be it for a moment.
+    async fn connect_and_serve(&self, mount: &MountedStore) -> (bool, Option<Refusal>) {
         let mut mount = mount.clone();
         let mut connected = self.connect_in_time(&mount).await;
         if let Err(refusal) = &connected
@@ -134,11 +136,13 @@ impl Link {
         }
         let socket = match connected {
             Ok(socket) => socket,
-            Err(refusal) => return (false, refusal),
+            Err(refusal) => return (false, Some(refusal)),
         };
         let mut was_up = false;
-        let reason = self.serve(socket, &mount, &mut was_up).await;
-        (was_up, reason)
+        let mut outgoing = self.shared.attach(self.id.clone());
+        let reason = self.serve(socket, &mount, &mut outgoing, &mut was_up).await;
+        let taken_away = outgoing.is_closed() && outgoing.is_empty();
+        (was_up, (!taken_away).then_some(reason))
     }
 
     /// Waits for what the table says now of a store that could not be connected to, if that may help: a token may have
@@ -190,9 +194,14 @@ impl Link {
         }
     }
 
-    async fn serve(&self, socket: Socket, mount: &MountedStore, was_up: &mut bool) -> Refusal {
+    async fn serve(
+        &self,
+        socket: Socket,
+        mount: &MountedStore,
+        outgoing: &mut mpsc::UnboundedReceiver<ClientMessage>,
+        was_up: &mut bool,
+    ) -> Refusal {
         let (mut sink, mut source) = socket.split();
-        let mut outgoing = self.shared.attach(self.id.clone());
         let mut mounts = self.shared.mounts.subscribe();
         let mut token = mount.token.clone();
         let mut batch = Vec::with_capacity(WRITE_TOGETHER);
@@ -218,7 +227,7 @@ impl Link {
                 }
                 count = outgoing.recv_many(&mut batch, WRITE_TOGETHER) => {
                     if count == 0 {
-                        return unreachable("the stream was replaced");
+                        return offline();
                     }
                     for message in batch.drain(..) {
                         if let Err(error) = sink.feed(Message::Binary(message.to_cbor().into())).await {
@@ -253,6 +262,11 @@ impl Link {
         self.shared.act(|replica, now| replica.handle(now, event));
         welcome
     }
+}
+
+/// Says that there is no stream because the app wants none.
+pub(crate) fn offline() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "this client is offline because the app said so")
 }
 
 /// Says why there is no stream. Which store it is about is known to whoever shows it.

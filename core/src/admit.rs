@@ -18,19 +18,17 @@ pub fn admit(log: &LogName, op: &WireOp, now: Date) -> Result<Op, Refusal> {
     Ok(op)
 }
 
-fn check_date(date: Date, now: Date) -> Result<(), Refusal> {
+pub(crate) fn check_date(date: Date, now: Date) -> Result<(), Refusal> {
     let ahead = date.since(now);
     if ahead <= CLOCK_AHEAD_MICROS_MAX {
         return Ok(());
     }
     let message = format!(
-        "the operation is dated {} s ahead of this store's clock and the limit is {} s",
+        "this is dated {} s ahead of this store's clock and the limit is {} s",
         ahead / 1_000_000,
         CLOCK_AHEAD_MICROS_MAX / 1_000_000
     );
-    Err(Refusal::new(ErrorCode::ClockAhead, message)
-        .hint("set the device's clock; the operation will be dated again")
-        .at(now))
+    Err(Refusal::new(ErrorCode::ClockAhead, message).hint("set the device's clock; it will be dated again").at(now))
 }
 
 #[cfg(test)]

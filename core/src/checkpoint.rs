@@ -3,14 +3,16 @@
 //! The format stands from the first version on, so that a store or a client of any version can name, keep and hand on
 //! what a later one makes. Its identity covers the log's name, as an operation's does.
 
-use std::collections::BTreeMap;
-
+use bytes::Bytes;
 use minicbor::decode::{Decoder, Error as CborError};
 
 use crate::codec::{self, DecodeError, Writer};
+use crate::covers::{Covers, Heads};
 use crate::date::Date;
-use crate::id::{ActorId, Seq, Sha};
-use crate::limits::{CHECKPOINT_ACTORS_MAX, CHECKPOINT_HEADS_MAX, CHECKPOINT_STATE_BYTES_MAX};
+use crate::id::{ActorId, Digest, Seq, Sha};
+use crate::limits::{
+    CHECKPOINT_ACTORS_MAX, CHECKPOINT_HEADS_MAX, CHECKPOINT_RECORD_BYTES_MAX, CHECKPOINT_STATE_BYTES_MAX,
+};
 use crate::name::{LogName, NameError, TypeName};
 use crate::op::{Payload, Signature, WriteResult};
 
@@ -20,9 +22,6 @@ const IDENTITY_TAG: &str = "gigfs.checkpoint.1";
 const RECORD_VERSION: u64 = 1;
 const WHAT: &str = "a checkpoint";
 
-/// An actor's last covered operations, ascending. More than one only where one (actor, seq) was used twice.
-pub type Heads = Vec<(Seq, Sha)>;
-
 /// The state of a log after the operations that it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -30,18 +29,43 @@ pub struct Checkpoint {
     pub generation: Seq,
     /// The checkpoint that it builds on; nothing for the first.
     pub parent: Option<Sha>,
-    /// The covered set: these operations and all that they depend on.
-    pub covers: BTreeMap<ActorId, Heads>,
+    /// The covered set, by its heads.
+    pub covers: Covers,
+    /// The digest of the covered set: whoever has collected its shas knows by this that they are all.
+    pub digest: Digest,
     /// What folded the state.
     pub reducer: TypeName,
     /// The reducer's version.
     pub version: u32,
     /// The state, as the reducer encodes it, plain or sealed.
     pub state: Payload,
-    /// When it was made.
+    /// When it was made: after every operation that it covers.
     pub date: Date,
     /// The replica that made it.
     pub author: ActorId,
+}
+
+/// Which checkpoint of a log: a later generation is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BaseId {
+    /// How many checkpoints the log has had, this one included.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
+    pub generation: Seq,
+    /// Its identity.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub sha: Sha,
+}
+
+/// A committed checkpoint as it is kept and travels: a log's *base*.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Its identity.
+    pub sha: Sha,
+    /// [`Checkpoint::to_record`].
+    pub record: Bytes,
+    /// The table's word that it is committed ([`crate::token::CertificateClaims`], a JWT).
+    pub certificate: String,
 }
 
 /// Why a checkpoint is not well formed.
@@ -56,6 +80,12 @@ pub enum CheckpointError {
     /// The state is over its limit.
     #[error("the state has {bytes} bytes and the limit is {CHECKPOINT_STATE_BYTES_MAX}")]
     StateTooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// The record is over its limit.
+    #[error("the checkpoint has {bytes} bytes and the limit is {CHECKPOINT_RECORD_BYTES_MAX}")]
+    RecordTooLarge {
         /// Its size in bytes.
         bytes: usize,
     },
@@ -83,7 +113,7 @@ impl Checkpoint {
     /// Returns the canonical bytes that are hashed: the log's name and every field.
     pub fn identity_bytes(&self, log: &LogName) -> Vec<u8> {
         codec::encode(|to| {
-            to.array(12)?.str(IDENTITY_TAG)?;
+            to.array(13)?.str(IDENTITY_TAG)?;
             to.str(log.user.as_str())?.str(log.channel.as_str())?.str(log.kind.as_str())?.str(log.path.as_str())?;
             self.write_fields(to)
         })
@@ -92,7 +122,7 @@ impl Checkpoint {
     /// Encodes the checkpoint without the log's name, as it travels and is stored.
     pub fn to_record(&self, signature: Option<&Signature>) -> Vec<u8> {
         codec::encode(|to| {
-            to.array(9)?.u64(RECORD_VERSION)?;
+            to.array(10)?.u64(RECORD_VERSION)?;
             self.write_fields(to)?;
             match signature {
                 Some(signature) => to.bytes(&signature.0)?.ok(),
@@ -110,6 +140,9 @@ impl Checkpoint {
         record: &[u8],
         claimed: Sha,
     ) -> Result<(Self, Option<Signature>), CheckpointError> {
+        if record.len() > CHECKPOINT_RECORD_BYTES_MAX {
+            return Err(CheckpointError::RecordTooLarge { bytes: record.len() });
+        }
         let (checkpoint, signature) = codec::decode(WHAT, record, read_record)?;
         checkpoint.check()?;
         if checkpoint.to_record(signature.as_ref()) != record {
@@ -119,6 +152,19 @@ impl Checkpoint {
             actual if actual == claimed => Ok((checkpoint, signature)),
             actual => Err(CheckpointError::ShaMismatch { claimed, actual }),
         }
+    }
+
+    /// Decodes a record that was checked when it was first met.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is damaged.
+    pub fn from_trusted(record: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(WHAT, record, read_record).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// Returns which checkpoint this is.
+    pub fn id(&self, log: &LogName) -> BaseId {
+        BaseId { generation: self.generation, sha: self.sha(log) }
     }
 
     /// Checks the limits and the order of what it covers.
@@ -132,7 +178,8 @@ impl Checkpoint {
         }
         let ordered = |heads: &Heads| !heads.is_empty() && heads.is_sorted_by(|a, b| a < b);
         let fits = |heads: &Heads| heads.len() <= CHECKPOINT_HEADS_MAX && ordered(heads);
-        match self.covers.len() <= CHECKPOINT_ACTORS_MAX && self.covers.values().all(fits) {
+        let entries = self.covers.entries();
+        match entries.len() <= CHECKPOINT_ACTORS_MAX && self.covers.entries().all(|(_, heads)| fits(heads)) {
             true => Ok(()),
             false => Err(CheckpointError::Covers),
         }
@@ -144,13 +191,15 @@ impl Checkpoint {
             Some(parent) => to.bytes(parent.as_bytes())?.ok()?,
             None => to.null()?.ok()?,
         }
-        to.array(self.covers.len() as u64)?;
-        for (actor, heads) in &self.covers {
+        let entries = self.covers.entries();
+        to.array(entries.len() as u64)?;
+        for (actor, heads) in entries {
             to.array(2)?.bytes(actor.as_bytes())?.array(heads.len() as u64)?;
             for (seq, sha) in heads {
                 to.array(2)?.u64(seq.get())?.bytes(sha.as_bytes())?;
             }
         }
+        to.array(2)?.u64(self.digest.count)?.bytes(&self.digest.xor)?;
         to.array(2)?.str(self.reducer.as_str())?.u32(self.version)?;
         self.state.write(to)?;
         to.u64(self.date.micros())?.bytes(self.author.as_bytes())?.ok()
@@ -158,7 +207,7 @@ impl Checkpoint {
 }
 
 fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>), CborError> {
-    codec::array(from, 9)?;
+    codec::array(from, 10)?;
     match from.u64()? {
         RECORD_VERSION => {}
         other => {
@@ -168,7 +217,7 @@ fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>)
     let generation = codec::seq(from)?;
     let parent = codec::optional(from, codec::sha)?;
     let actors = codec::array_up_to(from, CHECKPOINT_ACTORS_MAX)?;
-    let mut covers = BTreeMap::new();
+    let mut covers = Vec::with_capacity(actors);
     for _ in 0..actors {
         codec::array(from, 2)?;
         let actor = codec::actor(from)?;
@@ -179,15 +228,18 @@ fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>)
                 Ok((codec::seq(from)?, codec::sha(from)?))
             })
             .collect();
-        covers.insert(actor, heads?);
+        covers.push((actor, heads?));
     }
+    let covers = Covers::from_entries(covers);
+    codec::array(from, 2)?;
+    let digest = Digest { count: from.u64()?, xor: codec::fixed(from)? };
     codec::array(from, 2)?;
     let reducer = codec::name(from, TypeName::parse)?;
     let version = from.u32()?;
     let state = Payload::read(from)?;
     let (date, author) = (codec::date(from)?, codec::actor(from)?);
     let signature = codec::optional(from, |from| codec::fixed(from).map(Signature))?;
-    Ok((Checkpoint { generation, parent, covers, reducer, version, state, date, author }, signature))
+    Ok((Checkpoint { generation, parent, covers, digest, reducer, version, state, date, author }, signature))
 }
 
 #[cfg(test)]

@@ -85,6 +85,16 @@ codes! {
     NotFound = "not_found", 404, FixInput;
     /// It is there already, or changed meanwhile.
     Conflict = "conflict", 409, FixInput;
+    /// The store's base is not the checkpoint's parent.
+    StaleBase = "stale_base", 409, FixInput;
+    /// The store lacks operations that the checkpoint covers, or the checkpoint itself.
+    MissingOps = "missing_ops", 409, Retry;
+    /// The store cannot tell yet whether the operation is covered; it waits for the list of what its base covers.
+    CoverageUnknown = "coverage_unknown", 409, Retry;
+    /// The store is being taken off the channel and takes no more writes for it.
+    Sealed = "sealed", 409, Retry;
+    /// Replicas disagree about the state of the log's base; it is not pruned further before that is settled.
+    Disputed = "disputed", 409, GiveUp;
     /// The method does not fit the route.
     MethodNotAllowed = "method_not_allowed", 405, FixInput;
     /// Too many requests, sessions, channels or streams.

@@ -7,6 +7,7 @@
 mod admit;
 mod checkpoint;
 mod codec;
+mod covers;
 mod date;
 mod error;
 mod fold;
@@ -18,6 +19,7 @@ mod reducer;
 
 pub mod api;
 pub mod base64_text;
+pub mod commit;
 pub mod json;
 pub mod limits;
 pub mod sync;
@@ -25,8 +27,9 @@ pub mod token;
 pub mod wire;
 
 pub use admit::admit;
-pub use checkpoint::{Checkpoint, CheckpointError, Heads};
+pub use checkpoint::{Base, BaseId, Checkpoint, CheckpointError};
 pub use codec::DecodeError;
+pub use covers::{Closure, Covers, Heads, Place};
 pub use date::Date;
 pub use error::{ErrorCode, ErrorKind, Refusal};
 pub use fold::{Fold, Function, Kind, Logged, Reduced};

@@ -17,6 +17,8 @@ pub const OP_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 pub const OP_DEPS_MAX: usize = 64;
 /// Bytes of one encoded operation record.
 pub const OP_RECORD_BYTES_MAX: usize = OP_PAYLOAD_BYTES_MAX + OP_DEPS_MAX * 40 + 1024;
+/// Bytes of one encoded checkpoint record.
+pub const CHECKPOINT_RECORD_BYTES_MAX: usize = 3 * 1024 * 1024 + 768 * 1024;
 /// Levels of nesting in a JSON payload.
 pub const JSON_DEPTH_MAX: usize = 64;
 
@@ -24,7 +26,7 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const CHECKPOINT_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Actors whose operations one checkpoint covers.
 pub const CHECKPOINT_ACTORS_MAX: usize = 8 * 1024;
-/// Chain heads of one actor in a checkpoint: more than one only where (actor, seq) was used twice.
+/// Operations of one actor that a checkpoint names: its last, and those on which nothing that is newly covered depends.
 pub const CHECKPOINT_HEADS_MAX: usize = 64;
 
 /// The largest integer that is exact in a JSON number everywhere (RFC 7493), 2^53 - 1.
@@ -62,6 +64,13 @@ pub const CLIENT_PUSH_BYTES_MAX: usize = 512 * 1024;
 pub const BLOB_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Hashes in one question about blobs.
 pub const BLOB_HAVE_MAX: usize = 4096;
+
+/// Logs whose checkpoints one request commits.
+pub const COMMIT_LOGS_MAX: usize = 256;
+/// Checkpoints of one log that a store keeps while none of them is committed.
+pub const CANDIDATES_MAX: usize = 8;
+/// Bytes of one certificate or acknowledgement.
+pub const CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
 
 /// Stores of one channel.
 pub const CHANNEL_STORES_MAX: usize = 16;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{SessionId, StoreId};
-use crate::name::{ChannelName, UserName};
+use crate::base64_text;
+use crate::id::{Seq, SessionId, Sha, StoreId};
+use crate::name::{ChannelName, LogName, Path, TypeName, UserName};
 
 /// What a token lets its holder do in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,4 +97,130 @@ pub enum ConfirmUse {
     /// The one value.
     #[serde(rename = "confirm")]
     Confirm,
+}
+
+/// A store's acknowledgement of a checkpoint, signed by the store: its own base is the checkpoint's parent, and it has on
+/// its disk the checkpoint and every operation that this one newly covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckClaims {
+    /// The store.
+    pub iss: StoreId,
+    /// The user.
+    pub sub: UserName,
+    /// The channel of the log.
+    pub channel: ChannelName,
+    /// The type of the log.
+    #[serde(rename = "type")]
+    pub kind: TypeName,
+    /// The path of the log.
+    pub path: Path,
+    /// The checkpoint's place in the chain.
+    #[serde(rename = "gen")]
+    pub generation: Seq,
+    /// The checkpoint.
+    pub checkpoint: Sha,
+    /// The store's base; nothing before the first.
+    pub parent: Option<Sha>,
+    /// The epoch of the channel's set of stores that the acknowledgement is for.
+    pub epoch: u64,
+    /// Always "acknowledge".
+    #[serde(rename = "use")]
+    pub usage: AckUse,
+}
+
+/// Marks [`AckClaims`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AckUse {
+    /// The one value.
+    #[serde(rename = "acknowledge")]
+    Acknowledge,
+}
+
+/// A table's certificate, signed by the table: this checkpoint is the committed one of its generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateClaims {
+    /// The table.
+    pub iss: String,
+    /// The user.
+    pub sub: UserName,
+    /// The channel of the log.
+    pub channel: ChannelName,
+    /// The type of the log.
+    #[serde(rename = "type")]
+    pub kind: TypeName,
+    /// The path of the log.
+    pub path: Path,
+    /// The checkpoint's place in the chain.
+    #[serde(rename = "gen")]
+    pub generation: Seq,
+    /// The checkpoint.
+    pub checkpoint: Sha,
+    /// Committed at, in seconds since 1970.
+    pub iat: u64,
+    /// Always "checkpoint".
+    #[serde(rename = "use")]
+    pub usage: CertificateUse,
+}
+
+/// Marks [`CertificateClaims`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CertificateUse {
+    /// The one value.
+    #[serde(rename = "checkpoint")]
+    Checkpoint,
+}
+
+impl AckClaims {
+    /// Tells whether this is about a log.
+    pub fn is_of(&self, log: &LogName) -> bool {
+        (&self.sub, &self.channel, &self.kind, &self.path) == (&log.user, &log.channel, &log.kind, &log.path)
+    }
+}
+
+impl CertificateClaims {
+    /// Reads the claims of a certificate whose signature was, or will be, checked elsewhere.
+    ///
+    /// # Errors
+    /// A sentence, if it is not the certificate of a checkpoint.
+    pub fn unverified(certificate: &str) -> Result<Self, String> {
+        let mut parts = certificate.split('.');
+        let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return Err("a certificate has three parts divided by dots".to_owned());
+        };
+        let claims = base64_text::decode(claims)?;
+        serde_json::from_slice(&claims).map_err(|error| format!("not the claims of a certificate: {error}"))
+    }
+
+    /// Tells whether this is about a log.
+    pub fn is_of(&self, log: &LogName) -> bool {
+        (&self.sub, &self.channel, &self.kind, &self.path) == (&log.user, &log.channel, &log.kind, &log.path)
+    }
+}
+
+/// A table's own token towards a store, for one call: the store seals a channel, or opens it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealClaims {
+    /// The table that issued it.
+    pub iss: String,
+    /// The store that it is for.
+    pub aud: StoreId,
+    /// The user.
+    pub sub: UserName,
+    /// The channel.
+    pub channel: ChannelName,
+    /// Whether the store is to refuse writes from now on.
+    pub sealed: bool,
+    /// Expires at, in seconds since 1970.
+    pub exp: u64,
+    /// Always "seal".
+    #[serde(rename = "use")]
+    pub usage: SealUse,
+}
+
+/// Marks [`SealClaims`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SealUse {
+    /// The one value.
+    #[serde(rename = "seal")]
+    Seal,
 }

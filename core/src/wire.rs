@@ -8,11 +8,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::api::{IndexedOp, LogHeader, OpJson, PushResult};
+use crate::checkpoint::{Base, BaseId, Checkpoint};
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::id::{Incarnation, Sha, StoreId};
 use crate::name::{ChannelName, LogName, Path, PathPrefix, TypeName, UserName};
 use crate::op::{Draft, Op, OpError};
+use crate::token::CertificateClaims;
 
 mod cbor;
 
@@ -87,6 +89,57 @@ impl<'de> Deserialize<'de> for WireOp {
     }
 }
 
+/// A log's base on the wire: its record, the sha that its sender claims, and its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireBase {
+    /// The claimed identity.
+    pub sha: Sha,
+    /// The record ([`Checkpoint::to_record`]).
+    #[serde(with = "record_text")]
+    pub record: Bytes,
+    /// The table's certificate ([`CertificateClaims`], a JWT).
+    pub certificate: String,
+}
+
+impl WireBase {
+    /// Decodes the checkpoint and checks that it belongs to `log`, has the claimed sha, and is what the certificate names.
+    /// Whoever can must check the certificate's signature beside this.
+    ///
+    /// # Errors
+    /// A sentence that says what does not fit.
+    pub fn open(&self, log: &LogName) -> Result<Checkpoint, String> {
+        let (checkpoint, _) =
+            Checkpoint::from_record(log, &self.record, self.sha).map_err(|error| error.to_string())?;
+        let claims = CertificateClaims::unverified(&self.certificate)?;
+        match claims.is_of(log) && claims.checkpoint == self.sha && claims.generation == checkpoint.generation {
+            true => Ok(checkpoint),
+            false => Err(format!("the certificate names another checkpoint than {}", self.sha)),
+        }
+    }
+}
+
+impl From<&Base> for WireBase {
+    fn from(base: &Base) -> Self {
+        Self { sha: base.sha, record: base.record.clone(), certificate: base.certificate.clone() }
+    }
+}
+
+/// A record in JSON: base64url without padding.
+mod record_text {
+    use bytes::Bytes;
+    use serde::{Deserializer, Serializer};
+
+    use crate::base64_text;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        base64_text::serialize(bytes, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        base64_text::deserialize(deserializer).map(Bytes::from)
+    }
+}
+
 /// What a stream is told about as it happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,6 +148,16 @@ pub enum Watched {
     Logs(Vec<LogRef>),
     /// Every log of the channel at or below a path.
     Prefix(PathPrefix),
+}
+
+/// Which operations of a log an inventory lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Which {
+    /// Those that the store's base does not cover, in order of arrival.
+    Live,
+    /// Those that it covers, in ascending order.
+    Covered,
 }
 
 /// From a client to a store.
@@ -118,13 +181,18 @@ pub enum ClientMessage {
         log: LogRef,
         /// The index after which to begin; 0 for all.
         after: u64,
+        /// The base that the client has: the store sends its own if it is another one of a later generation, or greater
+        /// by sha.
+        base: Option<BaseId>,
     },
-    /// Asks for the shas of all operations of a log. Answered by one or more [`ServerMessage::Shas`].
+    /// Asks for shas of a log. Answered by one or more [`ServerMessage::Shas`].
     Inventory {
         /// Chosen by the client.
         tag: Tag,
         /// The log.
         log: LogRef,
+        /// Which ones.
+        which: Which,
     },
     /// Lists logs by type and path. Answered by one [`ServerMessage::Logs`].
     List {
@@ -149,6 +217,59 @@ pub enum ClientMessage {
     Unwatch {
         /// Chosen by the client.
         tag: Tag,
+    },
+    /// Asks the store to keep a checkpoint and to acknowledge it. Answered by [`ServerMessage::Acknowledged`].
+    Checkpoint {
+        /// Chosen by the client.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The claimed identity.
+        sha: Sha,
+        /// The record ([`Checkpoint::to_record`]).
+        #[serde(with = "record_text")]
+        record: Bytes,
+        /// The epoch of the channel's set of stores, for the acknowledgement to name.
+        epoch: u64,
+    },
+    /// Has the store install a committed checkpoint as the log's base. Answered by [`ServerMessage::Installed`].
+    Install {
+        /// Chosen by the client.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The checkpoint; its record may be empty if the store has acknowledged it.
+        base: WireBase,
+    },
+    /// Tells the store of operations that its base covers, because it installed the base without having had them.
+    /// Answered by [`ServerMessage::Installed`].
+    Cover {
+        /// Chosen by the client.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The base.
+        base: Sha,
+        /// At most [`crate::limits::INVENTORY_SHAS_MAX`].
+        shas: Vec<Sha>,
+    },
+    /// Asks for what the store still keeps of what the base covers. Answered by one or more
+    /// [`ServerMessage::Retained`].
+    Retained {
+        /// Chosen by the client.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+    },
+    /// Reports that another state came out of what the store's base covers: the store acknowledges no checkpoint on top
+    /// of it but one that covers the same, and keeps what it covers. Answered by [`ServerMessage::Installed`].
+    Dispute {
+        /// Chosen by the client.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The base.
+        base: Sha,
     },
     /// Replaces the stream's token before it expires.
     Renew {
@@ -176,6 +297,8 @@ pub enum ServerMessage {
     Ops {
         /// The request's.
         tag: Tag,
+        /// The log's base, in the first part, if the client's is behind it.
+        base: Option<WireBase>,
         /// In order of arrival: index and operation.
         ops: Vec<(u64, WireOp)>,
         /// The log as it stood when this part was read.
@@ -187,7 +310,7 @@ pub enum ServerMessage {
     Shas {
         /// The request's.
         tag: Tag,
-        /// In order of arrival.
+        /// In order.
         shas: Vec<Sha>,
         /// The log as it stood when this part was read.
         header: LogHeader,
@@ -205,6 +328,38 @@ pub enum ServerMessage {
     },
     /// Operations of a watched log that were stored.
     Event(Event),
+    /// A watched log has a new base.
+    Pruned {
+        /// The log.
+        log: LogRef,
+        /// The log as it stands.
+        header: LogHeader,
+    },
+    /// Answers [`ClientMessage::Checkpoint`].
+    Acknowledged {
+        /// The request's.
+        tag: Tag,
+        /// The store's word ([`crate::token::AckClaims`], a JWT).
+        ack: String,
+    },
+    /// Answers [`ClientMessage::Install`], [`ClientMessage::Cover`] and [`ClientMessage::Dispute`].
+    Installed {
+        /// The request's.
+        tag: Tag,
+        /// The log as it stands.
+        header: LogHeader,
+    },
+    /// Answers [`ClientMessage::Retained`].
+    Retained {
+        /// The request's.
+        tag: Tag,
+        /// What the oldest operation here came on top of, in the first part; nothing if that was the empty log.
+        base: Option<WireBase>,
+        /// By the generation that covers them, and in no order within one.
+        ops: Vec<(u64, WireOp)>,
+        /// Whether another part follows under this tag.
+        more: bool,
+    },
     /// Answers [`ClientMessage::Watch`]: everything up to this channel position has been sent.
     Watching {
         /// The request's.

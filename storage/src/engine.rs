@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use gigfs_core::api::LogHeader;
 use gigfs_core::{
-    ChannelName, Date, Incarnation, LogName, Op, OpError, Path, PathPrefix, Payload, Sha, StoreId, TypeName, UserName,
+    Base, ChannelName, Date, Incarnation, LogName, Op, OpError, Path, PathPrefix, Payload, Sha, StoreId, TypeName,
+    UserName,
 };
 
 /// A durable engine. All methods may be called from several threads at once.
@@ -20,7 +21,8 @@ pub trait Engine: Send + Sync {
 
     /// Writes the batch: all of it or nothing, and on disk when this returns.
     ///
-    /// First the appends in order, then the removes, then the notes. Returns one answer an append, in order.
+    /// First the appends in order, then the installs, the disputes, the removes, the restores, and the notes. Returns one
+    /// answer an append, in order.
     ///
     /// # Errors
     /// [`StorageError`]; nothing is acknowledged then. A disk that fails while it syncs leaves the batch in doubt: all
@@ -46,6 +48,50 @@ pub trait Engine: Send + Sync {
     /// [`StorageError`] if the data cannot be read.
     fn inventory(&self, log: &LogName, after: u64, max: usize) -> Result<Vec<(u64, Sha)>, StorageError>;
 
+    /// Returns a live operation of a log by its identity.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    fn find(&self, log: &LogName, sha: &Sha) -> Result<Option<StoredOp>, StorageError>;
+
+    /// Returns the log's base.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    fn base(&self, log: &LogName) -> Result<Option<Base>, StorageError>;
+
+    /// Tells whether an operation is known to be covered by the log's base.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    fn is_covered(&self, log: &LogName, sha: &Sha) -> Result<bool, StorageError>;
+
+    /// Reads the shas that are known to be covered, in ascending order, from after `after`.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    fn covered(&self, log: &LogName, after: Option<&Sha>, max: usize) -> Result<Vec<Sha>, StorageError>;
+
+    /// Reads the covered operations that are still kept, each with the generation of the base that covered it first, in
+    /// order of their indexes from after `after`, until `page` is full.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError>;
+
+    /// Returns the base of a generation if it is still kept, the log's own or an earlier one.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError>;
+
+    /// Forgets covered operations and superseded bases that were covered or superseded before `before`, at most `max` of
+    /// them, but for those of logs whose base is disputed. Returns how many. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing is forgotten then.
+    fn forget_retained(&self, before: Date, max: usize) -> Result<usize, StorageError>;
+
     /// Lists the logs of a channel at or below `prefix`, by type and path, from after `after`.
     ///
     /// # Errors
@@ -67,7 +113,7 @@ pub trait Engine: Send + Sync {
 
     /// Reads a channel's arrivals in order, from the position after `after`, until `page` is full.
     ///
-    /// Records that were removed since leave a gap in the positions.
+    /// Records that were removed or covered since leave a gap in the positions.
     ///
     /// # Errors
     /// [`StorageError`] if the data cannot be read.
@@ -91,7 +137,8 @@ pub trait Engine: Send + Sync {
     /// [`StorageError`] if the data cannot be read.
     fn notes(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StorageError>;
 
-    /// Returns the bytes of records that a user has here.
+    /// Returns the bytes that a user has here: records of operations, live and retained, and of bases, and 32 for each
+    /// covered sha.
     ///
     /// # Errors
     /// [`StorageError`] if the data cannot be read.
@@ -103,11 +150,37 @@ pub trait Engine: Send + Sync {
 pub struct Batch {
     /// Operations to append, in order.
     pub appends: Vec<Append>,
+    /// Bases to install, in order.
+    pub installs: Vec<Install>,
+    /// Bases that are disputed, if they are their logs' bases. The next base of a log is not.
+    pub disputes: Vec<(LogName, Sha)>,
     /// Operations to take out again; those that are not there are passed over. Their indexes and positions are never
     /// used again.
     pub removes: Vec<(LogName, Sha)>,
+    /// Logs whose bases are taken back: their retained operations are live again, under their old indexes and as arrivals
+    /// at new positions, and nothing is covered.
+    pub restores: Vec<LogName>,
     /// Notes to set, or to delete where there is no value.
     pub notes: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// A base to install.
+///
+/// Where the log has this base already, `covered` is added to what is known to be covered. Otherwise the base takes the
+/// place of the one before. Either way, live operations that are in `covered` leave the log and its feed, and their
+/// indexes and positions are never used again. Whether a base takes another one's place is for the caller to decide.
+#[derive(Debug, Clone)]
+pub struct Install {
+    /// The log; it comes to be if it has no record yet.
+    pub log: LogName,
+    /// The base; its record is that of a [`gigfs_core::Checkpoint`].
+    pub base: Base,
+    /// Operations that it covers, live here or not. What is known to be covered already stays so.
+    pub covered: Vec<Sha>,
+    /// Whether the live operations that are covered, and the base before, are kept for a while.
+    pub retain: bool,
+    /// The owner's clock: since when they are kept.
+    pub at: Date,
 }
 
 /// One operation to append.
@@ -142,6 +215,16 @@ pub enum Appended {
         sha: Sha,
         /// Its index in the log.
         index: u64,
+    },
+    /// The log's base covers it. Nothing was written.
+    Covered {
+        /// Its identity.
+        sha: Sha,
+    },
+    /// The log's base may cover it, and not all that it covers is known here. Nothing was written.
+    Doubtful {
+        /// Its identity.
+        sha: Sha,
     },
     /// An [`Append::Stamp`] whose payload breaks a rule. The rest of the batch is not affected.
     Refused(OpError),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::base64_text;
+use crate::checkpoint::BaseId;
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::id::{ActorId, BlobName, Digest, Incarnation, Seq, Sha};
@@ -235,13 +236,65 @@ pub struct Pushed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(ToSchema))]
 pub struct LogHeader {
-    /// Number and exclusive or of the shas of its operations.
+    /// The committed checkpoint that the store has installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseHeader>,
+    /// Number and exclusive or of the shas of the operations that the base does not cover.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub digest: Digest,
     /// The index that the newest arrival has in this store.
     pub last_index: u64,
-    /// Bytes of its operation records.
+    /// Bytes of the records of these operations.
     pub bytes: u64,
+}
+
+/// What a store knows of a log's base without its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct BaseHeader {
+    /// Which checkpoint it is.
+    #[serde(flatten)]
+    pub id: BaseId,
+    /// Number and exclusive or of the shas that the store has of what the base covers.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub covered: Digest,
+    /// Whether those are all, so that the store can tell of any operation whether it is covered.
+    pub complete: bool,
+    /// Whether some replica computed another state for what the base covers.
+    #[serde(default)]
+    pub disputed: bool,
+    /// Bytes of the checkpoint's record.
+    pub bytes: u64,
+    /// Bytes of covered operations and earlier checkpoints that the store keeps for a while.
+    #[serde(default)]
+    pub retained_bytes: u64,
+}
+
+/// A log's base in JSON, to be read by people and small programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct BaseJson {
+    /// Which checkpoint it is.
+    #[serde(flatten)]
+    pub id: BaseId,
+    /// The checkpoint that it builds on.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub parent: Option<Sha>,
+    /// What folded the state.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub reducer: TypeName,
+    /// The reducer's version.
+    pub version: u32,
+    /// After every operation that it covers.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
+    pub date: Date,
+    /// The state: JSON where the reducer keeps it as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Value>,
+    /// The whole record, base64url without padding.
+    pub record: String,
+    /// The table's certificate.
+    pub certificate: String,
 }
 
 /// An operation and its index in the log of this store, in order of arrival.
@@ -263,7 +316,10 @@ pub struct OplogPage {
     pub incarnation: Incarnation,
     /// The whole log's header.
     pub header: LogHeader,
-    /// Operations in order of arrival.
+    /// The log's base, in the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseJson>,
+    /// Operations that the base does not cover, in order of arrival.
     pub ops: Vec<IndexedOp>,
     /// Whether there are more after the last one.
     pub more: bool,

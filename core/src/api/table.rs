@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base64_text;
-use crate::id::{SessionId, StoreId};
-use crate::name::{ChannelName, UserName};
+use crate::checkpoint::BaseId;
+use crate::error::Refusal;
+use crate::id::{SessionId, Sha, StoreId};
+use crate::name::{ChannelName, Path, TypeName, UserName};
 use crate::token::Permission;
 
 #[cfg(feature = "openapi")]
@@ -113,6 +115,12 @@ pub struct MountTable {
     /// The user.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub user: UserName,
+    /// The table's id, the `iss` of its certificates.
+    #[serde(default)]
+    pub table_id: String,
+    /// The table's Ed25519 public key, PEM: certificates of checkpoints are checked with it.
+    #[serde(default)]
+    pub table_key: String,
     /// Grows by one with each change.
     pub epoch: u64,
     /// The channels by name.
@@ -147,6 +155,9 @@ pub struct MountedStore {
     pub permission: Permission,
     /// When the token ends.
     pub expires: u64,
+    /// Whether the store takes no more writes, because it is being taken off the channel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// One change of a mount table, as `GET /user/:user/table/stream` sends it (server-sent events named `table`).
@@ -189,6 +200,74 @@ pub struct Confirmed {
     /// The store's id.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub store: StoreId,
+    /// The store's Ed25519 public key, PEM: its acknowledgements of checkpoints are checked with it.
+    pub store_key: String,
+}
+
+/// Has a store take no more writes for a channel, or take them again (`POST /user/:user/table/:channel/store/:store/seal`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct Seal {
+    /// Whether it refuses writes from now on.
+    pub sealed: bool,
+}
+
+/// Checkpoints to be committed (`POST /user/:user/table/:channel/checkpoint`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct CommitBody {
+    /// At most [`crate::limits::COMMIT_LOGS_MAX`], each of another log.
+    pub logs: Vec<Proposal>,
+}
+
+/// One checkpoint to be committed; without `checkpoint`, a question about the register of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct Proposal {
+    /// The type of the log.
+    #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub kind: TypeName,
+    /// The path of the log.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub path: Path,
+    /// The checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<BaseId>,
+    /// The checkpoint that it builds on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub parent: Option<Sha>,
+    /// The acknowledgements of all stores of the channel ([`crate::token::AckClaims`], JWTs).
+    #[serde(default)]
+    pub acks: Vec<String>,
+}
+
+/// The answer to [`CommitBody`], in the order of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct CommitResults {
+    /// One answer a log.
+    pub logs: Vec<CommitResult>,
+}
+
+/// What became of one proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum CommitResult {
+    /// The register stands at the checkpoint that was asked for.
+    Committed {
+        /// The certificate of that checkpoint.
+        certificate: String,
+    },
+    /// The register stands elsewhere.
+    Standing {
+        /// The certificate of the checkpoint at which it stands; nothing if there was never one.
+        certificate: Option<String>,
+        /// Why the checkpoint was not committed; nothing if none was asked for.
+        refusal: Option<Refusal>,
+    },
 }
 
 /// A confirmation code, for `POST /user/:user/table/:channel/store` at a table.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,7 +14,8 @@ fn checkpoints() -> Vec<(Checkpoint, Option<Signature>)> {
     let first = Checkpoint {
         generation: Seq::FIRST,
         parent: None,
-        covers: BTreeMap::from([(actor(1), vec![heads(b"a", 7)])]),
+        covers: Covers::from_entries([(actor(1), vec![heads(b"a", 7)])]),
+        digest: Digest { count: 7, xor: [0x77; 32] },
         reducer: TypeName::parse("counter").unwrap(),
         version: 1,
         state: Payload::plain(&json!(42)),
@@ -24,7 +27,8 @@ fn checkpoints() -> Vec<(Checkpoint, Option<Signature>)> {
     let second = Checkpoint {
         generation: Seq::new(2).unwrap(),
         parent: Some(first.sha(&log())),
-        covers: BTreeMap::from([(actor(1), vec![heads(b"d", 9)]), (actor(2), forked)]),
+        covers: Covers::from_entries([(actor(1), vec![heads(b"d", 9)]), (actor(2), forked)]),
+        digest: Digest { count: 310, xor: [0x55; 32] },
         state: Payload::Sealed { epoch: 3, bytes: vec![0xde, 0xad, 0xbe, 0xef].into() },
         author: actor(2),
         ..first.clone()
@@ -61,7 +65,8 @@ fn every_flipped_bit_truncation_and_trailing_byte_of_a_checkpoint_is_refused() {
 #[test]
 fn heads_out_of_order_and_states_over_the_limit_are_refused() {
     let (mut checkpoint, _) = checkpoints().swap_remove(1);
-    checkpoint.covers.values_mut().for_each(|heads| heads.reverse());
+    let reversed = |(actor, heads): (&ActorId, &Heads)| (*actor, heads.iter().rev().copied().collect());
+    checkpoint.covers = Covers::from_entries(checkpoint.covers.entries().map(reversed).collect::<BTreeMap<_, _>>());
     assert_eq!(checkpoint.check(), Err(CheckpointError::Covers));
     let (mut checkpoint, _) = checkpoints().swap_remove(0);
     checkpoint.state = Payload::Plain(vec![0; CHECKPOINT_STATE_BYTES_MAX + 1].into());
@@ -77,6 +82,7 @@ fn golden_checkpoints_keep_their_bytes_and_their_shas() {
             "log": log(), "identity": hex(checkpoint.identity_bytes(&log())), "sha": checkpoint.sha(&log()),
             "record": hex(checkpoint.to_record(signature.as_ref())),
             "gen": checkpoint.generation, "parent": checkpoint.parent, "covers": checkpoint.covers,
+            "digest": checkpoint.digest,
             "reducer": checkpoint.reducer, "version": checkpoint.version, "date": checkpoint.date,
             "author": checkpoint.author,
         })

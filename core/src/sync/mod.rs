@@ -406,14 +406,20 @@ impl Replica {
         }
         match message {
             ServerMessage::Pushed { tag, results } => self.pushed(id, tag, results),
-            ServerMessage::Ops { tag, ops, header, more } => self.read_ops(id, tag, &ops, &header, more),
+            ServerMessage::Ops { tag, ops, header, more, .. } => self.read_ops(id, tag, &ops, &header, more),
             ServerMessage::Shas { tag, shas, more, .. } => self.read_shas(id, tag, shas, more),
             ServerMessage::Event(event) => self.told(id, &event),
             ServerMessage::Failed { tag, refusal } => self.request_failed(id, tag, refusal),
             ServerMessage::Watching { tag, .. } | ServerMessage::Unwatched { tag } | ServerMessage::Renewed { tag } => {
                 self.up_mut(id).answered(tag);
             }
-            ServerMessage::Welcome(_) | ServerMessage::Logs { .. } | ServerMessage::Bye { .. } => {}
+            ServerMessage::Pruned { .. }
+            | ServerMessage::Acknowledged { .. }
+            | ServerMessage::Installed { .. }
+            | ServerMessage::Retained { .. }
+            | ServerMessage::Welcome(_)
+            | ServerMessage::Logs { .. }
+            | ServerMessage::Bye { .. } => {}
         }
     }
 

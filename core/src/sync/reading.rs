@@ -12,7 +12,7 @@ use crate::id::Sha;
 use crate::limits::WATCHED_LOGS_MAX;
 use crate::name::{LogName, PathPrefix};
 use crate::op::{Op, OrderKey};
-use crate::wire::{ClientMessage, Event, LogRef, Tag, Watched, WireOp};
+use crate::wire::{ClientMessage, Event, LogRef, Tag, Watched, Which, WireOp};
 
 impl Replica {
     /// Starts everything that a stream that has come up is for.
@@ -117,7 +117,7 @@ impl Replica {
     fn get(&mut self, id: &LinkId, name: &LogName, after: u64, before: Option<Seen>, last_try: bool) {
         let tag = self.up_mut(id).ask(Request::Get { log: name.clone() });
         self.set_reading(id, name, Reading::Getting { tag, before, last_try });
-        self.send(id, ClientMessage::Get { tag, log: name.into(), after });
+        self.send(id, ClientMessage::Get { tag, log: name.into(), after, base: None });
     }
 
     fn set_reading(&mut self, id: &LinkId, name: &LogName, reading: Reading) {
@@ -191,7 +191,7 @@ impl Replica {
         } else {
             let tag = self.up_mut(id).ask(Request::Inventory { log: name.clone() });
             self.set_reading(id, name, Reading::Inventory { tag, shas: BTreeSet::new() });
-            self.send(id, ClientMessage::Inventory { tag, log: name.into() });
+            self.send(id, ClientMessage::Inventory { tag, log: name.into(), which: Which::Live });
         }
     }
 

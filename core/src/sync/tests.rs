@@ -231,7 +231,10 @@ fn a_thousand_logs_are_read_a_few_at_a_time() {
     while !waiting.is_empty() {
         for (tag, _) in std::mem::take(&mut waiting) {
             read += 1;
-            machine.answer(1, ServerMessage::Ops { tag, ops: vec![], header: LogHeader::default(), more: false });
+            machine.answer(
+                1,
+                ServerMessage::Ops { tag, base: None, ops: vec![], header: LogHeader::default(), more: false },
+            );
         }
         waiting = gets(&machine.sent());
     }
@@ -275,7 +278,7 @@ fn an_event_behind_a_gap_has_the_gap_read() {
     let mut machine = Machine::new(false, 1);
     machine.connect(1);
     let (tag, _) = gets(&machine.sent())[0];
-    machine.answer(1, ServerMessage::Ops { tag, ops: vec![], header: LogHeader::default(), more: false });
+    machine.answer(1, ServerMessage::Ops { tag, base: None, ops: vec![], header: LogHeader::default(), more: false });
     let told = |index: u64| {
         let op = WireOp::from(&ops[index as usize - 1]);
         ServerMessage::Event(crate::wire::Event { position: index, log: (&log()).into(), ops: vec![(index, op)] })

@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use minicbor::decode::{Decoder, Error};
 
-use super::{ClientMessage, Event, LogRef, Message, ServerMessage, Watched, Welcome, WireError, WireOp};
-use crate::api::{LogHeader, PushResult};
+use super::{
+    ClientMessage, Event, LogRef, Message, ServerMessage, Watched, Welcome, Which, WireBase, WireError, WireOp,
+};
+use crate::api::{BaseHeader, LogHeader, PushResult};
+use crate::checkpoint::BaseId;
 use crate::codec::{self, Writer};
 use crate::error::Refusal;
 use crate::id::{Digest, Incarnation, Sha, StoreId};
 use crate::limits::{
-    INVENTORY_SHAS_MAX, LIST_LOGS_MAX, OP_RECORD_BYTES_MAX, PUSH_OPS_MAX, READ_OPS_MAX, WATCHED_LOGS_MAX,
+    CERTIFICATE_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, INVENTORY_SHAS_MAX, LIST_LOGS_MAX, OP_RECORD_BYTES_MAX,
+    PUSH_OPS_MAX, READ_OPS_MAX, WATCHED_LOGS_MAX,
 };
 use crate::name::{Path, PathPrefix, TypeName};
 
@@ -23,14 +27,19 @@ impl Message for ClientMessage {
                 write_log(to, log)?;
                 write_all(to, ops, write_op)
             }
-            Self::Get { tag, log, after } => {
-                to.array(4)?.u8(2)?.u64(*tag)?;
+            Self::Get { tag, log, after, base } => {
+                to.array(5)?.u8(2)?.u64(*tag)?;
                 write_log(to, log)?;
-                to.u64(*after)?.ok()
+                to.u64(*after)?;
+                match base {
+                    Some(BaseId { generation, sha }) => to.array(2)?.u64(generation.get())?.bytes(sha.as_bytes())?.ok(),
+                    None => to.null()?.ok(),
+                }
             }
-            Self::Inventory { tag, log } => {
-                to.array(3)?.u8(3)?.u64(*tag)?;
-                write_log(to, log)
+            Self::Inventory { tag, log, which } => {
+                to.array(4)?.u8(3)?.u64(*tag)?;
+                write_log(to, log)?;
+                to.bool(*which == Which::Covered)?.ok()
             }
             Self::List { tag, prefix, after } => {
                 to.array(4)?.u8(4)?.u64(*tag)?.str(prefix.as_str())?;
@@ -52,6 +61,31 @@ impl Message for ClientMessage {
             }
             Self::Unwatch { tag } => to.array(2)?.u8(6)?.u64(*tag)?.ok(),
             Self::Renew { tag, token } => to.array(3)?.u8(7)?.u64(*tag)?.str(token)?.ok(),
+            Self::Checkpoint { tag, log, sha, record, epoch } => {
+                to.array(6)?.u8(8)?.u64(*tag)?;
+                write_log(to, log)?;
+                to.bytes(sha.as_bytes())?.bytes(record)?.u64(*epoch)?.ok()
+            }
+            Self::Install { tag, log, base } => {
+                to.array(4)?.u8(9)?.u64(*tag)?;
+                write_log(to, log)?;
+                write_base(to, base)
+            }
+            Self::Cover { tag, log, base, shas } => {
+                to.array(5)?.u8(10)?.u64(*tag)?;
+                write_log(to, log)?;
+                to.bytes(base.as_bytes())?;
+                write_all(to, shas, |to, sha| to.bytes(sha.as_bytes())?.ok())
+            }
+            Self::Retained { tag, log } => {
+                to.array(3)?.u8(11)?.u64(*tag)?;
+                write_log(to, log)
+            }
+            Self::Dispute { tag, log, base } => {
+                to.array(4)?.u8(12)?.u64(*tag)?;
+                write_log(to, log)?;
+                to.bytes(base.as_bytes())?.ok()
+            }
         })
     }
 
@@ -61,8 +95,15 @@ impl Message for ClientMessage {
             let tag = from.u64()?;
             match (number, length) {
                 (1, 4) => Ok(Self::Push { tag, log: read_log(from)?, ops: read_all(from, PUSH_OPS_MAX, read_op)? }),
-                (2, 4) => Ok(Self::Get { tag, log: read_log(from)?, after: from.u64()? }),
-                (3, 3) => Ok(Self::Inventory { tag, log: read_log(from)? }),
+                (2, 5) => {
+                    let (log, after) = (read_log(from)?, from.u64()?);
+                    Ok(Self::Get { tag, log, after, base: codec::optional(from, read_base_id)? })
+                }
+                (3, 4) => {
+                    let log = read_log(from)?;
+                    let which = if from.bool()? { Which::Covered } else { Which::Live };
+                    Ok(Self::Inventory { tag, log, which })
+                }
                 (4, 4) => {
                     let prefix = codec::name(from, PathPrefix::parse)?;
                     Ok(Self::List { tag, prefix, after: codec::optional(from, read_log)? })
@@ -76,6 +117,17 @@ impl Message for ClientMessage {
                 }
                 (6, 2) => Ok(Self::Unwatch { tag }),
                 (7, 3) => Ok(Self::Renew { tag, token: from.str()?.to_owned() }),
+                (8, 6) => {
+                    let (log, sha) = (read_log(from)?, codec::sha(from)?);
+                    Ok(Self::Checkpoint { tag, log, sha, record: read_record(from)?, epoch: from.u64()? })
+                }
+                (9, 4) => Ok(Self::Install { tag, log: read_log(from)?, base: read_base(from)? }),
+                (10, 5) => {
+                    let (log, base) = (read_log(from)?, codec::sha(from)?);
+                    Ok(Self::Cover { tag, log, base, shas: read_all(from, INVENTORY_SHAS_MAX, codec::sha)? })
+                }
+                (11, 3) => Ok(Self::Retained { tag, log: read_log(from)? }),
+                (12, 4) => Ok(Self::Dispute { tag, log: read_log(from)?, base: codec::sha(from)? }),
                 (number, length) => Err(unknown(number, length)),
             }
         })
@@ -93,8 +145,9 @@ impl Message for ServerMessage {
                 to.array(3)?.u8(1)?.u64(*tag)?;
                 write_all(to, results, write_result)
             }
-            Self::Ops { tag, ops, header, more } => {
-                to.array(5)?.u8(2)?.u64(*tag)?;
+            Self::Ops { tag, base, ops, header, more } => {
+                to.array(6)?.u8(2)?.u64(*tag)?;
+                write_optional_base(to, base.as_ref())?;
                 write_all(to, ops, write_indexed)?;
                 write_header(to, header)?;
                 to.bool(*more)?.ok()
@@ -130,6 +183,22 @@ impl Message for ServerMessage {
                 to.array(2)?.u8(10)?;
                 write_refusal(to, refusal)
             }
+            Self::Pruned { log, header } => {
+                to.array(3)?.u8(11)?;
+                write_log(to, log)?;
+                write_header(to, header)
+            }
+            Self::Acknowledged { tag, ack } => to.array(3)?.u8(12)?.u64(*tag)?.str(ack)?.ok(),
+            Self::Installed { tag, header } => {
+                to.array(3)?.u8(13)?.u64(*tag)?;
+                write_header(to, header)
+            }
+            Self::Retained { tag, base, ops, more } => {
+                to.array(5)?.u8(14)?.u64(*tag)?;
+                write_optional_base(to, base.as_ref())?;
+                write_all(to, ops, write_indexed)?;
+                to.bool(*more)?.ok()
+            }
         })
     }
 
@@ -142,8 +211,9 @@ impl Message for ServerMessage {
                 now: codec::date(from)?,
             })),
             (1, 3) => Ok(Self::Pushed { tag: from.u64()?, results: read_all(from, PUSH_OPS_MAX, read_result)? }),
-            (2, 5) => Ok(Self::Ops {
+            (2, 6) => Ok(Self::Ops {
                 tag: from.u64()?,
+                base: codec::optional(from, read_base)?,
                 ops: read_all(from, READ_OPS_MAX, read_indexed)?,
                 header: read_header(from)?,
                 more: from.bool()?,
@@ -172,6 +242,15 @@ impl Message for ServerMessage {
             (8, 2) => Ok(Self::Renewed { tag: from.u64()? }),
             (9, 3) => Ok(Self::Failed { tag: from.u64()?, refusal: read_refusal(from)? }),
             (10, 2) => Ok(Self::Bye { refusal: read_refusal(from)? }),
+            (11, 3) => Ok(Self::Pruned { log: read_log(from)?, header: read_header(from)? }),
+            (12, 3) => Ok(Self::Acknowledged { tag: from.u64()?, ack: read_certificate(from)? }),
+            (13, 3) => Ok(Self::Installed { tag: from.u64()?, header: read_header(from)? }),
+            (14, 5) => Ok(Self::Retained {
+                tag: from.u64()?,
+                base: codec::optional(from, read_base)?,
+                ops: read_all(from, READ_OPS_MAX, read_indexed)?,
+                more: from.bool()?,
+            }),
             (number, length) => Err(unknown(number, length)),
         })
     }
@@ -237,15 +316,83 @@ fn read_indexed(from: &mut Decoder<'_>) -> Result<(u64, WireOp), Error> {
     Ok((index, WireOp { sha, record: Bytes::copy_from_slice(from.bytes()?) }))
 }
 
+fn write_optional_base(to: &mut Writer, base: Option<&WireBase>) -> WriteResult {
+    match base {
+        Some(base) => write_base(to, base),
+        None => to.null()?.ok(),
+    }
+}
+
+fn write_base(to: &mut Writer, base: &WireBase) -> WriteResult {
+    to.array(3)?.bytes(base.sha.as_bytes())?.bytes(&base.record)?.str(&base.certificate)?.ok()
+}
+
+fn read_base(from: &mut Decoder<'_>) -> Result<WireBase, Error> {
+    codec::array(from, 3)?;
+    let (sha, record) = (codec::sha(from)?, read_record(from)?);
+    Ok(WireBase { sha, record, certificate: read_certificate(from)? })
+}
+
+fn read_base_id(from: &mut Decoder<'_>) -> Result<BaseId, Error> {
+    codec::array(from, 2)?;
+    Ok(BaseId { generation: codec::seq(from)?, sha: codec::sha(from)? })
+}
+
+/// Reads the record of a checkpoint.
+fn read_record(from: &mut Decoder<'_>) -> Result<Bytes, Error> {
+    let record = from.bytes()?;
+    match record.len() <= CHECKPOINT_RECORD_BYTES_MAX {
+        true => Ok(Bytes::copy_from_slice(record)),
+        false => Err(Error::message(format!("{} bytes; the limit is {CHECKPOINT_RECORD_BYTES_MAX}", record.len()))),
+    }
+}
+
+fn read_certificate(from: &mut Decoder<'_>) -> Result<String, Error> {
+    let text = from.str()?;
+    match text.len() <= CERTIFICATE_BYTES_MAX {
+        true => Ok(text.to_owned()),
+        false => Err(Error::message(format!("{} bytes; the limit is {CERTIFICATE_BYTES_MAX}", text.len()))),
+    }
+}
+
+fn write_digest(to: &mut Writer, digest: &Digest) -> WriteResult {
+    to.u64(digest.count)?.bytes(&digest.xor)?.ok()
+}
+
+fn read_digest(from: &mut Decoder<'_>) -> Result<Digest, Error> {
+    Ok(Digest { count: from.u64()?, xor: codec::fixed(from)? })
+}
+
 fn write_header(to: &mut Writer, header: &LogHeader) -> WriteResult {
-    to.array(4)?.u64(header.digest.count)?.bytes(&header.digest.xor)?;
-    to.u64(header.last_index)?.u64(header.bytes)?.ok()
+    to.array(5)?;
+    write_digest(to, &header.digest)?;
+    to.u64(header.last_index)?.u64(header.bytes)?;
+    match &header.base {
+        Some(base) => {
+            to.array(8)?.u64(base.id.generation.get())?.bytes(base.id.sha.as_bytes())?;
+            write_digest(to, &base.covered)?;
+            to.bool(base.complete)?.bool(base.disputed)?.u64(base.bytes)?.u64(base.retained_bytes)?.ok()
+        }
+        None => to.null()?.ok(),
+    }
 }
 
 fn read_header(from: &mut Decoder<'_>) -> Result<LogHeader, Error> {
-    codec::array(from, 4)?;
-    let digest = Digest { count: from.u64()?, xor: codec::fixed(from)? };
-    Ok(LogHeader { digest, last_index: from.u64()?, bytes: from.u64()? })
+    codec::array(from, 5)?;
+    let digest = read_digest(from)?;
+    let (last_index, bytes) = (from.u64()?, from.u64()?);
+    let base = codec::optional(from, |from| {
+        codec::array(from, 8)?;
+        Ok(BaseHeader {
+            id: BaseId { generation: codec::seq(from)?, sha: codec::sha(from)? },
+            covered: read_digest(from)?,
+            complete: from.bool()?,
+            disputed: from.bool()?,
+            bytes: from.u64()?,
+            retained_bytes: from.u64()?,
+        })
+    })?;
+    Ok(LogHeader { base, digest, last_index, bytes })
 }
 
 fn write_result(to: &mut Writer, result: &PushResult) -> WriteResult {

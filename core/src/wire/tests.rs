@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::BaseHeader;
 use crate::error::ErrorCode;
 use crate::id::{ActorId, Digest, Seq};
 use crate::op::Payload;
@@ -20,18 +21,33 @@ fn op(add: i64) -> WireOp {
     WireOp::from(&draft.finish(&log_name()).unwrap())
 }
 
+fn base() -> WireBase {
+    WireBase { sha: Sha::of(b"checkpoint"), record: vec![1, 2, 3].into(), certificate: "c.e.r".to_owned() }
+}
+
+fn base_id() -> BaseId {
+    BaseId { generation: Seq::new(3).unwrap(), sha: base().sha }
+}
+
 fn client_messages() -> Vec<ClientMessage> {
     let log = LogRef::from(&log_name());
     vec![
         ClientMessage::Push { tag: 1, log: log.clone(), ops: vec![op(1), op(2)] },
-        ClientMessage::Get { tag: 2, log: log.clone(), after: 300 },
-        ClientMessage::Inventory { tag: 3, log: log.clone() },
+        ClientMessage::Get { tag: 2, log: log.clone(), after: 300, base: None },
+        ClientMessage::Get { tag: 2, log: log.clone(), after: 0, base: Some(base_id()) },
+        ClientMessage::Inventory { tag: 3, log: log.clone(), which: Which::Live },
+        ClientMessage::Inventory { tag: 3, log: log.clone(), which: Which::Covered },
         ClientMessage::List { tag: 4, prefix: PathPrefix::default(), after: Some(log.clone()) },
         ClientMessage::List { tag: 5, prefix: PathPrefix::parse("/notes").unwrap(), after: None },
-        ClientMessage::Watch { tag: 6, watched: Watched::Logs(vec![log]), after: None },
+        ClientMessage::Watch { tag: 6, watched: Watched::Logs(vec![log.clone()]), after: None },
         ClientMessage::Watch { tag: 7, watched: Watched::Prefix(PathPrefix::default()), after: Some(9) },
         ClientMessage::Unwatch { tag: 8 },
         ClientMessage::Renew { tag: 9, token: "t.o.k".to_owned() },
+        ClientMessage::Checkpoint { tag: 10, log: log.clone(), sha: base().sha, record: base().record, epoch: 4 },
+        ClientMessage::Install { tag: 11, log: log.clone(), base: base() },
+        ClientMessage::Cover { tag: 12, log: log.clone(), base: base().sha, shas: vec![Sha::of(b"a")] },
+        ClientMessage::Retained { tag: 13, log: log.clone() },
+        ClientMessage::Dispute { tag: 14, log, base: base().sha },
     ]
 }
 
@@ -39,7 +55,11 @@ fn server_messages() -> Vec<ServerMessage> {
     let log = LogRef::from(&log_name());
     let mut digest = Digest::default();
     digest.add(&op(1).sha);
-    let header = LogHeader { digest, last_index: 7, bytes: 300 };
+    let header = LogHeader { base: None, digest, last_index: 7, bytes: 300 };
+    let covered = Digest { count: 70_000, xor: [0x33; 32] };
+    let base_header =
+        BaseHeader { id: base_id(), covered, complete: true, disputed: false, bytes: 90, retained_bytes: 1_000 };
+    let pruned = LogHeader { base: Some(base_header), ..header };
     let refusal = Refusal::new(ErrorCode::ClockAhead, "ahead").hint("set the clock").at(Date::saturating(5));
     let sha = op(1).sha;
     let results = vec![
@@ -56,15 +76,20 @@ fn server_messages() -> Vec<ServerMessage> {
             now: Date::saturating(1_700_000_000_000_000),
         }),
         ServerMessage::Pushed { tag: 1, results },
-        ServerMessage::Ops { tag: 2, ops: vec![(7, op(1))], header, more: true },
+        ServerMessage::Ops { tag: 2, base: None, ops: vec![(7, op(1))], header, more: true },
+        ServerMessage::Ops { tag: 2, base: Some(base()), ops: vec![], header: pruned, more: false },
         ServerMessage::Shas { tag: 3, shas: vec![sha], header, more: false },
         ServerMessage::Logs { tag: 4, logs: vec![(log.clone(), header)], more: false },
-        ServerMessage::Event(Event { position: 12, log, ops: vec![(1, op(1)), (2, op(2))] }),
+        ServerMessage::Event(Event { position: 12, log: log.clone(), ops: vec![(1, op(1)), (2, op(2))] }),
         ServerMessage::Watching { tag: 5, position: 12 },
         ServerMessage::Unwatched { tag: 6 },
         ServerMessage::Renewed { tag: 7 },
         ServerMessage::Failed { tag: 8, refusal: refusal.clone() },
         ServerMessage::Bye { refusal },
+        ServerMessage::Pruned { log, header: pruned },
+        ServerMessage::Acknowledged { tag: 9, ack: "a.c.k".to_owned() },
+        ServerMessage::Installed { tag: 10, header: pruned },
+        ServerMessage::Retained { tag: 11, base: Some(base()), ops: vec![(3, op(1))], more: false },
     ]
 }
 

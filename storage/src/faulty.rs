@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use gigfs_core::api::LogHeader;
-use gigfs_core::{ChannelName, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
+use gigfs_core::{Base, ChannelName, Date, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 
 use crate::engine::{Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
 use crate::memory::Memory;
 
-/// One way for a commit to fail.
+/// One way for a write to fail: a commit, or forgetting what was retained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The disk is full; nothing is written.
@@ -50,7 +50,7 @@ impl Faulty {
         Self { live, state: Mutex::default() }
     }
 
-    /// Has the commits to come fail, each in its way, after those that were told before.
+    /// Has the writes to come fail, each in its way, after those that were told before.
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().faults.extend(faults);
     }
@@ -60,7 +60,7 @@ impl Faulty {
         self.state.lock().reads_denied = denied;
     }
 
-    /// Returns how many commits went through.
+    /// Returns how many writes went through.
     pub fn commits(&self) -> u64 {
         self.state.lock().commits
     }
@@ -79,6 +79,34 @@ impl Faulty {
     pub fn restored(&self, incarnation: Incarnation) -> Self {
         let state = self.state.lock();
         Self::over(state.synced.as_ref().unwrap_or(&self.live).copy(incarnation))
+    }
+
+    fn writing<T>(&self, write: impl FnOnce(&Memory) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let mut state = self.state.lock();
+        if state.crashed {
+            return Err(failed("write"));
+        }
+        match state.faults.pop_front() {
+            None => {
+                let written = write(&self.live)?;
+                state.synced = None;
+                state.commits += 1;
+                Ok(written)
+            }
+            Some(Fault::Full) => Err(StorageError::Full { place: "a faulty engine".to_owned() }),
+            Some(Fault::Io) => Err(failed("write")),
+            Some(Fault::Unacknowledged) => {
+                write(&self.live)?;
+                state.synced = None;
+                Err(failed("sync"))
+            }
+            Some(Fault::Unsynced) => {
+                let before = self.live.copy(self.live.incarnation());
+                write(&self.live)?;
+                state.synced.get_or_insert(before);
+                Err(failed("sync"))
+            }
+        }
     }
 
     fn reading(&self) -> Result<&Memory, StorageError> {
@@ -104,31 +132,7 @@ impl Engine for Faulty {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Vec<Appended>, StorageError> {
-        let mut state = self.state.lock();
-        if state.crashed {
-            return Err(failed("write"));
-        }
-        match state.faults.pop_front() {
-            None => {
-                let appended = self.live.commit(batch)?;
-                state.synced = None;
-                state.commits += 1;
-                Ok(appended)
-            }
-            Some(Fault::Full) => Err(StorageError::Full { place: "a faulty engine".to_owned() }),
-            Some(Fault::Io) => Err(failed("write")),
-            Some(Fault::Unacknowledged) => {
-                self.live.commit(batch)?;
-                state.synced = None;
-                Err(failed("sync"))
-            }
-            Some(Fault::Unsynced) => {
-                let before = self.live.copy(self.live.incarnation());
-                self.live.commit(batch)?;
-                state.synced.get_or_insert(before);
-                Err(failed("sync"))
-            }
-        }
+        self.writing(|live| live.commit(batch))
     }
 
     fn tail(&self, log: &LogName) -> Result<Option<LogTail>, StorageError> {
@@ -141,6 +145,34 @@ impl Engine for Faulty {
 
     fn inventory(&self, log: &LogName, after: u64, max: usize) -> Result<Vec<(u64, Sha)>, StorageError> {
         self.reading()?.inventory(log, after, max)
+    }
+
+    fn find(&self, log: &LogName, sha: &Sha) -> Result<Option<StoredOp>, StorageError> {
+        self.reading()?.find(log, sha)
+    }
+
+    fn base(&self, log: &LogName) -> Result<Option<Base>, StorageError> {
+        self.reading()?.base(log)
+    }
+
+    fn is_covered(&self, log: &LogName, sha: &Sha) -> Result<bool, StorageError> {
+        self.reading()?.is_covered(log, sha)
+    }
+
+    fn covered(&self, log: &LogName, after: Option<&Sha>, max: usize) -> Result<Vec<Sha>, StorageError> {
+        self.reading()?.covered(log, after, max)
+    }
+
+    fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError> {
+        self.reading()?.retained(log, after, page)
+    }
+
+    fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError> {
+        self.reading()?.base_of(log, generation)
+    }
+
+    fn forget_retained(&self, before: Date, max: usize) -> Result<usize, StorageError> {
+        self.writing(|live| live.forget_retained(before, max))
     }
 
     fn list(

@@ -8,20 +8,24 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path as FilePath, PathBuf};
 
-use ::fjall::{Database, Guard, Keyspace, Readable as _, Snapshot};
+use ::fjall::{Database, Keyspace, Readable as _};
 use bytes::Bytes;
 use gigfs_core::api::LogHeader;
-use gigfs_core::{ChannelName, Incarnation, LogName, Op, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
+use gigfs_core::{Base, ChannelName, Date, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
 use parking_lot::{Mutex, RwLock};
 
+use crate::base;
 use crate::engine::{Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
 use crate::listing::{self, Step};
 use crate::tail::Filled;
-use row::{ChannelRow, LogRow, OpRow};
+use row::{ChannelRow, LogRow, OpRow, RetainedRow};
+use view::View;
 
 mod key;
 mod open;
+mod prune;
 mod row;
+mod view;
 mod write;
 
 /// An [`Engine`] in one fjall folder, which one process opens at a time.
@@ -56,11 +60,15 @@ enum Space {
     Shas,
     Feed,
     Notes,
+    Bases,
+    Covered,
+    Retained,
+    Since,
 }
 
 impl Space {
     /// With their names on disk. // persisted
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Meta, "meta"),
         (Self::Channels, "channels"),
         (Self::Logs, "logs"),
@@ -69,6 +77,10 @@ impl Space {
         (Self::Shas, "shas"),
         (Self::Feed, "feed"),
         (Self::Notes, "notes"),
+        (Self::Bases, "bases"),
+        (Self::Covered, "covered"),
+        (Self::Retained, "retained"),
+        (Self::Since, "since"),
     ];
 }
 
@@ -110,56 +122,6 @@ impl Failure {
     }
 }
 
-/// The data at one moment.
-struct View<'d> {
-    db: &'d Db,
-    snapshot: Snapshot,
-}
-
-impl View<'_> {
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<::fjall::UserValue>, Failure> {
-        Ok(self.snapshot.get(self.db.space(space), key)?)
-    }
-
-    fn channel(&self, user: &UserName, channel: &ChannelName) -> Result<Option<ChannelRow>, Failure> {
-        let value = self.get(Space::Channels, &key::channel(user, channel))?;
-        value.map(|value| ChannelRow::decode(&value, user, channel)).transpose()
-    }
-
-    fn log(&self, log: &LogName) -> Result<Option<LogRow>, Failure> {
-        let value = self.get(Space::Logs, &key::log(log))?;
-        value.map(|value| LogRow::decode(&value, log)).transpose()
-    }
-
-    /// Returns the records of a log after an index, in order.
-    fn ops(&self, log: u64, after: u64) -> impl DoubleEndedIterator<Item = Guard> {
-        let from = key::op(log, after.saturating_add(1));
-        self.snapshot.range(self.db.space(Space::Ops), from..=key::op(log, u64::MAX))
-    }
-
-    /// Checks that the newest record is the one that the log's row names, and is whole.
-    fn verify(&self, log: &LogName, row: &LogRow) -> Result<(), Failure> {
-        let newest = self.ops(row.id, 0).next_back().map(Guard::into_inner).transpose()?;
-        let Some((key, value)) = newest else {
-            return match row.tip {
-                0 => Ok(()),
-                tip => Err(Failure::damaged(named(log), format!("its newest record, {tip}, is missing"))),
-            };
-        };
-        let index = key::last_number(&key).unwrap_or(0);
-        if index != row.tip || row.tip > row.tail.header.last_index {
-            let why = format!("its newest record is {index} and should be {}", row.tip);
-            return Err(Failure::damaged(named(log), why));
-        }
-        let op = OpRow::decode(&value, log)?;
-        Op::from_record(log, op.record, Some(op.sha)).map_err(|error| Failure::damaged(named(log), error))?;
-        match self.get(Space::Shas, &key::sha(row.id, &op.sha))? {
-            Some(known) if key::last_number(&known) == Some(index) => Ok(()),
-            _ => Err(Failure::damaged(named(log), format!("its record {index} is not in the index of shas"))),
-        }
-    }
-}
-
 fn named(log: &LogName) -> String {
     format!("the log {log} of {}", log.user)
 }
@@ -184,7 +146,9 @@ impl Fjall {
     /// [`StorageError`] if the data cannot be read or written.
     pub fn compact(&self) -> Result<(), StorageError> {
         self.using(|db| {
-            for space in [Space::Ops, Space::Shas, Space::Feed] {
+            for space in
+                [Space::Ops, Space::Shas, Space::Feed, Space::Bases, Space::Covered, Space::Retained, Space::Since]
+            {
                 db.space(space).rotate_memtable_and_wait()?;
                 db.space(space).major_compact()?;
             }
@@ -195,6 +159,28 @@ impl Fjall {
     /// Runs `read` over the data as it is at this moment.
     fn reading<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Failure>) -> Result<T, StorageError> {
         self.using(|db| read(&db.view()))
+    }
+
+    /// Writes what `prepare` works out, all of it or nothing; it is on disk when this returns.
+    fn writing<T>(
+        &self,
+        prepare: impl FnOnce(&Db, &write::Cache) -> Result<write::Prepared<T>, Failure>,
+    ) -> Result<T, StorageError> {
+        let mut cache = self.cache.lock();
+        let mut broken = false;
+        let result = self.using(|db| {
+            let prepared = prepare(db, &cache)?;
+            let (answer, touched) = prepared.write(db).inspect_err(|_| broken = true)?;
+            cache.keep(touched);
+            Ok(answer)
+        });
+        if broken {
+            cache.clear();
+            if let Err(error) = self.reopen(|| true) {
+                tracing::error!(%error, "the database stays closed until it can be opened again");
+            }
+        }
+        result
     }
 
     /// Runs `work` over the open database, opening it again first if it had to be closed.
@@ -249,21 +235,8 @@ impl Engine for Fjall {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Vec<Appended>, StorageError> {
-        let mut cache = self.cache.lock();
-        let mut broken = false;
-        let result = self.using(|db| {
-            let prepared = write::prepare(self, db, &cache, batch)?;
-            let (appended, touched) = prepared.write(db).inspect_err(|_| broken = true)?;
-            cache.keep(touched);
-            Ok(appended)
-        });
-        if broken {
-            cache.clear();
-            if let Err(error) = self.reopen(|| true) {
-                tracing::error!(%error, "the database stays closed until it can be opened again");
-            }
-        }
-        result
+        let checkpoints = base::checkpoints(batch, self.folder.display())?;
+        self.writing(|db, cache| write::prepare(self, db, cache, batch, &checkpoints))
     }
 
     fn tail(&self, log: &LogName) -> Result<Option<LogTail>, StorageError> {
@@ -300,6 +273,74 @@ impl Engine for Fjall {
         })
     }
 
+    fn find(&self, log: &LogName, sha: &Sha) -> Result<Option<StoredOp>, StorageError> {
+        self.reading(|view| {
+            let Some(row) = self.log(view, log)? else { return Ok(None) };
+            let Some(index) = view.get(Space::Shas, &key::sha(row.id, sha))? else { return Ok(None) };
+            let at = key::op(row.id, key::last_number(&index).unwrap_or(0));
+            let value = view.get(Space::Ops, &at)?;
+            let value = value.ok_or_else(|| Failure::damaged(named(log), format!("the operation {sha} is missing")))?;
+            row::stored(&at, &value, log).map(Some)
+        })
+    }
+
+    fn base(&self, log: &LogName) -> Result<Option<Base>, StorageError> {
+        self.reading(|view| match self.log(view, log)? {
+            Some(row) => view.base(log, &row),
+            None => Ok(None),
+        })
+    }
+
+    fn is_covered(&self, log: &LogName, sha: &Sha) -> Result<bool, StorageError> {
+        self.reading(|view| match self.log(view, log)? {
+            Some(row) => Ok(view.get(Space::Covered, &key::sha(row.id, sha))?.is_some()),
+            None => Ok(false),
+        })
+    }
+
+    fn covered(&self, log: &LogName, after: Option<&Sha>, max: usize) -> Result<Vec<Sha>, StorageError> {
+        self.reading(|view| {
+            let Some(row) = self.log(view, log)? else { return Ok(Vec::new()) };
+            let [from, to] = [[0; 32], [0xff; 32]].map(Sha::from_bytes);
+            let (from, to) = (key::sha(row.id, after.unwrap_or(&from)), key::sha(row.id, &to));
+            let shas = view.range(Space::Covered, from..=to).map(|guard| {
+                let sha = key::last_sha(&guard.key()?);
+                sha.ok_or_else(|| Failure::damaged(named(log), "a covered sha of it cannot be read"))
+            });
+            shas.filter(|sha| !matches!(sha, Ok(sha) if Some(sha) == after)).take(max).collect()
+        })
+    }
+
+    fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError> {
+        self.reading(|view| {
+            let mut ops = Vec::new();
+            let Some(row) = self.log(view, log)? else { return Ok(ops) };
+            let mut filled = Filled::default();
+            let (from, to) = (key::op(row.id, after.saturating_add(1)), key::op(row.id, u64::MAX));
+            for guard in view.range(Space::Retained, from..=to) {
+                let (key, value) = guard.into_inner()?;
+                let kept = RetainedRow::decode(&value, log)?;
+                let full = filled.add(page, kept.record.len());
+                ops.push((kept.generation, kept.stored(&key)));
+                if full {
+                    break;
+                }
+            }
+            Ok(ops)
+        })
+    }
+
+    fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError> {
+        self.reading(|view| match self.log(view, log)? {
+            Some(row) => view.base_of(log, &row, generation),
+            None => Ok(None),
+        })
+    }
+
+    fn forget_retained(&self, before: Date, max: usize) -> Result<usize, StorageError> {
+        self.writing(|db, cache| write::prepare_to_forget(self, db, cache, before, max))
+    }
+
     fn list(
         &self,
         user: &UserName,
@@ -314,7 +355,7 @@ impl Engine for Fjall {
             let all = key::logs_of(user, channel);
             'leap: while logs.len() < max {
                 let range = key::log_bound(user, channel, &from)..;
-                for guard in view.snapshot.range(view.db.space(Space::Logs), range) {
+                for guard in view.range(Space::Logs, range) {
                     let (key, value) = guard.into_inner()?;
                     if !key.starts_with(&all) {
                         break;
@@ -357,7 +398,7 @@ impl Engine for Fjall {
             let mut names: HashMap<u64, LogName> = HashMap::new();
             let mut filled = Filled::default();
             let range = key::feed(row.id, after.saturating_add(1))..=key::feed(row.id, u64::MAX);
-            for guard in view.snapshot.range(view.db.space(Space::Feed), range) {
+            for guard in view.range(Space::Feed, range) {
                 let (key, value) = guard.into_inner()?;
                 let damaged = |why: &str| Failure::damaged(format!("the feed of {channel} of {user}"), why);
                 let position = key::last_number(&key).ok_or_else(|| damaged("a key is too short"))?;

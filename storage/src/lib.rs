@@ -3,6 +3,7 @@
 //! One trait, [`Engine`]; engines in memory, on SQLite and on fjall; one that fails on purpose, for tests; and one
 //! conformance suite over all of them.
 
+mod base;
 mod engine;
 mod faulty;
 mod fjall;
@@ -12,7 +13,7 @@ mod memory;
 mod sqlite;
 mod tail;
 
-pub use engine::{Append, Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
+pub use engine::{Append, Appended, Arrival, Batch, Engine, Install, LogTail, Page, StorageError, StoredOp};
 pub use faulty::{Fault, Faulty};
 pub use fjall::Fjall;
 pub use memory::Memory;

@@ -2,16 +2,19 @@
 //!
 //! It is the plainest of the engines, and the others are checked against it.
 
-use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
 use gigfs_core::api::LogHeader;
-use gigfs_core::{ChannelName, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
+use gigfs_core::{Base, ChannelName, Date, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 
-use crate::engine::{Append, Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
+use crate::base;
+use crate::engine::{Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
 use crate::tail::Filled;
+use state::{Log, State};
+
+mod state;
 
 /// An [`Engine`] whose data ends with it.
 #[derive(Debug)]
@@ -19,33 +22,6 @@ pub struct Memory {
     store: StoreId,
     incarnation: Incarnation,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct State {
-    channels: BTreeMap<(UserName, ChannelName), Channel>,
-    usage: BTreeMap<UserName, u64>,
-    notes: BTreeMap<Bytes, Bytes>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Channel {
-    position: u64,
-    logs: BTreeMap<(TypeName, Path), Log>,
-    feed: BTreeMap<u64, (LogName, u64)>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Log {
-    tail: LogTail,
-    ops: BTreeMap<u64, Kept>,
-    shas: BTreeMap<Sha, u64>,
-}
-
-#[derive(Debug, Clone)]
-struct Kept {
-    position: u64,
-    stored: StoredOp,
 }
 
 impl Memory {
@@ -73,50 +49,6 @@ impl Memory {
     }
 }
 
-impl State {
-    fn log(&self, log: &LogName) -> Option<&Log> {
-        let channel = self.channels.get(&(log.user.clone(), log.channel.clone()))?;
-        channel.logs.get(&(log.kind.clone(), log.path.clone()))
-    }
-
-    fn append(&mut self, store: StoreId, append: &Append) -> Appended {
-        let log = append.log();
-        let channel = self.channels.entry((log.user.clone(), log.channel.clone())).or_default();
-        let key = (log.kind.clone(), log.path.clone());
-        let mut tail = channel.logs.get(&key).map(|kept| kept.tail.clone()).unwrap_or_default();
-        let op = match tail.resolve(store, append) {
-            Ok(op) => op,
-            Err(error) => return Appended::Refused(error),
-        };
-        let kept = channel.logs.entry(key).or_default();
-        let sha = op.sha();
-        if let Some(&index) = kept.shas.get(&sha) {
-            return Appended::Known { sha, index };
-        }
-        let record = Bytes::from(op.to_record());
-        let index = tail.append(&op, record.len());
-        channel.position += 1;
-        *self.usage.entry(log.user.clone()).or_default() += record.len() as u64;
-        let stored = StoredOp { index, sha, record };
-        kept.tail = tail;
-        kept.shas.insert(sha, index);
-        kept.ops.insert(index, Kept { position: channel.position, stored: stored.clone() });
-        channel.feed.insert(channel.position, (log.clone(), index));
-        Appended::New(Arrival { position: channel.position, log: log.clone(), stored })
-    }
-
-    fn remove(&mut self, log: &LogName, sha: &Sha) {
-        let Some(channel) = self.channels.get_mut(&(log.user.clone(), log.channel.clone())) else { return };
-        let Some(kept) = channel.logs.get_mut(&(log.kind.clone(), log.path.clone())) else { return };
-        let Some(op) = kept.shas.remove(sha).and_then(|index| kept.ops.remove(&index)) else { return };
-        channel.feed.remove(&op.position);
-        kept.tail.remove(sha, op.stored.record.len());
-        if let Some(usage) = self.usage.get_mut(&log.user) {
-            *usage -= op.stored.record.len() as u64;
-        }
-    }
-}
-
 impl Engine for Memory {
     fn store_id(&self) -> StoreId {
         self.store
@@ -127,10 +59,20 @@ impl Engine for Memory {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Vec<Appended>, StorageError> {
+        let checkpoints = base::checkpoints(batch, "an engine in memory")?;
         let mut state = self.state.lock();
         let appended = batch.appends.iter().map(|append| state.append(self.store, append)).collect();
+        for (install, checkpoint) in batch.installs.iter().zip(&checkpoints) {
+            state.install(install, checkpoint);
+        }
+        for (log, sha) in &batch.disputes {
+            state.dispute(log, sha);
+        }
         for (log, sha) in &batch.removes {
             state.remove(log, sha);
+        }
+        for log in &batch.restores {
+            state.restore(log);
         }
         for (key, value) in &batch.notes {
             match value {
@@ -164,6 +106,54 @@ impl Engine for Memory {
             let ops = kept.ops.range((Excluded(after), Unbounded)).take(max);
             ops.map(|(&index, op)| (index, op.stored.sha)).collect()
         }))
+    }
+
+    fn find(&self, log: &LogName, sha: &Sha) -> Result<Option<StoredOp>, StorageError> {
+        Ok(self.read_log(log, |kept| {
+            let op = kept.shas.get(sha).and_then(|index| kept.ops.get(index));
+            op.map(|op| op.stored.clone())
+        }))
+    }
+
+    fn base(&self, log: &LogName) -> Result<Option<Base>, StorageError> {
+        Ok(self.read_log(log, |kept| kept.base.clone()))
+    }
+
+    fn is_covered(&self, log: &LogName, sha: &Sha) -> Result<bool, StorageError> {
+        Ok(self.read_log(log, |kept| kept.covered.contains(sha)))
+    }
+
+    fn covered(&self, log: &LogName, after: Option<&Sha>, max: usize) -> Result<Vec<Sha>, StorageError> {
+        let from = after.map_or(Unbounded, Excluded);
+        Ok(self.read_log(log, |kept| kept.covered.range((from, Unbounded)).take(max).copied().collect()))
+    }
+
+    fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError> {
+        Ok(self.read_log(log, |kept| {
+            let mut ops = Vec::new();
+            let mut filled = Filled::default();
+            for op in kept.retained.range((Excluded(after), Unbounded)).map(|(_, op)| op) {
+                ops.push((op.generation, op.stored.clone()));
+                if filled.add(page, op.stored.record.len()) {
+                    break;
+                }
+            }
+            ops
+        }))
+    }
+
+    fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError> {
+        Ok(self.read_log(log, |kept| {
+            if kept.tail.header.base.is_some_and(|own| own.id.generation.get() == generation) {
+                return kept.base.clone();
+            }
+            let of_generation = kept.superseded.iter().filter(|((of, _), _)| *of == generation);
+            of_generation.max_by_key(|((_, sha), kept)| (kept.since, *sha)).map(|(_, kept)| kept.base.clone())
+        }))
+    }
+
+    fn forget_retained(&self, before: Date, max: usize) -> Result<usize, StorageError> {
+        Ok(self.state.lock().forget_retained(before, max))
     }
 
     fn list(

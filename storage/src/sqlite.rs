@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gigfs_core::api::LogHeader;
-use gigfs_core::{ChannelName, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
+use gigfs_core::{Base, ChannelName, Date, Incarnation, LogName, Path, PathPrefix, Sha, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
+use crate::base;
 use crate::engine::{Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
 use crate::home;
 use crate::listing::{self, Step};
@@ -20,6 +21,7 @@ use crate::tail::Filled;
 
 mod lease;
 mod open;
+mod prune;
 mod row;
 mod write;
 
@@ -79,6 +81,17 @@ impl Sqlite {
         result.map_err(|error| open::storage_error(action, &self.file, &error))
     }
 
+    /// Runs `write` in a transaction of its own, which is on disk when this returns.
+    fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StorageError> {
+        let mut writer = self.writer.lock();
+        let result = writer.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            let written = write(&transaction)?;
+            transaction.commit()?;
+            Ok(written)
+        });
+        self.said("write", result)
+    }
+
     /// Runs `read` on a connection of its own, in one consistent view.
     fn reading<T>(&self, read: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StorageError> {
         let kept = self.readers.lock().pop();
@@ -106,13 +119,8 @@ impl Engine for Sqlite {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Vec<Appended>, StorageError> {
-        let mut writer = self.writer.lock();
-        let result = writer.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            let appended = write::write(&transaction, self.store, batch)?;
-            transaction.commit()?;
-            Ok(appended)
-        });
-        self.said("write", result)
+        let checkpoints = base::checkpoints(batch, self.file.display())?;
+        self.writing(|transaction| write::write(transaction, self.store, batch, &checkpoints))
     }
 
     fn tail(&self, log: &LogName) -> Result<Option<LogTail>, StorageError> {
@@ -149,6 +157,75 @@ impl Engine for Sqlite {
             })?;
             rows.collect()
         })
+    }
+
+    fn find(&self, log: &LogName, sha: &Sha) -> Result<Option<StoredOp>, StorageError> {
+        self.reading(|view| {
+            let Some((id, _)) = row::log(view, log)? else { return Ok(None) };
+            let mut query = view.prepare_cached("SELECT idx, sha, record FROM ops WHERE log = ?1 AND sha = ?2")?;
+            query.query_row(params![id, sha.as_bytes()], |row| row::stored(row, 0)).optional()
+        })
+    }
+
+    fn base(&self, log: &LogName) -> Result<Option<Base>, StorageError> {
+        self.reading(|view| {
+            let Some((id, tail)) = row::log(view, log)? else { return Ok(None) };
+            tail.header.base.map(|own| row::own_base(view, id, &own.id)).transpose()
+        })
+    }
+
+    fn is_covered(&self, log: &LogName, sha: &Sha) -> Result<bool, StorageError> {
+        self.reading(|view| match row::log(view, log)? {
+            Some((id, _)) => row::is_covered(view, id, sha),
+            None => Ok(false),
+        })
+    }
+
+    fn covered(&self, log: &LogName, after: Option<&Sha>, max: usize) -> Result<Vec<Sha>, StorageError> {
+        self.reading(|view| {
+            let Some((id, _)) = row::log(view, log)? else { return Ok(Vec::new()) };
+            let mut query =
+                view.prepare_cached("SELECT sha FROM covered WHERE log = ?1 AND sha > ?2 ORDER BY sha LIMIT ?3")?;
+            let after = after.map_or(&[][..], |sha| sha.as_bytes());
+            query.query_map(params![id, after, row::number(max as u64)], |row| row::sha(row, 0))?.collect()
+        })
+    }
+
+    fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError> {
+        self.reading(|view| {
+            let mut ops = Vec::new();
+            let Some((id, _)) = row::log(view, log)? else { return Ok(ops) };
+            let mut query = view.prepare_cached(
+                "SELECT generation, idx, sha, record FROM retained WHERE log = ?1 AND idx > ?2 ORDER BY idx",
+            )?;
+            let mut rows = query.query(params![id, row::number(after)])?;
+            let mut filled = Filled::default();
+            while let Some(row) = rows.next()? {
+                let op = row::stored(row, 1)?;
+                let full = filled.add(page, op.record.len());
+                ops.push((row::unsigned(row, 0)?, op));
+                if full {
+                    break;
+                }
+            }
+            Ok(ops)
+        })
+    }
+
+    fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError> {
+        self.reading(|view| {
+            let Some((id, _)) = row::log(view, log)? else { return Ok(None) };
+            // The log's own first, then the one that was superseded last.
+            let mut query = view.prepare_cached(
+                "SELECT sha, certificate, record FROM bases WHERE log = ?1 AND generation = ?2 \
+                 ORDER BY since IS NOT NULL, since DESC, sha DESC LIMIT 1",
+            )?;
+            query.query_row(params![id, row::number(generation)], row::base).optional()
+        })
+    }
+
+    fn forget_retained(&self, before: Date, max: usize) -> Result<usize, StorageError> {
+        self.writing(|transaction| prune::forget(transaction, before, max))
     }
 
     fn list(

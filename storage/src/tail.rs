@@ -60,6 +60,13 @@ impl Append {
             Self::Op { log, .. } | Self::Stamp { log, .. } => log,
         }
     }
+
+    /// Tells whether the heads of the log's base have to be asked about an operation that is not known to be covered.
+    ///
+    /// A stamp is written now, so nothing can cover it.
+    pub(crate) fn is_doubted(&self, tail: &LogTail) -> bool {
+        matches!(self, Self::Op { .. }) && tail.header.base.is_some_and(|base| !base.complete)
+    }
 }
 
 /// Counts what a page holds while it is filled.

@@ -12,8 +12,8 @@ use super::{Db, Failure, Fjall, Space, key};
 use crate::engine::StorageError;
 use crate::home::{self, io_error};
 
-/// The format of keys and values. // persisted
-const FORMAT: u64 = 1;
+/// The format of keys and values. Format 1 knew no bases; all that it holds stands as it is in format 2. // persisted
+const FORMAT: u64 = 2;
 /// A file that fjall makes once and keeps; its identity is the data's.
 const MARKER: &str = "version";
 /// Bytes of blocks kept in memory.
@@ -36,19 +36,20 @@ pub(super) fn open(folder: &Path) -> Result<Fjall, StorageError> {
         value.ok_or_else(|| failed(Failure::damaged("the identity", format!("{name:?} is missing"))))
     };
     let format = key::last_number(&get("format")?).unwrap_or(0);
-    if format != FORMAT {
+    if !(1..=FORMAT).contains(&format) {
         return Err(StorageError::UnknownFormat { place: folder.display().to_string(), found: format, known: FORMAT });
     }
     let identity = home::identity(&folder.join(MARKER))?;
     let before = meta.get("home").map_err(|error| failed(error.into()))?;
     let restored = before.as_ref().is_some_and(|before| **before != *identity);
-    if before.is_none() || restored {
+    if before.is_none() || restored || format < FORMAT {
         let mut batch = db.database.batch().durability(Some(PersistMode::SyncData));
         if restored {
             tracing::warn!(folder = %folder.display(), "the data was copied or restored; it begins a new incarnation");
             batch.insert(meta, "incarnation", crate::mint::<16>()?);
         }
         batch.insert(meta, "home", identity);
+        batch.insert(meta, "format", FORMAT.to_be_bytes());
         batch.commit().map_err(|error| failed(error.into()))?;
     }
     let store = StoreId::from_slice(&get("store")?);
@@ -104,8 +105,8 @@ pub(super) fn database(folder: &Path) -> Result<Db, Failure> {
         let database =
             Database::builder(folder).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES_MAX).open()?;
         let spaces = Space::ALL.map(|(_, name)| database.keyspace(name, KeyspaceCreateOptions::default));
-        let [a, b, c, d, e, f, g, h] = spaces;
-        Ok(Db { spaces: [a?, b?, c?, d?, e?, f?, g?, h?], database })
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = spaces;
+        Ok(Db { spaces: [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?], database })
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(result) => result,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ::fjall::{Guard, PersistMode};
 use bytes::Bytes;
-use gigfs_core::{ChannelName, LogName, Sha, UserName};
+use gigfs_core::{ChannelName, Checkpoint, Covers, Date, LogName, Sha, UserName};
 
 use super::row::{ChannelRow, LogRow, OpRow};
-use super::{Db, Failure, Fjall, Space, Touched, View, key};
+use super::{Db, Failure, Fjall, Space, Touched, View, key, named};
 use crate::engine::{Append, Appended, Arrival, Batch, LogTail, StoredOp};
 
 /// Rows as the last commits left them. One process has the data open, so nothing else changes them.
@@ -37,15 +37,21 @@ impl Cache {
 }
 
 /// A batch that is worked out and not yet written.
-pub(super) struct Prepared {
-    appended: Vec<Appended>,
-    staged: BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>,
+pub(super) struct Prepared<T> {
+    answer: T,
+    staged: Staged,
     touched: Touched,
 }
 
-impl Prepared {
+/// What is to be written, and deleted where there is no value.
+pub(super) type Staged = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
+
+impl<T> Prepared<T> {
     /// Writes it and syncs the journal.
-    pub(super) fn write(self, db: &Db) -> Result<(Vec<Appended>, Touched), Failure> {
+    pub(super) fn write(self, db: &Db) -> Result<(T, Touched), Failure> {
+        if self.staged.is_empty() {
+            return Ok((self.answer, self.touched));
+        }
         let mut batch = db.database.batch().durability(Some(PersistMode::SyncData));
         for ((space, key), value) in self.staged {
             match value {
@@ -54,47 +60,81 @@ impl Prepared {
             }
         }
         batch.commit()?;
-        Ok((self.appended, self.touched))
+        Ok((self.answer, self.touched))
     }
 }
 
-/// Works out what the batch writes. Nothing is changed yet.
-pub(super) fn prepare(engine: &Fjall, db: &Db, cache: &Cache, batch: &Batch) -> Result<Prepared, Failure> {
-    let mut work = Work {
-        engine,
-        view: db.view(),
-        cache,
-        staged: BTreeMap::new(),
-        touched: Touched::default(),
-        tips_gone: BTreeSet::new(),
-    };
+/// Works out what the batch writes; `checkpoints` are those that it installs. Nothing is changed yet.
+pub(super) fn prepare(
+    engine: &Fjall,
+    db: &Db,
+    cache: &Cache,
+    batch: &Batch,
+    checkpoints: &[Checkpoint],
+) -> Result<Prepared<Vec<Appended>>, Failure> {
+    let mut work = Work::over(engine, db, cache);
     let appended = batch.appends.iter().map(|append| work.append(append)).collect::<Result<_, _>>()?;
+    for (install, checkpoint) in batch.installs.iter().zip(checkpoints) {
+        work.install(install, checkpoint)?;
+    }
+    for (log, sha) in &batch.disputes {
+        work.dispute(log, sha)?;
+    }
     for (log, sha) in &batch.removes {
         work.remove(log, sha)?;
     }
-    work.finish()?;
+    for log in &batch.restores {
+        work.restore(log)?;
+    }
     for (note, value) in &batch.notes {
         work.put(Space::Notes, key::note(note), value.as_ref().map(|value| value.to_vec()));
     }
-    Ok(Prepared { appended, staged: work.staged, touched: work.touched })
+    work.finish(appended)
 }
 
-struct Work<'w> {
+/// Works out what forgetting writes, and how much it forgets. Nothing is changed yet.
+pub(super) fn prepare_to_forget(
+    engine: &Fjall,
+    db: &Db,
+    cache: &Cache,
+    before: Date,
+    max: usize,
+) -> Result<Prepared<usize>, Failure> {
+    let mut work = Work::over(engine, db, cache);
+    let forgotten = work.forget(before, max)?;
+    work.finish(forgotten)
+}
+
+pub(super) struct Work<'w> {
     engine: &'w Fjall,
-    view: View<'w>,
+    pub(super) view: View<'w>,
     cache: &'w Cache,
-    staged: BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>,
-    touched: Touched,
+    pub(super) staged: Staged,
+    pub(super) touched: Touched,
     /// Logs whose newest record is removed.
-    tips_gone: BTreeSet<LogName>,
+    pub(super) tips_gone: BTreeSet<LogName>,
+    /// What bases cover whose operations are not all known, by the logs' ids, while the batch appends.
+    pub(super) covers: BTreeMap<u64, Covers>,
 }
 
-impl Work<'_> {
-    fn put(&mut self, space: Space, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) {
+impl<'w> Work<'w> {
+    fn over(engine: &'w Fjall, db: &'w Db, cache: &'w Cache) -> Self {
+        Self {
+            engine,
+            view: db.view(),
+            cache,
+            staged: BTreeMap::new(),
+            touched: Touched::default(),
+            tips_gone: BTreeSet::new(),
+            covers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn put(&mut self, space: Space, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) {
         self.staged.insert((space, key.into()), value);
     }
 
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         match self.staged.get(&(space, key.to_vec())) {
             Some(staged) => Ok(staged.clone()),
             None => Ok(self.view.get(space, key)?.map(|value| value.to_vec())),
@@ -110,10 +150,15 @@ impl Work<'_> {
             Err(error) => return Ok(Appended::Refused(error)),
         };
         let sha = op.sha();
-        if let Some(row) = &row
-            && let Some(index) = self.find(row.id, &sha)?
-        {
-            return Ok(Appended::Known { sha, index });
+        if let Some(row) = &row {
+            if let Some(index) = self.find(row.id, &sha)? {
+                return Ok(Appended::Known { sha, index });
+            }
+            if row.tail.header.base.is_some()
+                && let Some(answer) = self.covered(row, append, &op)?
+            {
+                return Ok(answer);
+            }
         }
         let channel = self.arrive(&log.user, &log.channel)?;
         let id = match row {
@@ -133,33 +178,44 @@ impl Work<'_> {
 
     fn remove(&mut self, log: &LogName, sha: &Sha) -> Result<(), Failure> {
         let Some(mut row) = self.log(log)? else { return Ok(()) };
-        let Some(index) = self.find(row.id, sha)? else { return Ok(()) };
-        let Some(channel) = self.channel(&log.user, &log.channel)? else { return Ok(()) };
+        let held = row.tail.held();
+        self.take_out(log, &mut row, sha)?;
+        self.account(&log.user, held, row.tail.held())?;
+        self.touched.0.insert(log.clone(), row);
+        Ok(())
+    }
+
+    /// Takes a live operation out of its log and the feed, and returns its index and the value that it had.
+    pub(super) fn take_out(
+        &mut self,
+        log: &LogName,
+        row: &mut LogRow,
+        sha: &Sha,
+    ) -> Result<Option<(u64, Vec<u8>)>, Failure> {
+        let Some(index) = self.find(row.id, sha)? else { return Ok(None) };
+        let Some(channel) = self.channel(&log.user, &log.channel)? else { return Ok(None) };
         let at = key::op(row.id, index);
-        if let Some(value) = self.get(Space::Ops, &at)? {
-            let op = OpRow::decode(&value, log)?;
-            row.tail.remove(sha, op.record.len());
-            let usage = self.usage_of(&log.user)?;
-            *usage = usage.saturating_sub(op.record.len() as u64);
-            self.put(Space::Feed, key::feed(channel.id, op.position), None);
-        }
+        let value = self.get(Space::Ops, &at)?;
+        let value = value.ok_or_else(|| Failure::damaged(named(log), format!("the operation {sha} is missing")))?;
+        let op = OpRow::decode(&value, log)?;
+        row.tail.remove(sha, op.record.len());
+        self.put(Space::Feed, key::feed(channel.id, op.position), None);
         self.put(Space::Ops, at, None);
         self.put(Space::Shas, key::sha(row.id, sha), None);
         if index == row.tip {
             self.tips_gone.insert(log.clone());
         }
-        self.touched.0.insert(log.clone(), row);
-        Ok(())
+        Ok(Some((index, value)))
     }
 
-    fn log(&self, log: &LogName) -> Result<Option<LogRow>, Failure> {
+    pub(super) fn log(&self, log: &LogName) -> Result<Option<LogRow>, Failure> {
         match self.touched.0.get(log).or_else(|| self.cache.logs.get(log)) {
             Some(row) => Ok(Some(row.clone())),
             None => self.engine.log(&self.view, log),
         }
     }
 
-    fn channel(&self, user: &UserName, channel: &ChannelName) -> Result<Option<ChannelRow>, Failure> {
+    pub(super) fn channel(&self, user: &UserName, channel: &ChannelName) -> Result<Option<ChannelRow>, Failure> {
         let key = (user.clone(), channel.clone());
         match self.touched.1.get(&key).or_else(|| self.cache.channels.get(&key)) {
             Some(row) => Ok(Some(*row)),
@@ -167,22 +223,29 @@ impl Work<'_> {
         }
     }
 
-    fn find(&self, log: u64, sha: &Sha) -> Result<Option<u64>, Failure> {
+    pub(super) fn find(&self, log: u64, sha: &Sha) -> Result<Option<u64>, Failure> {
         Ok(self.get(Space::Shas, &key::sha(log, sha))?.and_then(|value| key::last_number(&value)))
     }
 
-    /// Takes the next position of a channel, which comes to be with its first arrival.
-    fn arrive(&mut self, user: &UserName, channel: &ChannelName) -> Result<ChannelRow, Failure> {
-        let mut row = match self.channel(user, channel)? {
-            Some(row) => row,
-            None => ChannelRow { id: self.count(b"channels")?, position: 0 },
-        };
+    /// Takes the next position of a channel.
+    pub(super) fn arrive(&mut self, user: &UserName, channel: &ChannelName) -> Result<ChannelRow, Failure> {
+        let mut row = self.ensure_channel(user, channel)?;
         row.position += 1;
         self.touched.1.insert((user.clone(), channel.clone()), row);
         Ok(row)
     }
 
-    fn create_log(&mut self, log: &LogName) -> Result<u64, Failure> {
+    /// Returns a channel's row. It comes to be if it is not there.
+    pub(super) fn ensure_channel(&mut self, user: &UserName, channel: &ChannelName) -> Result<ChannelRow, Failure> {
+        if let Some(row) = self.channel(user, channel)? {
+            return Ok(row);
+        }
+        let row = ChannelRow { id: self.count(b"channels")?, position: 0 };
+        self.touched.1.insert((user.clone(), channel.clone()), row);
+        Ok(row)
+    }
+
+    pub(super) fn create_log(&mut self, log: &LogName) -> Result<u64, Failure> {
         let id = self.count(b"logs")?;
         self.put(Space::Names, id.to_be_bytes(), Some(key::log(log)));
         Ok(id)
@@ -203,6 +266,13 @@ impl Work<'_> {
         Ok(self.touched.2.entry(user.clone()).or_insert(before))
     }
 
+    /// Notes that a user has `after` bytes where there were `before`.
+    pub(super) fn account(&mut self, user: &UserName, before: u64, after: u64) -> Result<(), Failure> {
+        let usage = self.usage_of(user)?;
+        *usage = usage.saturating_sub(before) + after;
+        Ok(())
+    }
+
     /// Returns the index of the newest record that is left; 0 if there is none.
     fn newest_left(&self, row: &LogRow) -> Result<u64, Failure> {
         let staged = self
@@ -218,7 +288,7 @@ impl Work<'_> {
         Ok(staged.unwrap_or(0))
     }
 
-    fn finish(&mut self) -> Result<(), Failure> {
+    fn finish<T>(mut self, answer: T) -> Result<Prepared<T>, Failure> {
         for log in std::mem::take(&mut self.tips_gone) {
             if let Some(row) = self.touched.0.get(&log) {
                 let tip = self.newest_left(row)?;
@@ -233,6 +303,6 @@ impl Work<'_> {
         let usage =
             usage.iter().map(|(user, bytes)| ((Space::Meta, key::usage(user)), Some(bytes.to_be_bytes().to_vec())));
         self.staged.extend(logs.chain(channels).chain(usage));
-        Ok(())
+        Ok(Prepared { answer, staged: self.staged, touched: self.touched })
     }
 }

@@ -12,9 +12,10 @@ use crate::home;
 
 /// Marks our files, "gigs" in ASCII. // persisted
 const APPLICATION_ID: i64 = 0x6769_6773;
+/// The schema: each part takes data of the format before to its own, which is its place in the row. // persisted
+const SCHEMA: [&str; 2] = [include_str!("schema.sql"), include_str!("bases.sql")];
 /// The format of the schema. // persisted
-const FORMAT: i64 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
+const FORMAT: i64 = SCHEMA.len() as i64;
 
 pub(super) fn open(file: &Path) -> Result<Sqlite, StorageError> {
     let folder = home::parent(file);
@@ -29,10 +30,15 @@ pub(super) fn open(file: &Path) -> Result<Sqlite, StorageError> {
     use_wal(&connection).map_err(failed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Looked at again under the lock: another process may have made the file meanwhile.
-    if check(&transaction, file)? == Found::Empty {
-        transaction.execute_batch(SCHEMA).map_err(failed)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    let format = check(&transaction, file)?;
+    for part in SCHEMA.iter().skip(format) {
+        transaction.execute_batch(part).map_err(failed)?;
+    }
+    if format < SCHEMA.len() {
         transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
+    }
+    if format == 0 {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
         set(&transaction, "store", &crate::mint::<16>()?).map_err(failed)?;
         set(&transaction, "incarnation", &crate::mint::<16>()?).map_err(failed)?;
         set(&transaction, "home", &identity).map_err(failed)?;
@@ -59,14 +65,8 @@ pub(super) fn open(file: &Path) -> Result<Sqlite, StorageError> {
     })
 }
 
-#[derive(PartialEq, Eq)]
-enum Found {
-    Empty,
-    Ours,
-}
-
-/// Looks at who made the file and in which format, and changes nothing.
-fn check(connection: &Connection, file: &Path) -> Result<Found, StorageError> {
+/// Looks at who made the file, and changes nothing. Returns its format; 0 of an empty file.
+fn check(connection: &Connection, file: &Path) -> Result<usize, StorageError> {
     let read = |what: &str| {
         let value = connection.query_row(what, [], |row| row.get::<_, i64>(0));
         value.map_err(|error| storage_error("open", file, &error))
@@ -75,8 +75,8 @@ fn check(connection: &Connection, file: &Path) -> Result<Found, StorageError> {
     let format = read("PRAGMA user_version")?;
     let tables = read("SELECT count(*) FROM sqlite_master")?;
     match (application, format) {
-        (0, 0) if tables == 0 => Ok(Found::Empty),
-        (APPLICATION_ID, FORMAT) => Ok(Found::Ours),
+        (0, 0) if tables == 0 => Ok(0),
+        (APPLICATION_ID, format @ 1..=FORMAT) => Ok(format as usize),
         (APPLICATION_ID, found) => Err(StorageError::UnknownFormat {
             place: file.display().to_string(),
             found: found.cast_unsigned(),
@@ -92,7 +92,7 @@ pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 

@@ -1,4 +1,4 @@
--- Format 1. The order of every key is that of its bytes.
+-- Format 1, which `bases.sql` takes further. The order of every key is that of its bytes.
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value BLOB NOT NULL

@@ -3,18 +3,33 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use gigfs_core::{ChannelName, LogName, Sha, StoreId, UserName};
+use gigfs_core::{ChannelName, Checkpoint, Covers, LogName, Sha, StoreId, UserName};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::row;
 use crate::engine::{Append, Appended, Arrival, Batch, LogTail, StoredOp};
 
-/// Writes the batch into the open transaction.
-pub(super) fn write(to: &Transaction<'_>, store: StoreId, batch: &Batch) -> rusqlite::Result<Vec<Appended>> {
-    let mut work = Work { to, store, logs: BTreeMap::new(), channels: BTreeMap::new(), usage: BTreeMap::new() };
+/// Writes the batch into the open transaction. `checkpoints` are those that it installs.
+pub(super) fn write(
+    to: &Transaction<'_>,
+    store: StoreId,
+    batch: &Batch,
+    checkpoints: &[Checkpoint],
+) -> rusqlite::Result<Vec<Appended>> {
+    let (logs, channels, usage, covers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut work = Work { to, store, logs, channels, usage, covers };
     let appended = batch.appends.iter().map(|append| work.append(append)).collect::<Result<_, _>>()?;
+    for (install, checkpoint) in batch.installs.iter().zip(checkpoints) {
+        work.install(install, checkpoint)?;
+    }
+    for (log, sha) in &batch.disputes {
+        work.dispute(log, sha)?;
+    }
     for (log, sha) in &batch.removes {
         work.remove(log, sha)?;
+    }
+    for log in &batch.restores {
+        work.restore(log)?;
     }
     work.finish()?;
     for (key, value) in &batch.notes {
@@ -24,31 +39,34 @@ pub(super) fn write(to: &Transaction<'_>, store: StoreId, batch: &Batch) -> rusq
 }
 
 /// The rows that the batch has touched, written once at its end.
-struct Work<'t> {
-    to: &'t Transaction<'t>,
+pub(super) struct Work<'t> {
+    pub(super) to: &'t Transaction<'t>,
     store: StoreId,
-    logs: BTreeMap<LogName, (i64, LogTail)>,
+    pub(super) logs: BTreeMap<LogName, (i64, LogTail)>,
     channels: BTreeMap<(UserName, ChannelName), (i64, u64)>,
     usage: BTreeMap<UserName, u64>,
+    /// What bases cover whose operations are not all known, by the logs' rows, while the batch appends.
+    pub(super) covers: BTreeMap<i64, Covers>,
 }
 
 impl Work<'_> {
     fn append(&mut self, append: &Append) -> rusqlite::Result<Appended> {
         let log = append.log();
-        let touched = match self.logs.get(log) {
-            Some(touched) => Some(touched.clone()),
-            None => row::log(self.to, log)?,
-        };
-        let (row, mut tail) = touched.map_or((None, LogTail::default()), |(row, tail)| (Some(row), tail));
+        let (row, mut tail) = self.log(log)?.map_or((None, LogTail::default()), |(row, tail)| (Some(row), tail));
         let op = match tail.resolve(self.store, append) {
             Ok(op) => op,
             Err(error) => return Ok(Appended::Refused(error)),
         };
         let sha = op.sha();
-        if let Some(row) = row
-            && let Some((index, _, _)) = self.find(row, &sha)?
-        {
-            return Ok(Appended::Known { sha, index });
+        if let Some(row) = row {
+            if let Some((index, _, _)) = self.find(row, &sha)? {
+                return Ok(Appended::Known { sha, index });
+            }
+            if tail.header.base.is_some()
+                && let Some(answer) = self.covered(row, &tail, append, &op)?
+            {
+                return Ok(answer);
+            }
         }
         let (channel, position) = self.arrive(&log.user, &log.channel)?;
         let row = match row {
@@ -74,22 +92,24 @@ impl Work<'_> {
     }
 
     fn remove(&mut self, log: &LogName, sha: &Sha) -> rusqlite::Result<()> {
-        let touched = match self.logs.get(log) {
-            Some(touched) => Some(touched.clone()),
-            None => row::log(self.to, log)?,
-        };
-        let Some((row, mut tail)) = touched else { return Ok(()) };
+        let Some((row, mut tail)) = self.log(log)? else { return Ok(()) };
         let Some((_, id, bytes)) = self.find(row, sha)? else { return Ok(()) };
         self.to.prepare_cached("DELETE FROM ops WHERE id = ?1")?.execute([id])?;
         tail.remove(sha, bytes);
         self.logs.insert(log.clone(), (row, tail));
-        let usage = self.usage_of(&log.user)?;
-        *usage = usage.saturating_sub(bytes as u64);
-        Ok(())
+        self.account(&log.user, bytes as u64, 0)
+    }
+
+    /// Returns a log's row and its tail as the batch has left them so far.
+    pub(super) fn log(&self, log: &LogName) -> rusqlite::Result<Option<(i64, LogTail)>> {
+        match self.logs.get(log) {
+            Some(touched) => Ok(Some(touched.clone())),
+            None => row::log(self.to, log),
+        }
     }
 
     /// Returns index, row and size of a record.
-    fn find(&self, log: i64, sha: &Sha) -> rusqlite::Result<Option<(u64, i64, usize)>> {
+    pub(super) fn find(&self, log: i64, sha: &Sha) -> rusqlite::Result<Option<(u64, i64, usize)>> {
         let mut query =
             self.to.prepare_cached("SELECT idx, id, length(record) FROM ops WHERE log = ?1 AND sha = ?2")?;
         let found = query.query_row(params![log, sha.as_bytes()], |row| {
@@ -98,25 +118,27 @@ impl Work<'_> {
         found.optional()
     }
 
-    /// Takes the next position of a channel, which comes to be with its first arrival.
-    fn arrive(&mut self, user: &UserName, channel: &ChannelName) -> rusqlite::Result<(i64, u64)> {
-        let key = (user.clone(), channel.clone());
-        let (id, position) = match self.channels.get(&key) {
-            Some(touched) => *touched,
-            None => match row::channel(self.to, user, channel)? {
-                Some(found) => found,
-                None => {
-                    let sql = "INSERT INTO channels (user, channel, position) VALUES (?1, ?2, 0)";
-                    self.to.execute(sql, params![user.as_str(), channel.as_str()])?;
-                    (self.to.last_insert_rowid(), 0)
-                }
-            },
-        };
-        self.channels.insert(key, (id, position + 1));
+    /// Takes the next position of a channel.
+    pub(super) fn arrive(&mut self, user: &UserName, channel: &ChannelName) -> rusqlite::Result<(i64, u64)> {
+        let (id, position) = self.channel(user, channel)?;
+        self.channels.insert((user.clone(), channel.clone()), (id, position + 1));
         Ok((id, position + 1))
     }
 
-    fn create_log(&self, channel: i64, log: &LogName) -> rusqlite::Result<i64> {
+    /// Returns a channel's row and its position. It comes to be if it is not there.
+    pub(super) fn channel(&self, user: &UserName, channel: &ChannelName) -> rusqlite::Result<(i64, u64)> {
+        if let Some(touched) = self.channels.get(&(user.clone(), channel.clone())) {
+            return Ok(*touched);
+        }
+        if let Some(found) = row::channel(self.to, user, channel)? {
+            return Ok(found);
+        }
+        let sql = "INSERT INTO channels (user, channel, position) VALUES (?1, ?2, 0)";
+        self.to.execute(sql, params![user.as_str(), channel.as_str()])?;
+        Ok((self.to.last_insert_rowid(), 0))
+    }
+
+    pub(super) fn create_log(&self, channel: i64, log: &LogName) -> rusqlite::Result<i64> {
         let sql = "INSERT INTO logs (channel, type, path, last_index, bytes, count, xor, max_date, stamped, heads) \
                    VALUES (?1, ?2, ?3, 0, 0, 0, zeroblob(32), 0, 0, x'')";
         self.to.prepare_cached(sql)?.execute(params![channel, log.kind.as_str(), log.path.as_str()])?;
@@ -131,13 +153,23 @@ impl Work<'_> {
         Ok(self.usage.entry(user.clone()).or_insert(before))
     }
 
+    /// Notes that a user has `after` bytes where there were `before`.
+    pub(super) fn account(&mut self, user: &UserName, before: u64, after: u64) -> rusqlite::Result<()> {
+        let usage = self.usage_of(user)?;
+        *usage = usage.saturating_sub(before) + after;
+        Ok(())
+    }
+
     fn finish(self) -> rusqlite::Result<()> {
         let mut update = self.to.prepare_cached(
             "UPDATE logs SET last_index = ?2, bytes = ?3, count = ?4, xor = ?5, max_date = ?6, stamped = ?7, \
-             heads = ?8 WHERE id = ?1",
+             heads = ?8, base_generation = ?9, base_sha = ?10, base_bytes = ?11, covered_count = ?12, \
+             covered_xor = ?13, complete = ?14, disputed = ?15, retained_bytes = ?16 WHERE id = ?1",
         )?;
         for (row, tail) in self.logs.values() {
             let header = &tail.header;
+            let base = header.base.as_ref();
+            let covered = base.map(|base| base.covered).unwrap_or_default();
             let heads: Vec<u8> = tail.heads.iter().flat_map(|head| *head.as_bytes()).collect();
             update.execute(params![
                 row,
@@ -147,7 +179,15 @@ impl Work<'_> {
                 header.digest.xor,
                 row::number(tail.max_date.micros()),
                 row::number(tail.stamped),
-                heads
+                heads,
+                base.map(|base| row::number(base.id.generation.get())),
+                base.map(|base| base.id.sha.as_bytes()),
+                base.map_or(0, |base| row::number(base.bytes)),
+                row::number(covered.count),
+                covered.xor,
+                base.is_some_and(|base| base.complete),
+                base.is_some_and(|base| base.disputed),
+                base.map_or(0, |base| row::number(base.retained_bytes))
             ])?;
         }
         let mut update = self.to.prepare_cached("UPDATE channels SET position = ?2 WHERE id = ?1")?;

@@ -87,7 +87,8 @@ pub(crate) fn an_operation_can_come_and_go_in_one_batch(engine: &dyn Engine) {
     let a = log("/a");
     let (one, two) = (op(&a, 1), op(&a, 2));
     let appends = vec![append(&a, &one), append(&a, &two)];
-    let appended = engine.commit(&Batch { appends, removes: vec![(a.clone(), two.sha())], notes: vec![] }).unwrap();
+    let appended =
+        engine.commit(&Batch { appends, removes: vec![(a.clone(), two.sha())], ..Batch::default() }).unwrap();
     assert_eq!(arrival(&appended[1]).stored.index, 2);
     assert_eq!(indexes(engine, &a), [1]);
     assert_eq!(arrival(&push(engine, &a, &[op(&a, 3)])[0]).stored.index, 3);

@@ -159,9 +159,9 @@ fn data_of_a_newer_format_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
     drop(Sqlite::open(&file).unwrap());
-    rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let error = Sqlite::open(&file).unwrap_err();
-    assert!(matches!(error, StorageError::UnknownFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StorageError::UnknownFormat { found: 3, known: 2, .. }), "{error}");
 
     let data = folder.path().join("data");
     drop(Fjall::open(&data).unwrap());
@@ -170,7 +170,7 @@ fn data_of_a_newer_format_is_not_touched() {
     meta.insert("format", 7_u64.to_be_bytes()).unwrap();
     drop((meta, database));
     let error = Fjall::open(&data).unwrap_err();
-    assert!(matches!(error, StorageError::UnknownFormat { found: 7, known: 1, .. }), "{error}");
+    assert!(matches!(error, StorageError::UnknownFormat { found: 7, known: 2, .. }), "{error}");
 }
 
 #[test]

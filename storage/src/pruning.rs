@@ -75,8 +75,15 @@ pub fn judge(engine: &dyn Engine, log: &LogName, sha: Sha, record: &Bytes, now: 
 ///
 /// # Errors
 /// The outer one if the data cannot be read. The [`Refusal`] is `missing_ops` if the record did not come with it and is not
-/// among those that the store has acknowledged, or says what is wrong with it.
-pub fn install(engine: &dyn Engine, log: &LogName, base: &WireBase, now: Date) -> Decided<Vec<Batch>> {
+/// among those that the store has acknowledged; `foreign_base` if the log's base covers what this one does not, and
+/// `instead_of` does not say that it is to go all the same; or says what is wrong with the checkpoint.
+pub fn install(
+    engine: &dyn Engine,
+    log: &LogName,
+    base: &WireBase,
+    instead_of: Option<Sha>,
+    now: Date,
+) -> Decided<Vec<Batch>> {
     let mut base = base.clone();
     if base.record.is_empty() {
         let Some(kept) = engine.note(&candidate(log, &base.sha))? else {
@@ -95,11 +102,14 @@ pub fn install(engine: &dyn Engine, log: &LogName, base: &WireBase, now: Date) -
         return Ok(Ok(Vec::new()));
     }
     let mut batches = Vec::new();
-    let foreign = match engine.base(log)?.map(|own| Checkpoint::from_trusted(&own.record)) {
-        Some(Ok(own)) => !checkpoint.covers.includes(&own.covers),
-        Some(Err(_)) | None => false,
-    };
-    if foreign {
+    let foreign = engine
+        .base(log)?
+        .filter(|own| Checkpoint::from_trusted(&own.record).is_ok_and(|own| !checkpoint.covers.includes(&own.covers)));
+    if let Some(own) = foreign {
+        if instead_of != Some(own.sha) {
+            let message = format!("the log's base {} covers what this checkpoint does not", own.sha);
+            return Ok(Err(Refusal::new(ErrorCode::ForeignBase, message).hint("keep a copy of its state first")));
+        }
         // What only the other history covers, and is still kept, is late in this one.
         batches.push(Batch { restores: vec![log.clone()], ..Batch::default() });
     }

@@ -69,6 +69,10 @@ pub(super) enum Request {
     Install {
         log: LogName,
     },
+    /// A store's base that is not part of the log's history.
+    Foreign {
+        log: LogName,
+    },
     /// A base that was just committed, to be installed.
     Adopt {
         log: LogName,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::date::Date;
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::fold::Kind;
 use crate::id::{ActorId, Sha, StoreId};
 use crate::limits::CLOCK_AHEAD_MICROS_MAX;
@@ -366,6 +366,9 @@ impl Replica {
         match message {
             ServerMessage::Pushed { tag, results } => self.pushed(id, tag, results),
             ServerMessage::Ops { tag, base, ops, header, more } => {
+                if matches!(self.up_mut(id).asked(tag), Some(Request::Foreign { .. })) {
+                    return self.read_foreign(id, tag, base.as_ref());
+                }
                 if let Some(base) = base {
                     self.read_base(id, tag, &base);
                 }
@@ -391,7 +394,10 @@ impl Replica {
                 let results = keys.into_iter().map(|key| (key, refusal.clone())).collect();
                 self.refused(id, &log, results);
             }
-            Some(Request::Get { log } | Request::Inventory { log } | Request::Install { log }) => {
+            Some(Request::Install { log }) if refusal.code == ErrorCode::ForeignBase => self.meets_foreign(id, &log),
+            Some(
+                Request::Get { log } | Request::Inventory { log } | Request::Install { log } | Request::Foreign { log },
+            ) => {
                 self.reading_failed(id, &log, refusal);
             }
             Some(Request::Checkpoint { log, sha }) => self.not_acknowledged(id, &log, sha, refusal),

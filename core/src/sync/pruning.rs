@@ -477,7 +477,7 @@ impl Replica {
             if self.links.get(&id).is_some_and(|link| link.up.is_some()) {
                 let base = WireBase { sha: base.sha, record: Bytes::new(), certificate: base.certificate.clone() };
                 let tag = self.up_mut(&id).ask(Request::Adopt { log: name.clone() });
-                self.send(&id, ClientMessage::Install { tag, log: name.into(), base });
+                self.send(&id, ClientMessage::Install { tag, log: name.into(), base, instead_of: None });
             }
         }
     }

@@ -20,14 +20,17 @@ mod http;
 mod metric;
 mod mount;
 mod revocation;
+mod seal;
 mod secret;
 mod server;
 mod session;
 mod signal;
 mod standing;
 mod store;
+mod store_key;
 mod table;
 mod token;
+mod unmount;
 mod user;
 
 pub use config::{Config, Tls};

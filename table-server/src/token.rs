@@ -1,6 +1,6 @@
 //! The table's identity: its id, the key it signs with, and the tokens made with that key (JWT, EdDSA only).
 
-use gigfs_core::token::{Permission, RevokeClaims, RevokeUse, StoreClaims, StoreUse};
+use gigfs_core::token::{Permission, RevokeClaims, RevokeUse, SealClaims, SealUse, StoreClaims, StoreUse};
 use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -111,8 +111,21 @@ impl Identity {
             aud: store,
             sub: user.clone(),
             sid: session,
-            exp: clock::now() + REVOKE_TOKEN_SECONDS,
+            exp: clock::now() + CALL_TOKEN_SECONDS,
             usage: RevokeUse::Revoke,
+        })
+    }
+
+    /// Signs the one call that has `store` seal a channel, or open it again.
+    pub(crate) fn seal_token(&self, store: StoreId, user: &UserName, channel: &ChannelName, sealed: bool) -> String {
+        self.sign(&SealClaims {
+            iss: self.table_id.clone(),
+            aud: store,
+            sub: user.clone(),
+            channel: channel.clone(),
+            sealed,
+            exp: clock::now() + CALL_TOKEN_SECONDS,
+            usage: SealUse::Seal,
         })
     }
 
@@ -148,5 +161,5 @@ impl Identity {
     }
 }
 
-/// A revocation call is signed anew for each attempt; this allows for clocks that disagree.
-const REVOKE_TOKEN_SECONDS: u64 = 600;
+/// A call to a store is signed anew for each attempt; this allows for clocks that disagree.
+const CALL_TOKEN_SECONDS: u64 = 600;

@@ -35,6 +35,7 @@ pub(crate) fn router(table: Table) -> Router {
         .route("/user/{user}/table/{channel}", get(mounts::channel).delete(mounts::remove_channel))
         .route("/user/{user}/table/{channel}/store", post(mounts::add_store))
         .route("/user/{user}/table/{channel}/store/{store}", delete(mounts::remove_store))
+        .route("/user/{user}/table/{channel}/store/{store}/seal", post(mounts::seal_store))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::metrics))

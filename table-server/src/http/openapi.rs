@@ -14,7 +14,8 @@ use super::{mounts, sessions, status, stream, users};
     paths(
         users::password, users::create, users::replace_master,
         sessions::create, sessions::list, sessions::check, sessions::revoke,
-        mounts::table, mounts::channel, mounts::add_store, mounts::remove_store, mounts::remove_channel, mounts::check,
+        mounts::table, mounts::channel, mounts::add_store, mounts::seal_store, mounts::remove_store,
+        mounts::remove_channel, mounts::check,
         stream::stream,
         status::healthz, status::readyz, status::metrics, openapi,
     ),

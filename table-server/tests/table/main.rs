@@ -7,6 +7,7 @@ mod edges;
 mod mounts;
 mod restart;
 mod revocations;
+mod seals;
 mod sessions;
 mod streams;
 mod tls;

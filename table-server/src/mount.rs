@@ -110,6 +110,13 @@ struct Agreed {
     key: Option<StoreKey>,
 }
 
+/// A channel's stores.
+pub(crate) struct MountedSet {
+    /// The epoch in which the set became what it is.
+    pub(crate) epoch: u64,
+    pub(crate) stores: BTreeSet<StoreId>,
+}
+
 /// A row of the mount table.
 struct Mount {
     channel: ChannelName,
@@ -419,6 +426,19 @@ pub(crate) fn stores_of(
     let mut query = tx.prepare_cached("SELECT store FROM mounts WHERE user = ?1 AND channel = ?2 ORDER BY store")?;
     let stores = query.query_map(params![user.0, channel.as_str()], |row| row.get(0).map(StoreId::from_bytes))?;
     Ok(stores.collect::<Result<_, _>>()?)
+}
+
+/// Returns the stores of a channel with their epoch; nothing if the user has no such channel.
+pub(crate) fn set_of(
+    tx: &Transaction<'_>,
+    user: UserKey,
+    channel: &ChannelName,
+) -> Result<Option<MountedSet>, DatabaseError> {
+    let sql = "SELECT epoch FROM channels WHERE user = ?1 AND name = ?2";
+    let mut query = tx.prepare_cached(sql)?;
+    let epoch = query.query_row(params![user.0, channel.as_str()], |row| row.get(0)).optional()?;
+    let stores = stores_of(tx, user, channel)?;
+    Ok(epoch.map(|epoch| MountedSet { epoch, stores }))
 }
 
 fn list(tx: &Transaction<'_>, user: UserKey, only: Option<&ChannelName>) -> Result<Vec<Mount>, DatabaseError> {

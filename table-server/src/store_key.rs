@@ -29,6 +29,11 @@ impl StoreKey {
         let bytes = key.try_get_as_bytes().map_err(|_| StoreKeyError)?;
         bytes.try_into().map(Self).map_err(|_| StoreKeyError)
     }
+
+    /// Returns the key in the form that signatures are checked with.
+    pub(crate) fn verifying(&self) -> DecodingKey {
+        DecodingKey::from_ed_der(&self.0)
+    }
 }
 
 /// Returns the key of a store that the user has mounted; nothing if it was mounted before stores gave their keys.

@@ -1,7 +1,9 @@
 //! The table's identity: its id, the key it signs with, and the tokens made with that key (JWT, EdDSA only).
 
-use gigfs_core::token::{Permission, RevokeClaims, RevokeUse, SealClaims, SealUse, StoreClaims, StoreUse};
-use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
+use gigfs_core::token::{
+    CertificateClaims, CertificateUse, Permission, RevokeClaims, RevokeUse, SealClaims, SealUse, StoreClaims, StoreUse,
+};
+use gigfs_core::{BaseId, ChannelName, LogName, SessionId, StoreId, UserName};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -126,6 +128,22 @@ impl Identity {
             sealed,
             exp: clock::now() + CALL_TOKEN_SECONDS,
             usage: SealUse::Seal,
+        })
+    }
+
+    /// Signs the certificate of a log's checkpoint. It may leave once the log's register stands there on disk.
+    pub(crate) fn certificate(&self, log: &LogName, checkpoint: BaseId, committed: u64) -> String {
+        let LogName { user, channel, kind, path } = log.clone();
+        self.sign(&CertificateClaims {
+            iss: self.table_id.clone(),
+            sub: user,
+            channel,
+            kind,
+            path,
+            generation: checkpoint.generation,
+            checkpoint: checkpoint.sha,
+            iat: committed,
+            usage: CertificateUse::Checkpoint,
         })
     }
 

@@ -7,6 +7,7 @@ use gigfs_serve::refusal::answer;
 use crate::clock;
 use crate::db::DatabaseError;
 use crate::mount::{AddStoreError, MountError};
+use crate::register::CommitError;
 use crate::seal::SealError;
 use crate::session::{AccessError, CreateSessionError, RevokeSessionError};
 use crate::standing::StandingError;
@@ -192,6 +193,25 @@ impl Coded for SealError {
         match self {
             Self::Mount(error) => error.refusal(),
             Self::Store(error) => error.refusal(),
+        }
+    }
+}
+
+impl Coded for CommitError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooManyLogs { .. } | Self::TooManyAcks { .. } => ErrorCode::TooLarge,
+            Self::Mount(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::TooManyLogs { .. } => "send them in several requests",
+            Self::TooManyAcks { .. } => "send one of each store",
+            Self::Mount(error) => error.hint(),
+            Self::Database(error) => error.hint(),
         }
     }
 }

@@ -14,10 +14,10 @@ use gigfs_core::api::{
     AddStore, Confirm, Confirmed, CreatedSession, MountTable, MountedChannel, NewMaster, NewSession, PasswordParams,
     Seal, TableChanged,
 };
-use gigfs_core::token::{RevokeClaims, SealClaims, StoreClaims};
+use gigfs_core::token::{AckClaims, RevokeClaims, SealClaims, StoreClaims};
 use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, StoreId, UserName, base64_text};
 use gigfs_table_server::{Config, Server, Table};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use reqwest::{Client, Method, Response};
 use serde::Serialize;
@@ -285,6 +285,7 @@ pub(crate) struct StoreSide {
     pub(crate) id: StoreId,
     pub(crate) url: String,
     pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
+    signing: EncodingKey,
     answering: Arc<Answering>,
     serving: Option<JoinHandle<()>>,
 }
@@ -305,10 +306,11 @@ impl StoreSide {
         let (hears, heard) = mpsc::unbounded_channel();
         let id = StoreId::from_bytes([number; 16]);
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let signing = EncodingKey::from_ed_der(pair.serialized_der());
         let key_pem = Mutex::new(pair.public_key_pem());
         let (refuse_confirm, refuse_revoke, refuse_seal) = Default::default();
         let answering = Arc::new(Answering { id, refuse_confirm, refuse_revoke, refuse_seal, key_pem, hears });
-        let mut store = Self { id, url, heard, answering, serving: None };
+        let mut store = Self { id, url, heard, signing, answering, serving: None };
         store.serve(listener);
         store
     }
@@ -348,6 +350,11 @@ impl StoreSide {
     /// Has the store give another text for its key, and returns the one that it gave.
     pub(crate) fn give_key(&self, pem: &str) -> String {
         std::mem::replace(&mut *self.answering.key_pem.lock(), pem.to_owned())
+    }
+
+    /// Signs an acknowledgement, whatever it says.
+    pub(crate) fn sign(&self, ack: &AckClaims) -> String {
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), ack, &self.signing).unwrap()
     }
 
     /// Returns the next word about a seal, after checking it as a store does.

@@ -119,6 +119,13 @@ impl Pruning {
         self.ask(self.acknowledged(path, of, parent).await).await
     }
 
+    /// How many proposals came to this outcome, by the table's figures.
+    async fn count(&self, outcome: &str) -> usize {
+        let metrics = self.world.send(Method::GET, "/metrics", "", None::<&()>).await.text().await.unwrap();
+        let line = format!(r#"gigfs_table_checkpoints_total{{outcome="{outcome}"}} "#);
+        metrics.lines().find_map(|it| it.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+    }
+
     /// Reads a certificate as a client and a store do: with the key that the mount table names.
     fn certified(&self, certificate: &str) -> CertificateClaims {
         let key = DecodingKey::from_ed_pem(self.confirm.table_key.as_bytes()).unwrap();
@@ -161,8 +168,8 @@ async fn of_sixteen_checkpoints_on_one_parent_at_once_one_is_committed_and_the_o
     let mut parent = None;
     for round in 1..=3 {
         let rivals: Vec<_> = (0..16).map(|rival| base(round, &format!("{round} {rival}"))).collect();
-        let asked = rivals.iter().map(|rival| it.commit("/a", *rival, parent));
-        let answers = join_all(asked).await;
+        let proposals = join_all(rivals.iter().map(|rival| it.acknowledged("/a", *rival, parent))).await;
+        let answers = join_all(proposals.into_iter().map(|proposal| it.ask(proposal))).await;
         let mut won = Vec::new();
         let mut told = BTreeSet::new();
         for (rival, answer) in rivals.into_iter().zip(answers) {
@@ -190,6 +197,7 @@ async fn asking_for_what_is_committed_answers_with_the_same_certificate() {
     let certificate = committed(it.ask(proposal.clone()).await);
     assert_eq!(committed(it.ask(proposal).await), certificate);
     assert_eq!(committed(it.ask(propose("/a", first, None, vec!["junk".to_owned()])).await), certificate);
+    assert_eq!((it.count("committed").await, it.count("known").await), (1, 2), "it is signed once");
     let rival = why(ErrorCode::StaleBase, it.commit("/a", base(1, "rival"), None).await);
     assert!(rival.message.contains("generation 1"), "{rival}");
 }
@@ -326,10 +334,8 @@ async fn a_batch_of_many_logs_is_answered_in_its_order_each_for_itself() {
             }
         }
     }
-    let metrics = it.world.send(Method::GET, "/metrics", "", None::<&()>).await.text().await.unwrap();
     for (outcome, count) in [("committed", 128), ("missing_ops", 64), ("asked", 64)] {
-        let line = format!(r#"gigfs_table_checkpoints_total{{outcome="{outcome}"}} {count}"#);
-        assert!(metrics.contains(&line), "{metrics}");
+        assert_eq!(it.count(outcome).await, count, "{outcome}");
     }
 
     batch.push(question("/one-more"));

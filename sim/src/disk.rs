@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 use gigfs_core::sync::{Kept, Record, Seen};
-use gigfs_core::{Base, BaseId, ChannelName, Checkpoint, Date, Incarnation, LogName, Op, PathPrefix, Sha, StoreId, UserName};
+use gigfs_core::{
+    Base, BaseId, ChannelName, Checkpoint, Date, Incarnation, LogName, Op, PathPrefix, Sha, StoreId, UserName,
+};
 use gigfs_storage::{Append, Batch, Engine as _, Faulty, Install, Page};
 
 /// A device's disk.

@@ -8,9 +8,7 @@ use gigfs_core::token::{AckClaims, AckUse};
 use gigfs_core::wire::{ClientMessage, Event, LogRef, ServerMessage, Tag, Watched, Welcome, Which, WireBase, WireOp};
 use gigfs_core::{BaseId, ChannelName, Date, ErrorCode, Incarnation, LogName, Op, PathPrefix, Refusal, Sha, StoreId};
 use gigfs_core::{UserName, base64_text};
-use gigfs_storage::{
-    Append, Appended, Batch, Engine as _, Fault, Faulty, Page, StorageError, StoredOp, pruning,
-};
+use gigfs_storage::{Append, Appended, Batch, Engine as _, Fault, Faulty, Page, StorageError, StoredOp, pruning};
 
 /// Names one stream of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,8 +177,9 @@ impl Store {
                 self.change_base(&log.log(user, &channel), (stream, tag), decided)
             }
             ClientMessage::Dispute { tag, log, base } => {
-                let decided =
-                    |engine: &Faulty, name: &LogName| Ok(pruning::dispute(engine, name, base)?.map(|batch| vec![batch]));
+                let decided = |engine: &Faulty, name: &LogName| {
+                    Ok(pruning::dispute(engine, name, base)?.map(|batch| vec![batch]))
+                };
                 self.change_base(&log.log(user, &channel), (stream, tag), decided)
             }
             ClientMessage::Retained { tag, log } => answer(self.retained(&log.log(user, &channel), tag)),
@@ -282,7 +281,10 @@ impl Store {
     fn push(&mut self, name: &LogName, (stream, tag): (StreamId, Tag), ops: &[WireOp], now: Date) -> Reaction {
         if self.sealed.contains(&name.channel) {
             let refusal = Refusal::new(ErrorCode::Sealed, "the store is being taken off the channel");
-            return Reaction { messages: vec![(stream, ServerMessage::Failed { tag, refusal })], ..Reaction::default() };
+            return Reaction {
+                messages: vec![(stream, ServerMessage::Failed { tag, refusal })],
+                ..Reaction::default()
+            };
         }
         let mut held: BTreeSet<Sha> = self.ops(name).iter().map(Op::sha).collect();
         held.extend(self.covered(name));
@@ -335,7 +337,8 @@ impl Store {
         let at = if self.manners.events_first { messages.len() } else { 0 };
         messages.insert(at, (stream, ServerMessage::Pushed { tag, results }));
         let written = |(_, appended): &(Op, Appended)| !matches!(appended, Appended::Doubtful { .. });
-        let stored = committed.map(|appended| good.into_iter().zip(appended).filter(written).map(|(op, _)| op).collect());
+        let stored =
+            committed.map(|appended| good.into_iter().zip(appended).filter(written).map(|(op, _)| op).collect());
         let stored = stored.unwrap_or_default();
         Reaction { messages, stored, work: None }
     }
@@ -431,6 +434,11 @@ impl Store {
     /// Returns the base of a log, if it has one and can be read.
     pub fn base(&self, log: &LogName) -> Option<BaseId> {
         self.header(log).ok()?.base.map(|base| base.id)
+    }
+
+    /// Tells whether the store knows all that a log's base covers.
+    pub fn is_complete(&self, log: &LogName) -> bool {
+        self.header(log).is_ok_and(|header| header.base.is_none_or(|base| base.complete))
     }
 
     fn header(&self, log: &LogName) -> Result<LogHeader, StorageError> {

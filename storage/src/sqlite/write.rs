@@ -63,7 +63,7 @@ impl Work<'_> {
                 return Ok(Appended::Known { sha, index });
             }
             if tail.header.base.is_some()
-                && let Some(answer) = self.covered(row, &tail, append, &op)?
+                && let Some(answer) = self.answer(row, &tail, append, &op)?
             {
                 return Ok(answer);
             }

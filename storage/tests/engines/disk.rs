@@ -260,25 +260,33 @@ fn data_of_a_newer_format_is_not_touched() {
 }
 
 #[test]
-fn a_log_whose_base_is_gone_is_named() {
+fn a_log_whose_base_is_gone_is_named_and_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let a = log("/a");
+    let (a, b) = (log("/a"), log("/b"));
     for (_, open) in ENGINES {
         let engine = open(folder.path()).unwrap();
-        push(&*engine, &a, &[op(&a, 1)]);
-        prune(&*engine, &install(&a, 1, &[op(&a, 1)]));
+        for log in [&a, &b] {
+            push(&*engine, log, &[op(log, 1)]);
+            prune(&*engine, &install(log, 1, &[op(log, 1)]));
+        }
     }
     let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
-    database.execute("DELETE FROM bases", []).unwrap();
+    assert_eq!(database.execute("DELETE FROM bases WHERE log = 1", []).unwrap(), 1);
     let database = fjall::Database::builder(folder.path().join("data")).open().unwrap();
-    database.keyspace("bases", Default::default).unwrap().clear().unwrap();
-    drop(database);
+    let bases = database.keyspace("bases", Default::default).unwrap();
+    for guard in bases.prefix(1_u64.to_be_bytes()) {
+        bases.remove(guard.key().unwrap()).unwrap();
+    }
+    drop((bases, database));
     for (name, open) in ENGINES {
-        let error = open(folder.path()).unwrap().base(&a).unwrap_err();
+        let engine = open(folder.path()).unwrap();
+        let error = engine.base(&a).unwrap_err();
         assert!(
             matches!(&error, StorageError::Damaged { .. }) && error.to_string().contains("base"),
             "{name}: {error}"
         );
+        assert!(engine.forget_retained(Date::saturating(2), 9).unwrap() > 0, "{name}");
+        assert!(engine.retained(&b, 0, Page::ALL).unwrap().is_empty() && engine.base(&b).unwrap().is_some(), "{name}");
     }
 }
 

@@ -87,6 +87,8 @@ codes! {
     Conflict = "conflict", 409, FixInput;
     /// The store's base is not the checkpoint's parent.
     StaleBase = "stale_base", 409, FixInput;
+    /// The store's base is not part of the checkpoint's history.
+    ForeignBase = "foreign_base", 409, FixInput;
     /// The store lacks operations that the checkpoint covers, or the checkpoint itself.
     MissingOps = "missing_ops", 409, Retry;
     /// The store cannot tell yet whether the operation is covered; it waits for the list of what its base covers.

@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::checkpoint::Checkpoint;
+use crate::covers::Covers;
 use crate::id::Sha;
 use crate::json;
+use crate::name::TypeName;
 use crate::op::{Op, OrderKey, Payload};
 use crate::oplog::Oplog;
 use crate::reducer::{Author, IntentError, Meta, Reducer};
+use crate::removal;
 
 /// What reads the logs of one type: makes a [`Fold`] for each.
 pub trait Kind: Send + Sync {
@@ -31,14 +35,35 @@ pub trait Fold: Send {
     /// Takes note of an operation that `oplog` has just gained.
     fn inserted(&mut self, oplog: &Oplog, op: &Op);
 
-    /// Forgets everything, because `oplog` lost operations or was replaced.
-    fn reset(&mut self);
+    /// Forgets everything, because `oplog` lost operations or was replaced. What is folded from now on comes on top of
+    /// `base`, or of the empty log.
+    fn rebase(&mut self, base: Option<&Checkpoint>);
+
+    /// Says why the base cannot be read here, if it cannot: there is no value then, and nothing can be written.
+    fn trouble(&self) -> Option<&str>;
 
     /// Returns the value of the log. Cheap while nothing changes.
     fn view(&mut self, oplog: &Oplog) -> Arc<Value>;
 
+    /// Returns the state of the log, for a checkpoint.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none: the base cannot be read, or the log is of a kind that has no state.
+    fn state(&mut self, oplog: &Oplog) -> Result<Folded, String>;
+
     /// Returns the operations whose payloads the reducer could not read, with the reason.
     fn unreadable(&mut self, oplog: &Oplog) -> BTreeMap<Sha, String>;
+}
+
+/// The state of a log, as its reducer encodes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    /// The reducer's name.
+    pub reducer: TypeName,
+    /// The reducer's version.
+    pub version: u32,
+    /// [`Reducer::encode_state`].
+    pub state: Vec<u8>,
 }
 
 /// A [`Kind`] that folds through a [`Reducer`].
@@ -60,6 +85,12 @@ impl<R: Reducer> Kind for Reduced<R> {
 /// The fold of one log through a reducer, with snapshots.
 struct ReducerFold<R: Reducer> {
     reducer: Arc<R>,
+    /// The state of the base, and what it covers.
+    base: Option<(R::State, Covers)>,
+    /// Why the base cannot be read.
+    trouble: Option<String>,
+    /// Removals in the oplog, with what each had seen. While there are any, the log is folded from the beginning.
+    removals: BTreeMap<OrderKey, Covers>,
     state: R::State,
     /// How many operations are in `state`.
     count: usize,
@@ -89,6 +120,9 @@ impl<R: Reducer> ReducerFold<R> {
     fn new(reducer: Arc<R>) -> Self {
         Self {
             state: reducer.initial(),
+            base: None,
+            trouble: None,
+            removals: BTreeMap::new(),
             reducer,
             count: 0,
             last: None,
@@ -141,7 +175,8 @@ impl<R: Reducer> ReducerFold<R> {
     /// Brings the state up to the oplog, from the last snapshot before what is missing.
     fn settle(&mut self, oplog: &Oplog) {
         let Some(dirty) = self.dirty.take() else { return };
-        self.snapshots.retain(|kept| kept.last < dirty);
+        let removed = removal::removed(oplog, self.removals.keys());
+        self.snapshots.retain(|kept| kept.last < dirty && self.removals.is_empty());
         match self.snapshots.last() {
             Some(kept) => {
                 (self.count, self.last, self.last_fixed) = (kept.count, Some(kept.last), kept.last_fixed);
@@ -149,13 +184,51 @@ impl<R: Reducer> ReducerFold<R> {
             }
             None => {
                 (self.count, self.last, self.last_fixed) = (0, None, None);
-                self.state = self.reducer.initial();
+                self.state = self.origin();
             }
         }
         let from = self.last;
         for op in oplog.iter_after(from.as_ref()) {
-            self.apply(op, Self::parse(op));
-            self.keep_snapshot();
+            if !removed.contains(&op.sha()) && !self.removals.contains_key(&op.key()) {
+                self.apply(op, Self::parse(op));
+                self.keep_snapshot();
+            }
+        }
+        for (key, seen) in &self.removals {
+            let partly = self.base.as_ref().filter(|(_, covers)| !seen.includes(covers));
+            match partly {
+                Some(_) => _ = self.unreadable.insert(key.sha, removal::TOO_LATE.to_owned()),
+                None => _ = self.unreadable.remove(&key.sha),
+            }
+        }
+    }
+
+    /// Returns the state that the oplog is folded on top of.
+    fn origin(&self) -> R::State {
+        let removed = |covers: &Covers| self.removals.values().any(|seen| seen.includes(covers));
+        match &self.base {
+            Some((state, covers)) if !removed(covers) => state.clone(),
+            _ => self.reducer.initial(),
+        }
+    }
+
+    /// Reads the state of a base.
+    fn read_base(&self, base: &Checkpoint) -> Result<R::State, String> {
+        let (name, version) = (self.reducer.name(), self.reducer.version());
+        if base.reducer.as_str() != name {
+            return Err(format!("the log was folded by the reducer {}, and {name} is registered for it", base.reducer));
+        }
+        if base.version > version {
+            let found = base.version;
+            return Err(format!("the log was folded by version {found} of the {name}, and this is {version}; update"));
+        }
+        match &base.state {
+            Payload::Plain(bytes) => {
+                self.reducer.decode_state_of(base.version, bytes).map_err(|error| format!("the log's base: {error}"))
+            }
+            Payload::Sealed { epoch, .. } => {
+                Err(format!("the log's base is sealed under key epoch {epoch}, which is not here"))
+            }
         }
     }
 }
@@ -167,6 +240,9 @@ fn spacing(distance: usize) -> usize {
 
 impl<R: Reducer> Fold for ReducerFold<R> {
     fn prepare(&mut self, oplog: &Oplog, intent: &Value, author: &Author) -> Result<Value, IntentError> {
+        if let Some(trouble) = &self.trouble {
+            return Err(IntentError(trouble.clone()));
+        }
         self.settle(oplog);
         let intent = serde::Deserialize::deserialize(intent)
             .map_err(|error| IntentError(format!("the {} cannot read {intent}: {error}", self.reducer.name())))?;
@@ -177,6 +253,14 @@ impl<R: Reducer> Fold for ReducerFold<R> {
 
     fn inserted(&mut self, _oplog: &Oplog, op: &Op) {
         let key = op.key();
+        if let Some(seen) = removal::seen(op.payload()) {
+            self.removals.insert(key, seen);
+        }
+        if !self.removals.is_empty() {
+            self.dirty = Some(self.dirty.map_or(key, |dirty| dirty.min(key)));
+            self.view = None;
+            return;
+        }
         if self.dirty.is_some_and(|dirty| dirty < key) {
             return;
         }
@@ -196,13 +280,35 @@ impl<R: Reducer> Fold for ReducerFold<R> {
         self.view = None;
     }
 
-    fn reset(&mut self) {
+    fn rebase(&mut self, base: Option<&Checkpoint>) {
         *self = Self::new(self.reducer.clone());
+        match base.map(|base| (self.read_base(base), base)) {
+            Some((Ok(state), base)) => {
+                self.state = state.clone();
+                self.base = Some((state, base.covers.clone()));
+            }
+            Some((Err(trouble), _)) => self.trouble = Some(trouble),
+            None => {}
+        }
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     fn view(&mut self, oplog: &Oplog) -> Arc<Value> {
         self.settle(oplog);
         self.view.get_or_insert_with(|| Arc::new(self.reducer.view(&self.state))).clone()
+    }
+
+    fn state(&mut self, oplog: &Oplog) -> Result<Folded, String> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.clone());
+        }
+        self.settle(oplog);
+        let name = self.reducer.name();
+        let reducer = TypeName::parse(name).map_err(|error| format!("the reducer's name {name}: {error}"))?;
+        Ok(Folded { reducer, version: self.reducer.version(), state: self.reducer.encode_state(&self.state) })
     }
 
     fn unreadable(&mut self, oplog: &Oplog) -> BTreeMap<Sha, String> {
@@ -232,13 +338,14 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync + 'static> Function<F> {
 
 impl<F: Fn(&[Logged]) -> Value + Send + Sync + 'static> Kind for Function<F> {
     fn fold(&self) -> Box<dyn Fold> {
-        Box::new(FunctionFold { function: self.0.clone(), view: None })
+        Box::new(FunctionFold { function: self.0.clone(), view: None, trouble: None })
     }
 }
 
 struct FunctionFold<F> {
     function: Arc<F>,
     view: Option<Arc<Value>>,
+    trouble: Option<String>,
 }
 
 impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
@@ -250,8 +357,22 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
         self.view = None;
     }
 
-    fn reset(&mut self) {
+    fn rebase(&mut self, base: Option<&Checkpoint>) {
         self.view = None;
+        self.trouble = base.map(|base| {
+            format!(
+                "the log was pruned by the reducer {}, and a function over the whole oplog is registered",
+                base.reducer
+            )
+        });
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    fn state(&mut self, _: &Oplog) -> Result<Folded, String> {
+        Err("a function over the whole oplog keeps no state, so its logs are never pruned".to_owned())
     }
 
     fn view(&mut self, oplog: &Oplog) -> Arc<Value> {
@@ -260,8 +381,12 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
                 Payload::Plain(bytes) => json::parse_canonical(bytes).ok(),
                 Payload::Sealed { .. } => None,
             };
+            let removals: Vec<OrderKey> =
+                oplog.iter().filter(|op| removal::seen(op.payload()).is_some()).map(Op::key).collect();
+            let removed = removal::removed(oplog, removals.iter());
+            let kept = |op: &&Op| !removed.contains(&op.sha()) && !removals.contains(&op.key());
             let logged = |op: &Op| Some(Logged { meta: Meta::from(op), payload: plain(op)? });
-            Arc::new((self.function)(&oplog.iter().filter_map(logged).collect::<Vec<_>>()))
+            Arc::new((self.function)(&oplog.iter().filter(kept).filter_map(logged).collect::<Vec<_>>()))
         };
         self.view.get_or_insert_with(compute).clone()
     }

@@ -16,6 +16,7 @@ mod name;
 mod op;
 mod oplog;
 mod reducer;
+mod removal;
 
 pub mod api;
 pub mod base64_text;
@@ -32,7 +33,7 @@ pub use codec::DecodeError;
 pub use covers::{Closure, Covers, Heads, Place};
 pub use date::Date;
 pub use error::{ErrorCode, ErrorKind, Refusal};
-pub use fold::{Fold, Function, Kind, Logged, Reduced};
+pub use fold::{Fold, Folded, Function, Kind, Logged, Reduced};
 pub use id::{ActorId, BlobName, Digest, IdError, Incarnation, Seq, SessionId, Sha, StoreId};
 pub use name::{ChannelName, LogName, NameError, Path, PathPrefix, TypeName, UserName};
 pub use op::{Draft, Op, OpError, OrderKey, Payload, Signature};

@@ -21,6 +21,7 @@ pub struct Oplog {
     awaited: BTreeSet<Sha>,
     last_seqs: BTreeMap<ActorId, Seq>,
     digest: Digest,
+    bytes: usize,
 }
 
 impl Oplog {
@@ -47,6 +48,7 @@ impl Oplog {
         let last = self.last_seqs.entry(op.actor()).or_insert(op.seq());
         *last = op.seq().max(*last);
         self.digest.add(&sha);
+        self.bytes += op.size();
         self.ops.insert(key, op);
         true
     }
@@ -87,6 +89,16 @@ impl Oplog {
     pub fn iter_after(&self, key: Option<&OrderKey>) -> impl Iterator<Item = &Op> + use<'_> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.ops.range((from, Bound::Unbounded)).map(|(_, op)| op)
+    }
+
+    /// Returns the operations in the order of replay.
+    pub fn into_ops(self) -> impl Iterator<Item = Op> {
+        self.ops.into_values()
+    }
+
+    /// Returns about how many bytes the operations have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns how many operations are here.

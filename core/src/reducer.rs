@@ -72,6 +72,19 @@ pub trait Reducer: Send + Sync + 'static {
     /// # Errors
     /// [`StateError`] if the bytes are not a state of this reducer.
     fn decode_state(&self, bytes: &[u8]) -> Result<Self::State, StateError>;
+
+    /// Decodes what an earlier version of the reducer encoded, or this one.
+    ///
+    /// A reducer whose version grows says here how it reads the states of those before it.
+    ///
+    /// # Errors
+    /// [`StateError`] if the bytes are not a state of that version, or that version is not known.
+    fn decode_state_of(&self, version: u32, bytes: &[u8]) -> Result<Self::State, StateError> {
+        match version == self.version() {
+            true => self.decode_state(bytes),
+            false => Err(StateError(format!("version {version} of the {} cannot be read any more", self.name()))),
+        }
+    }
 }
 
 /// Who writes the operation that an intent is prepared for.

@@ -240,6 +240,8 @@ pub enum ClientMessage {
         log: LogRef,
         /// The checkpoint; its record may be empty if the store has acknowledged it.
         base: WireBase,
+        /// A base of the store that is to go although it covers what this one does not: a copy of it was kept.
+        instead_of: Option<Sha>,
     },
     /// Tells the store of operations that its base covers, because it installed the base without having had them.
     /// Answered by [`ServerMessage::Installed`].

@@ -13,6 +13,8 @@ mod memory;
 mod sqlite;
 mod tail;
 
+pub mod pruning;
+
 pub use engine::{Append, Appended, Arrival, Batch, Engine, Install, LogTail, Page, StorageError, StoredOp};
 pub use faulty::{Fault, Faulty};
 pub use fjall::Fjall;

@@ -30,6 +30,23 @@ struct Item {
     in_doubt: bool,
 }
 
+/// What is to become of an operation whose turn it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// It is sent.
+    Goes {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// It is not to be sent before a time.
+    Waits {
+        /// When.
+        until: Date,
+    },
+    /// It is no more.
+    Gone,
+}
+
 impl Backlog {
     /// Adds an operation that may be sent from `at` on. One that is there already stays as it is.
     pub(super) fn offer(&mut self, key: OrderKey, at: Date, now: Date) {
@@ -49,12 +66,11 @@ impl Backlog {
         }
     }
 
-    /// Makes ready what is due, and takes operations to send, in order, until `full` says so of them. `size` returns
-    /// the bytes of an operation, or nothing if it is no more.
+    /// Makes ready what is due, and takes operations to send, in order, until `full` says so of them.
     pub(super) fn take(
         &mut self,
         now: Date,
-        mut size: impl FnMut(&OrderKey) -> Option<usize>,
+        mut fate: impl FnMut(&OrderKey) -> Fate,
         full: impl Fn(usize, usize) -> bool,
     ) -> (Vec<OrderKey>, usize) {
         while let Some((at, key)) = self.timed.first().copied()
@@ -66,12 +82,13 @@ impl Backlog {
         while !full(keys.len(), bytes)
             && let Some(key) = self.ready.pop_first()
         {
-            match size(&key) {
-                Some(size) => {
+            match fate(&key) {
+                Fate::Goes { size } => {
                     bytes += size;
                     keys.push(key);
                 }
-                None => _ = self.items.remove(&key),
+                Fate::Waits { until } => self.place_at(key, until),
+                Fate::Gone => _ = self.items.remove(&key),
             }
         }
         self.in_flight.extend(keys.iter().copied());
@@ -230,7 +247,7 @@ mod tests {
     }
 
     fn take(backlog: &mut Backlog, now: u64) -> Vec<OrderKey> {
-        backlog.take(at(now), |_| Some(1), |ops, _| ops >= 2).0
+        backlog.take(at(now), |_| Fate::Goes { size: 1 }, |ops, _| ops >= 2).0
     }
 
     #[test]

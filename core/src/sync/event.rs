@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::pruning::PruneHold;
+use crate::api::{CommitResult, Proposal};
+use crate::checkpoint::{Base, BaseId};
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::id::{Incarnation, Sha, StoreId};
@@ -63,6 +66,8 @@ pub enum Event {
         channel: ChannelName,
         /// All of its stores.
         stores: BTreeSet<StoreId>,
+        /// The epoch of that set.
+        epoch: u64,
     },
     /// A log was read from the local store, or there is none.
     Loaded {
@@ -106,6 +111,22 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// The table has answered [`Output::Commit`], or cannot be asked.
+    Committed {
+        /// The log.
+        log: LogName,
+        /// What it said.
+        result: Result<CommitResult, Refusal>,
+    },
+    /// The answer to [`Output::List`].
+    Listed {
+        /// The log.
+        log: LogName,
+        /// The base that it was asked for.
+        base: BaseId,
+        /// All shas that are known here to be covered by that base.
+        shas: Vec<Sha>,
+    },
     /// The time that [`Replica::wake_at`](super::Replica::wake_at) asked for has come.
     Tick,
 }
@@ -113,7 +134,9 @@ pub enum Event {
 /// What the local store held of a log.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
-    /// Its operations.
+    /// Its base.
+    pub base: Option<Base>,
+    /// Its operations that the base does not cover.
     pub ops: Vec<Op>,
     /// How far it was read from each store.
     pub seen: BTreeMap<StoreId, Seen>,
@@ -151,6 +174,20 @@ pub enum Output {
         /// The message.
         message: ClientMessage,
     },
+    /// Ask the table to commit a checkpoint, or where the log's register stands; answer with [`Event::Committed`].
+    Commit {
+        /// The log.
+        log: LogName,
+        /// What to ask.
+        proposal: Proposal,
+    },
+    /// Read from the local store what is known to be covered by a log's base; answer with [`Event::Listed`].
+    List {
+        /// The log.
+        log: LogName,
+        /// The base.
+        base: BaseId,
+    },
     /// Tell the app.
     Notify(Notice),
 }
@@ -165,7 +202,24 @@ pub enum Record {
         /// The operation.
         op: Op,
     },
-    /// An operation that is to be forgotten, because it was dated again.
+    /// A base, with operations that it covers: they go, and it is known from now on that they are covered. A base that is
+    /// not later than the one on the disk is passed over.
+    Base {
+        /// The log.
+        log: LogName,
+        /// The base.
+        base: Base,
+        /// What it is known to cover newly.
+        covered: Vec<Sha>,
+        /// Whether what is covered is archived, to come back with [`Record::Restore`]: no table knows of the base.
+        archive: bool,
+    },
+    /// The base goes, and what was archived comes back.
+    Restore {
+        /// The log.
+        log: LogName,
+    },
+    /// An operation that is to be forgotten, because it was dated again, or a store has said that the base covers it.
     Forget {
         /// The log.
         log: LogName,
@@ -210,6 +264,36 @@ pub enum Notice {
         ops: Vec<Op>,
         /// Where they came from.
         origin: Origin,
+    },
+    /// A log has a new base.
+    Pruned {
+        /// The log.
+        log: LogName,
+        /// The base.
+        base: BaseId,
+    },
+    /// Another state came out here of what a log's new base covers. The log is not pruned any more before that is settled.
+    Disputed {
+        /// The log.
+        log: LogName,
+        /// The base.
+        base: BaseId,
+    },
+    /// A base that a log had is not part of the history that was committed. Its state is kept in a log of its own.
+    Conflict {
+        /// The log.
+        log: LogName,
+        /// The base.
+        base: BaseId,
+        /// The log that has its state; nothing if its name would be too long. The stores keep it for a while all the same.
+        copy: Option<LogName>,
+    },
+    /// A log was to be pruned and could not be now; it is tried again later if it is pruned by itself.
+    NotPruned {
+        /// The log.
+        log: LogName,
+        /// Why.
+        hold: PruneHold,
     },
     /// A push came further, or was refused.
     Receipt(Receipt),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::date::Date;
 use crate::error::Refusal;
-use crate::id::Incarnation;
+use crate::id::{Incarnation, Sha, StoreId};
 use crate::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_OPS_MAX};
 use crate::name::LogName;
 use crate::op::OrderKey;
@@ -49,9 +49,47 @@ pub(super) struct Up {
 
 /// A request without an answer.
 pub(super) enum Request {
-    Push { log: LogName, keys: Vec<OrderKey>, bytes: usize },
-    Get { log: LogName },
-    Inventory { log: LogName },
+    Push {
+        log: LogName,
+        keys: Vec<OrderKey>,
+        bytes: usize,
+    },
+    Get {
+        log: LogName,
+    },
+    Inventory {
+        log: LogName,
+    },
+    /// A checkpoint to be acknowledged.
+    Checkpoint {
+        log: LogName,
+        sha: Sha,
+    },
+    /// A base to be installed, before the log is compared further.
+    Install {
+        log: LogName,
+    },
+    /// A store's base that is not part of the log's history.
+    Foreign {
+        log: LogName,
+    },
+    /// A base that was just committed, to be installed.
+    Adopt {
+        log: LogName,
+    },
+    /// The list of what the base covers, for another store.
+    List {
+        log: LogName,
+        to: StoreId,
+    },
+    /// A part of that list.
+    Cover {
+        log: LogName,
+    },
+    /// What is still kept of what the base covers.
+    Retained {
+        log: LogName,
+    },
     Watch,
     Other,
 }
@@ -83,8 +121,8 @@ impl Up {
                 self.in_flight_ops += keys.len();
                 self.in_flight_bytes += bytes;
             }
-            Request::Get { .. } | Request::Inventory { .. } => self.reads += 1,
-            Request::Watch | Request::Other => {}
+            Request::Get { .. } | Request::Inventory { .. } | Request::Install { .. } => self.reads += 1,
+            _ => {}
         }
         self.requests.insert(tag, request);
         tag
@@ -103,8 +141,8 @@ impl Up {
                 self.in_flight_ops -= keys.len();
                 self.in_flight_bytes -= bytes;
             }
-            Request::Get { .. } | Request::Inventory { .. } => self.reads -= 1,
-            Request::Watch | Request::Other => {}
+            Request::Get { .. } | Request::Inventory { .. } | Request::Install { .. } => self.reads -= 1,
+            _ => {}
         }
         Some(request)
     }

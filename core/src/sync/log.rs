@@ -1,20 +1,31 @@
-//! What a replica knows of one log: its operations, its value, and what each store has of it.
+//! What a replica knows of one log: its base and operations, its value, and what each store has of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::api::BaseHeader;
+use crate::checkpoint::{Base, BaseId, Checkpoint};
+use crate::covers::Place;
 use crate::date::Date;
 use crate::fold::Fold;
-use crate::id::{Digest, Sha, StoreId};
+use crate::id::{ActorId, Digest, Seq, Sha, StoreId};
 use crate::op::{Op, OrderKey};
 use crate::oplog::Oplog;
 use crate::wire::Tag;
 
 use super::backlog::Backlog;
 use super::event::{PushId, Seen};
+use super::pruning::Pruning;
 
 /// A log of a replica.
 pub(super) struct Log {
+    /// The committed checkpoint that everything is folded on top of.
+    pub(super) base: Option<Installed>,
+    /// What the base does not cover.
     pub(super) oplog: Oplog,
+    /// What the base may cover: neither folded nor dropped before a store has said.
+    pub(super) doubtful: BTreeMap<OrderKey, Op>,
+    pub(super) pruning: Pruning,
     pub(super) fold: Option<Box<dyn Fold>>,
     pub(super) loaded: Loaded,
     pub(super) interest: Interest,
@@ -34,6 +45,27 @@ pub(super) struct Log {
     pub(super) pushes: BTreeMap<Sha, PushId>,
     /// What was read from stores before they were mounted.
     pub(super) seen: BTreeMap<StoreId, Seen>,
+}
+
+/// A base with what it says.
+#[derive(Debug, Clone)]
+pub(super) struct Installed {
+    pub(super) id: BaseId,
+    pub(super) checkpoint: Arc<Checkpoint>,
+    pub(super) base: Base,
+}
+
+/// What became of an operation that was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is in the oplog now.
+    New,
+    /// It was here already.
+    Known,
+    /// The base covers it.
+    Covered,
+    /// The base may cover it; it was not here before.
+    Doubtful,
 }
 
 /// Whether a log has been read from the local store.
@@ -59,6 +91,10 @@ pub(super) enum Interest {
 pub(super) struct Peer {
     /// How far the log was read from the store.
     pub(super) seen: Option<Seen>,
+    /// The base that the store was last known to have, since the stream came up.
+    pub(super) base: Option<BaseHeader>,
+    /// Whether the store was told all that the base covers.
+    pub(super) listing: Listing,
     pub(super) reading: Reading,
     /// Whether, since the stream came up, the log was found or made equal but for the backlog.
     pub(super) current: bool,
@@ -72,6 +108,17 @@ pub(super) struct Peer {
     pub(super) read_again_at: Option<Date>,
     /// When the timer of this log at this store goes off, if one is set.
     pub(super) wake_at: Option<Date>,
+}
+
+/// How far a store that lacks the list of what its base covers has been told, on this stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Listing {
+    #[default]
+    No,
+    /// Somebody was asked for the list.
+    Asked,
+    /// It was told all that could be found.
+    Told,
 }
 
 /// The reading of a log from a store.
@@ -91,6 +138,8 @@ pub(super) enum Reading {
     },
     /// Shas are coming.
     Inventory { tag: Tag, shas: BTreeSet<Sha> },
+    /// The store is behind, and was sent the base.
+    Installing { tag: Tag, last_try: bool },
 }
 
 impl Peer {
@@ -98,6 +147,16 @@ impl Peer {
     pub(super) fn lost(&mut self) {
         self.backlog.lost();
         self.stop_reading();
+        self.base = None;
+        self.listing = Listing::No;
+    }
+
+    /// Tells whether the store has this base and knows all that it covers, so that its word about any operation is good.
+    pub(super) fn can_tell(&self, base: Option<&Installed>) -> bool {
+        match (&self.base, base) {
+            (Some(own), Some(base)) => own.complete && own.id == base.id,
+            (own, base) => own.is_none() && base.is_none(),
+        }
     }
 
     /// Takes note that nothing is read any more, and nothing told.
@@ -117,7 +176,10 @@ impl Peer {
 impl Log {
     pub(super) fn new(fold: Option<Box<dyn Fold>>) -> Self {
         Self {
+            base: None,
             oplog: Oplog::new(),
+            doubtful: BTreeMap::new(),
+            pruning: Pruning::default(),
             fold,
             loaded: Loaded::Asked,
             interest: Interest::Send,
@@ -132,22 +194,77 @@ impl Log {
         }
     }
 
-    /// Adds an operation to the oplog and the fold. Returns whether it is new.
+    /// Adds an operation to the oplog and the fold, unless the base covers it or may cover it. Returns whether it is new
+    /// in the oplog.
     pub(super) fn insert(&mut self, op: &Op) -> bool {
-        let new = self.oplog.insert(op.clone());
-        if let (true, Some(fold)) = (new, &mut self.fold) {
-            fold.inserted(&self.oplog, op);
-        }
-        self.known |= new;
-        new
+        self.take(op) == Taken::New
     }
 
-    /// Folds the whole oplog again.
+    /// Takes in an operation as far as the base lets it.
+    pub(super) fn take(&mut self, op: &Op) -> Taken {
+        if self.oplog.contains(&op.sha()) {
+            return Taken::Known;
+        }
+        match self.base.as_ref().map_or(Place::Outside, |base| base.checkpoint.covers.place_of(op)) {
+            Place::Outside => self.admit(op),
+            Place::Inside => Taken::Covered,
+            Place::Doubtful => {
+                self.known = true;
+                match self.doubtful.insert(op.key(), op.clone()) {
+                    None => Taken::Doubtful,
+                    Some(_) => Taken::Known,
+                }
+            }
+        }
+    }
+
+    /// Adds an operation that the base does not cover.
+    pub(super) fn admit(&mut self, op: &Op) -> Taken {
+        self.doubtful.remove(&op.key());
+        if !self.oplog.insert(op.clone()) {
+            return Taken::Known;
+        }
+        if let Some(fold) = &mut self.fold {
+            fold.inserted(&self.oplog, op);
+        }
+        self.known = true;
+        Taken::New
+    }
+
+    /// Folds the base and the whole oplog again.
     pub(super) fn refold(&mut self) {
         if let Some(fold) = &mut self.fold {
-            fold.reset();
+            fold.rebase(self.base.as_ref().map(|base| &*base.checkpoint));
             self.oplog.iter().for_each(|op| fold.inserted(&self.oplog, op));
         }
+    }
+
+    /// Returns an operation by its place, in doubt or not.
+    pub(super) fn op_at(&self, key: &OrderKey) -> Option<&Op> {
+        self.oplog.at(key).or_else(|| self.doubtful.get(key))
+    }
+
+    /// Tells whether an operation is here, in doubt or not, or named by the base.
+    pub(super) fn has(&self, sha: &Sha) -> bool {
+        self.oplog.contains(sha) || self.doubtful.keys().any(|key| key.sha == *sha)
+    }
+
+    /// Returns the identity of the base.
+    pub(super) fn base_id(&self) -> Option<BaseId> {
+        self.base.as_ref().map(|base| base.id)
+    }
+
+    /// Returns the greatest date that was seen.
+    pub(super) fn max_date(&self) -> Option<Date> {
+        self.oplog.max_date().max(self.base.as_ref().map(|base| base.checkpoint.date))
+    }
+
+    /// Returns the seq that the actor's next operation takes.
+    pub(super) fn next_seq(&self, actor: ActorId) -> Seq {
+        let covered = self.base.as_ref().and_then(|base| base.checkpoint.covers.last_seq(actor));
+        let doubtful = self.doubtful.keys().filter(|key| key.actor == actor).map(|key| key.seq).max();
+        let least = covered.max(doubtful).map_or(Seq::FIRST, Seq::next);
+        self.oplog.next_seq(actor).max(least)
     }
 
     /// Makes the stores of the channel the log's peers, and forgets the others. Returns what no store lacks any more,

@@ -14,32 +14,37 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::date::Date;
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::fold::Kind;
 use crate::id::{ActorId, Sha, StoreId};
-use crate::json;
 use crate::limits::CLOCK_AHEAD_MICROS_MAX;
 use crate::name::{ChannelName, LogName, TypeName, UserName};
-use crate::op::{Draft, Op, OpError, OrderKey, Payload};
+use crate::op::{Op, OrderKey};
 use crate::oplog::Oplog;
-use crate::reducer::{Author, IntentError};
 use crate::wire::{ServerMessage, Welcome};
 
 mod backlog;
+mod base;
+mod conflict;
 mod event;
 mod keeping;
 mod link;
 mod log;
+mod pruning;
 mod reading;
 mod redate;
+mod repair;
 mod sending;
 mod status;
 mod timers;
+mod writing;
 
 pub use event::{
     Event, Kept, LinkId, Mode, Notice, Origin, Output, PersistId, PushId, Receipt, Record, Seen, Standing, WakeAt,
 };
-pub use status::{LinkStatus, QueuedLog, ReadStanding, RefusedOp};
+pub use pruning::{PruneHold, PrunePolicy};
+pub use status::{BaseStatus, LinkStatus, QueuedLog, ReadStanding, RefusedOp};
+pub use writing::PushError;
 
 use link::{Link, Request, Up};
 use log::{Interest, Loaded, Log};
@@ -51,6 +56,8 @@ pub struct Config {
     pub user: UserName,
     /// The writing replica that this process is.
     pub actor: ActorId,
+    /// When logs are pruned by themselves.
+    pub prune: PrunePolicy,
     /// Whether there is a local store: if so, [`Output::Load`] and [`Output::Persist`] are to be answered.
     pub durable: bool,
     /// Seeds the jitter of timers.
@@ -62,6 +69,8 @@ pub struct Replica {
     config: Config,
     kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
     mounts: BTreeMap<ChannelName, BTreeSet<StoreId>>,
+    /// The epochs of these sets of stores.
+    epochs: BTreeMap<ChannelName, u64>,
     links: BTreeMap<LinkId, Link>,
     logs: BTreeMap<LogName, Log>,
     receipts: BTreeMap<PushId, Receipt>,
@@ -74,6 +83,8 @@ pub struct Replica {
     lazy_until: Option<Date>,
     /// When to look again whether a log has something to send on a link.
     timers: BTreeSet<(Date, LinkId, LogName)>,
+    /// When to try to prune a log.
+    prune_timers: BTreeSet<(Date, LogName)>,
     /// Batches that could not be written and are tried again.
     failed: Vec<Record>,
     retry_persist_at: Option<Date>,
@@ -85,39 +96,6 @@ pub struct Replica {
     now: Date,
 }
 
-/// Why a push was not taken. Nothing was written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PushError {
-    /// The log was not opened, or is still being read from the local store.
-    #[error("the log {log} is not open yet; wait until it is loaded")]
-    NotLoaded {
-        /// The log.
-        log: LogName,
-    },
-    /// Nobody registered the type.
-    #[error("no reducer is registered for the type {kind}; register one before using it")]
-    UnknownType {
-        /// The type.
-        kind: TypeName,
-    },
-    /// The intent makes no sense.
-    #[error("{log}: {source}")]
-    Intent {
-        /// The log.
-        log: LogName,
-        /// What the reducer said.
-        source: IntentError,
-    },
-    /// The payload breaks a limit.
-    #[error("{log}: {source}")]
-    Op {
-        /// The log.
-        log: LogName,
-        /// The limit.
-        source: Box<OpError>,
-    },
-}
-
 impl Replica {
     /// Makes a replica that knows nothing yet.
     pub fn new(config: Config) -> Self {
@@ -126,6 +104,7 @@ impl Replica {
             config,
             kinds: BTreeMap::new(),
             mounts: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             links: BTreeMap::new(),
             logs: BTreeMap::new(),
             receipts: BTreeMap::new(),
@@ -135,6 +114,7 @@ impl Replica {
             lazy: Vec::new(),
             lazy_until: None,
             timers: BTreeSet::new(),
+            prune_timers: BTreeSet::new(),
             failed: Vec::new(),
             retry_persist_at: None,
             mode: Mode::Online,
@@ -159,13 +139,15 @@ impl Replica {
     pub fn handle(&mut self, now: Date, event: Event) {
         self.observe(now);
         match event {
-            Event::Mounted { channel, stores } => self.mounted(channel, stores),
+            Event::Mounted { channel, stores, epoch } => self.mounted(channel, stores, epoch),
             Event::Loaded { log, kept } => self.loaded(log, kept),
             Event::Persisted { id, failed } => self.persisted(id, failed),
             Event::Neighbour { log, ops } => self.neighbour(&log, ops),
             Event::Connected { link, welcome } => self.connected(link, &welcome),
             Event::Received { link, message } => self.received(&link, message),
             Event::Lost { link, reason } => self.lost(link, reason),
+            Event::Committed { log, result } => self.committed(&log, result),
+            Event::Listed { log, base, shas } => self.listed(&log, base, shas),
             Event::Tick => {}
         }
         self.run_timers();
@@ -199,7 +181,13 @@ impl Replica {
     /// Returns the value of a log that is loaded and whose type is registered.
     pub fn value(&mut self, log: &LogName) -> Option<Arc<Value>> {
         let log = self.logs.get_mut(log).filter(|log| log.loaded == Loaded::Yes)?;
-        Some(log.fold.as_mut()?.view(&log.oplog))
+        let fold = log.fold.as_mut().filter(|fold| fold.trouble().is_none())?;
+        Some(fold.view(&log.oplog))
+    }
+
+    /// Says why a log that is loaded has no value, if its base cannot be read here.
+    pub fn trouble(&self, log: &LogName) -> Option<&str> {
+        self.logs.get(log)?.fold.as_ref()?.trouble()
     }
 
     /// Returns the operations of a log that is loaded.
@@ -211,51 +199,6 @@ impl Replica {
     pub fn unreadable(&mut self, log: &LogName) -> BTreeMap<Sha, String> {
         let fold = self.logs.get_mut(log).and_then(|log| Some((log.fold.as_mut()?, &log.oplog)));
         fold.map(|(fold, oplog)| fold.unreadable(oplog)).unwrap_or_default()
-    }
-
-    /// Writes what a person means to a log. It takes effect here at once, and goes to the stores when it can.
-    ///
-    /// # Errors
-    /// [`PushError`] says why; nothing was written then.
-    pub fn push(&mut self, now: Date, name: &LogName, intent: &Value) -> Result<Receipt, PushError> {
-        self.observe(now);
-        let wall = now.plus(self.clock_offset);
-        let actor = self.config.actor;
-        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else {
-            return Err(PushError::NotLoaded { log: name.clone() });
-        };
-        let Some(fold) = &mut log.fold else {
-            return Err(PushError::UnknownType { kind: name.kind.clone() });
-        };
-        let (seq, date) = (log.oplog.next_seq(actor), Date::after(wall, log.oplog.max_date()));
-        let payload = fold
-            .prepare(&log.oplog, intent, &Author { actor, seq, date })
-            .map_err(|source| PushError::Intent { log: name.clone(), source })?;
-        json::check_depth(&payload)
-            .map_err(|error| PushError::Op { log: name.clone(), source: Box::new(error.into()) })?;
-        let draft = Draft { actor, seq, date, deps: log.oplog.deps(), payload: Payload::plain(&payload) };
-        let op = draft.finish(name).map_err(|source| PushError::Op { log: name.clone(), source: Box::new(source) })?;
-
-        log.insert(&op);
-        log.pending.insert(op.key());
-        let id = PushId(self.next_push);
-        self.next_push += 1;
-        log.pushes.insert(op.sha(), id);
-        let stores = log.peers.keys().map(|store| (*store, Standing::Queued)).collect();
-        let receipt = Receipt { id, log: name.clone(), sha: op.sha(), durable: false, local_error: None, stores };
-        self.receipts.insert(id, receipt.clone());
-        self.notify(Notice::Changed { log: name.clone(), ops: vec![op.clone()], origin: Origin::Here });
-        if self.config.durable {
-            self.log_mut(name).unsaved.insert(op.sha());
-            let mut records = vec![Record::Op { log: name.clone(), op: op.clone() }];
-            if !self.log_mut(name).peers.is_empty() {
-                records.push(Record::Pending { log: name.clone(), sha: op.sha(), pending: true });
-            }
-            self.persist(records);
-        } else {
-            self.may_send(name, &[op.key()]);
-        }
-        Ok(receipt)
     }
 
     /// Returns how far a push has come, while it is not everywhere.
@@ -316,8 +259,13 @@ impl Replica {
         let Some(log) = self.logs.get_mut(&name).filter(|log| log.loaded == Loaded::Asked) else { return };
         log.loaded = Loaded::Yes;
         log.known |= !kept.seen.is_empty();
+        if let Some(base) = kept.base {
+            log.found(&name, base);
+        }
         kept.ops.iter().for_each(|op| _ = log.insert(op));
-        log.pending = kept.pending.iter().filter_map(|sha| log.oplog.get(sha)).map(Op::key).collect();
+        let awaited = |op: &&Op| kept.pending.contains(&op.sha()) || log.pushes.contains_key(&op.sha());
+        let pending = kept.ops.iter().filter(awaited);
+        log.pending = pending.map(Op::key).filter(|key| log.op_at(key).is_some()).collect();
         log.shown = log.pending.iter().filter(|key| kept.shown.contains(&key.sha)).copied().collect();
         for (store, peer) in &mut log.peers {
             peer.seen = kept.seen.get(store).copied();
@@ -325,7 +273,10 @@ impl Replica {
         }
         log.seen = kept.seen;
         self.notify(Notice::Read { log: name.clone() });
-        self.begin_everywhere(&name);
+        if !self.meets_a_table(&name) {
+            self.begin_everywhere(&name);
+            self.plan_pruning(&name);
+        }
     }
 
     fn neighbour(&mut self, name: &LogName, ops: Vec<Op>) {
@@ -335,10 +286,12 @@ impl Replica {
         self.offer_later(name, &keys, None);
         if !gained.is_empty() {
             self.notify(Notice::Changed { log: name.clone(), ops: gained, origin: Origin::Neighbour });
+            self.plan_pruning(name);
         }
     }
 
-    fn mounted(&mut self, channel: ChannelName, stores: BTreeSet<StoreId>) {
+    fn mounted(&mut self, channel: ChannelName, stores: BTreeSet<StoreId>, epoch: u64) {
+        self.epochs.insert(channel.clone(), epoch);
         let gone = |id: &LinkId| id.channel == channel && !stores.contains(&id.store);
         self.links.retain(|id, _| !gone(id));
         self.timers.retain(|(_, id, _)| !gone(id));
@@ -369,6 +322,10 @@ impl Replica {
             }
         }
         self.mounts.insert(channel, stores);
+        for name in names {
+            self.withdraw(&name);
+            self.meets_a_table(&name);
+        }
     }
 
     fn connected(&mut self, id: LinkId, welcome: &Welcome) {
@@ -397,7 +354,9 @@ impl Replica {
         link.down = Some(reason.clone());
         link.reading.clear();
         self.peers_mut(&id).for_each(|(_, peer)| peer.lost());
-        self.notify(Notice::Link { link: id, down: Some(reason) });
+        self.notify(Notice::Link { link: id.clone(), down: Some(reason) });
+        self.lists_lost(&id);
+        self.withdraw_from(&id);
     }
 
     fn received(&mut self, id: &LinkId, message: ServerMessage) {
@@ -406,20 +365,26 @@ impl Replica {
         }
         match message {
             ServerMessage::Pushed { tag, results } => self.pushed(id, tag, results),
-            ServerMessage::Ops { tag, ops, header, more, .. } => self.read_ops(id, tag, &ops, &header, more),
+            ServerMessage::Ops { tag, base, ops, header, more } => {
+                if matches!(self.up_mut(id).asked(tag), Some(Request::Foreign { .. })) {
+                    return self.read_foreign(id, tag, base.as_ref());
+                }
+                if let Some(base) = base {
+                    self.read_base(id, tag, &base);
+                }
+                self.read_ops(id, tag, &ops, &header, more);
+            }
             ServerMessage::Shas { tag, shas, more, .. } => self.read_shas(id, tag, shas, more),
             ServerMessage::Event(event) => self.told(id, &event),
             ServerMessage::Failed { tag, refusal } => self.request_failed(id, tag, refusal),
             ServerMessage::Watching { tag, .. } | ServerMessage::Unwatched { tag } | ServerMessage::Renewed { tag } => {
                 self.up_mut(id).answered(tag);
             }
-            ServerMessage::Pruned { .. }
-            | ServerMessage::Acknowledged { .. }
-            | ServerMessage::Installed { .. }
-            | ServerMessage::Retained { .. }
-            | ServerMessage::Welcome(_)
-            | ServerMessage::Logs { .. }
-            | ServerMessage::Bye { .. } => {}
+            ServerMessage::Pruned { log, header } => self.pruned(id, &log, &header),
+            ServerMessage::Acknowledged { tag, ack } => self.acknowledged(id, tag, ack),
+            ServerMessage::Installed { tag, header } => self.installed(id, tag, &header),
+            ServerMessage::Retained { tag, base, ops, more } => self.read_retained(id, tag, base, ops, more),
+            ServerMessage::Welcome(_) | ServerMessage::Logs { .. } | ServerMessage::Bye { .. } => {}
         }
     }
 
@@ -429,7 +394,17 @@ impl Replica {
                 let results = keys.into_iter().map(|key| (key, refusal.clone())).collect();
                 self.refused(id, &log, results);
             }
-            Some(Request::Get { log } | Request::Inventory { log }) => self.reading_failed(id, &log, refusal),
+            Some(Request::Install { log }) if refusal.code == ErrorCode::ForeignBase => self.meets_foreign(id, &log),
+            Some(
+                Request::Get { log } | Request::Inventory { log } | Request::Install { log } | Request::Foreign { log },
+            ) => {
+                self.reading_failed(id, &log, refusal);
+            }
+            Some(Request::Checkpoint { log, sha }) => self.not_acknowledged(id, &log, sha, refusal),
+            Some(Request::Adopt { log }) => self.not_adopted(id, &log),
+            Some(Request::List { log, to }) => self.list_failed(&log, to),
+            Some(Request::Cover { log }) => self.list_failed(&log, id.store),
+            Some(Request::Retained { log }) => self.repair_failed(&log, refusal),
             Some(Request::Watch) => self.watch_failed(id),
             Some(Request::Other) | None => {}
         }

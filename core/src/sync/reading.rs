@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::link::Request;
-use super::log::{Interest, Loaded, Log, Peer, Reading};
+use super::log::{Interest, Loaded, Log, Peer, Reading, Taken};
 use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
@@ -117,10 +117,11 @@ impl Replica {
     fn get(&mut self, id: &LinkId, name: &LogName, after: u64, before: Option<Seen>, last_try: bool) {
         let tag = self.up_mut(id).ask(Request::Get { log: name.clone() });
         self.set_reading(id, name, Reading::Getting { tag, before, last_try });
-        self.send(id, ClientMessage::Get { tag, log: name.into(), after, base: None });
+        let base = self.log_mut(name).base_id();
+        self.send(id, ClientMessage::Get { tag, log: name.into(), after, base });
     }
 
-    fn set_reading(&mut self, id: &LinkId, name: &LogName, reading: Reading) {
+    pub(super) fn set_reading(&mut self, id: &LinkId, name: &LogName, reading: Reading) {
         if let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) {
             peer.reading = reading;
         }
@@ -150,7 +151,7 @@ impl Replica {
         watched.iter().for_each(|name| self.read_again(id, name, at));
     }
 
-    fn read_again(&mut self, id: &LinkId, name: &LogName, at: Date) {
+    pub(super) fn read_again(&mut self, id: &LinkId, name: &LogName, at: Date) {
         if let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) {
             peer.read_again_at = Some(at);
         }
@@ -179,9 +180,15 @@ impl Replica {
     }
 
     /// Compares what a store has of a log with what is here, after everything that it had to tell was read.
-    fn read_through(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) {
+    pub(super) fn read_through(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) {
+        self.log_mut(name).known = true;
+        if !self.settle_base(id, name, header, last_try) {
+            self.compare_digests(id, name, header, last_try);
+        }
+    }
+
+    pub(super) fn compare_digests(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) {
         let log = self.log_mut(name);
-        log.known = true;
         let equal = log.digest_at(id.store) == header.digest;
         if equal || last_try {
             self.become_current(id, name);
@@ -215,10 +222,16 @@ impl Replica {
     }
 
     pub(super) fn read_shas(&mut self, id: &LinkId, tag: Tag, shas: Vec<Sha>, more: bool) {
-        let Some(Request::Inventory { log }) = self.up_mut(id).asked(tag) else { return };
-        let name = log.clone();
+        let (name, to) = match self.up_mut(id).asked(tag) {
+            Some(Request::Inventory { log }) => (log.clone(), None),
+            Some(Request::List { log, to }) => (log.clone(), Some(*to)),
+            _ => return,
+        };
         if !more {
             self.up_mut(id).answered(tag);
+        }
+        if let Some(to) = to {
+            return self.hand_on(&name, to, shas, more);
         }
         let peer = self.log_mut(&name).peers.get_mut(&id.store);
         if let Some(Reading::Inventory { tag: current, shas: held }) = peer.map(|peer| &mut peer.reading)
@@ -239,9 +252,8 @@ impl Replica {
         self.set_held(id, name, held);
         let log = self.log_mut(name);
         let unreadable = log.peers.get(&id.store).map(|peer| &peer.unreadable);
-        let missing = held
-            .iter()
-            .any(|sha| !log.oplog.contains(sha) && unreadable.is_none_or(|unreadable| !unreadable.contains(sha)));
+        let missing =
+            held.iter().any(|sha| !log.has(sha) && unreadable.is_none_or(|unreadable| !unreadable.contains(sha)));
         match missing {
             true => self.get(id, name, 0, None, true),
             false => self.become_current(id, name),
@@ -272,6 +284,7 @@ impl Replica {
         }
         self.notify(Notice::Read { log: name.clone() });
         self.pump(id);
+        self.plant(name);
     }
 
     /// Gives up reading a log from a store for now, or for as long as the stream lasts.
@@ -330,9 +343,18 @@ impl Replica {
         if index != before {
             peer.seen = Some(Seen { incarnation, index });
         }
-        let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();
-        let gained: Vec<Op> = opened.into_iter().filter(|op| log.insert(op)).collect();
-        let new_keys: Vec<OrderKey> = gained.iter().map(Op::key).collect();
+        let can_tell = peer.can_tell(log.base.as_ref());
+        let (mut keys, mut gained, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
+        for op in opened {
+            // What a store that can tell still has beside the base is not covered.
+            match if can_tell { log.admit(&op) } else { log.take(&op) } {
+                Taken::New => gained.push(op.clone()),
+                Taken::Doubtful => doubtful.push(op.clone()),
+                Taken::Known | Taken::Covered => {}
+            }
+            keys.push(op.key());
+        }
+        let new_keys: Vec<OrderKey> = gained.iter().chain(&doubtful).map(Op::key).collect();
 
         self.hold(id, name, &keys, super::Standing::Accepted);
         self.offer_later(name, &new_keys, Some(id));
@@ -340,9 +362,14 @@ impl Replica {
             let seen = Seen { incarnation, index };
             self.persist_lazily(Record::Seen { log: name.clone(), store: id.store, seen });
         }
+        let new = gained.iter().chain(&doubtful).map(|op| Record::Op { log: name.clone(), op: op.clone() });
+        let new: Vec<Record> = new.collect();
+        if !new.is_empty() {
+            self.persist(new);
+        }
         if !gained.is_empty() {
-            self.persist(gained.iter().map(|op| Record::Op { log: name.clone(), op: op.clone() }).collect());
             self.notify(Notice::Changed { log: name.clone(), ops: gained, origin: Origin::Store(id.store) });
+            self.plan_pruning(name);
         }
         for what in bad {
             self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });

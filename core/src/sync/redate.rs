@@ -73,10 +73,10 @@ impl Log {
         let mut last = None;
         for op in ahead.iter().filter_map(|key| self.oplog.at(key)) {
             let deps = op.deps().iter().filter_map(|dep| renamed.get(dep).or_else(|| self.oplog.get(dep)));
-            let seen = deps.map(Op::date).max().max(last);
+            let seen = deps.map(Op::date).max().max(last).max(self.base.as_ref().map(|base| base.checkpoint.date));
             let mut draft = op.draft().clone();
             // What a crash took from the local disk and is still to be read again may be dated later than all else.
-            if op.deps().iter().all(|dep| self.oplog.contains(dep)) {
+            if self.base.is_some() || op.deps().iter().all(|dep| self.oplog.contains(dep)) {
                 draft.date = Date::after(date, seen).min(draft.date);
             }
             draft.deps.iter_mut().for_each(|dep| *dep = renamed.get(dep).map_or(*dep, Op::sha));

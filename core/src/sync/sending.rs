@@ -1,5 +1,6 @@
 //! Sending own operations, and what stores say to them.
 
+use super::backlog::Fate;
 use super::link::Request;
 use super::log::Loaded;
 use super::{LinkId, Notice, Record, Replica, Standing};
@@ -9,7 +10,7 @@ use crate::error::{ErrorCode, ErrorKind, Refusal};
 use crate::id::StoreId;
 use crate::limits::{CLIENT_PUSH_BYTES_MAX, CLIENT_PUSH_OPS_MAX, CLOCK_AHEAD_MICROS_MAX};
 use crate::name::{ChannelName, LogName};
-use crate::op::{Op, OrderKey};
+use crate::op::OrderKey;
 use crate::wire::{ClientMessage, Tag, WireOp};
 
 impl Replica {
@@ -91,11 +92,19 @@ impl Replica {
         let now = self.now;
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return false };
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
-        let oplog = &log.oplog;
+        let can_tell = peer.can_tell(log.base.as_ref());
+        let (oplog, doubtful) = (&log.oplog, &log.doubtful);
+        let fate = |key: &OrderKey| match (oplog.at(key), doubtful.get(key)) {
+            (Some(op), _) => Fate::Goes { size: op.size() },
+            (None, Some(op)) if can_tell => Fate::Goes { size: op.size() },
+            (None, Some(_)) => Fate::Waits { until: now.plus(DOUBT_MICROS) },
+            (None, None) => Fate::Gone,
+        };
         let full = |ops, bytes| ops >= CLIENT_PUSH_OPS_MAX || bytes >= CLIENT_PUSH_BYTES_MAX;
-        let (keys, bytes) = peer.backlog.take(now, |key| oplog.at(key).map(Op::size), full);
+        let (keys, bytes) = peer.backlog.take(now, fate, full);
         let (more, later) = (peer.backlog.has_ready(), peer.backlog.next_at());
-        let ops: Vec<WireOp> = keys.iter().filter_map(|key| oplog.at(key)).map(WireOp::from).collect();
+        let ops = keys.iter().filter_map(|key| oplog.at(key).or_else(|| doubtful.get(key)));
+        let ops: Vec<WireOp> = ops.map(WireOp::from).collect();
         if let Some(at) = later {
             self.wake(id, name, at);
         }
@@ -118,8 +127,10 @@ impl Replica {
                 _ => refused.push((key, Refusal::new(ErrorCode::Internal, "the store's answer is to something else"))),
             }
         }
+        self.not_covered(id, &name, &accepted);
         self.hold(id, &name, &accepted, Standing::Accepted);
         self.hold(id, &name, &covered, Standing::Covered);
+        self.covered(id, &name, &covered);
         self.refused(id, &name, refused);
         self.pump(id);
     }
@@ -152,14 +163,14 @@ impl Replica {
         self.persist_lazily(Record::Pending { log: name.clone(), sha: key.sha, pending: false });
     }
 
-    fn drop_receipt(&mut self, name: &LogName, key: &OrderKey) {
+    pub(super) fn drop_receipt(&mut self, name: &LogName, key: &OrderKey) {
         if let Some(push) = self.log_mut(name).pushes.remove(&key.sha) {
             self.receipts.remove(&push);
         }
     }
 
     /// Brings a store's word into the receipt of a push.
-    fn tell(&mut self, store: StoreId, name: &LogName, key: &OrderKey, standing: Standing) {
+    pub(super) fn tell(&mut self, store: StoreId, name: &LogName, key: &OrderKey, standing: Standing) {
         let push = self.logs.get(name).and_then(|log| log.pushes.get(&key.sha));
         let Some(receipt) = push.and_then(|push| self.receipts.get_mut(push)) else { return };
         if let Some(known) = receipt.stores.get_mut(&store)
@@ -189,7 +200,8 @@ impl Replica {
                 }
                 (code, ErrorKind::Retry | ErrorKind::LogIn) => {
                     // A disk that fails says so of what it may have written, too.
-                    let in_doubt = !matches!(code, ErrorCode::InsufficientStorage | ErrorCode::TooMany);
+                    use ErrorCode::{CoverageUnknown, InsufficientStorage, Sealed, TooMany};
+                    let in_doubt = !matches!(code, InsufficientStorage | TooMany | Sealed | CoverageUnknown);
                     peer.backlog.put_off(key, retry_at, in_doubt);
                 }
                 (_, ErrorKind::FixInput | ErrorKind::GiveUp) => peer.backlog.refuse(key, refusal.clone(), None),
@@ -213,6 +225,10 @@ impl Replica {
         })
     }
 }
+
+/// How long an operation that the base may cover waits for a store that can tell, before that is looked at again, in
+/// microseconds. It goes out as soon as there is one.
+const DOUBT_MICROS: i64 = 30_000_000;
 
 /// Returns how many microseconds a store will go on finding a date too far ahead.
 fn wait_for(date: Date, store_now: Date) -> i64 {

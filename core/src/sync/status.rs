@@ -1,10 +1,14 @@
 //! What a person may ask a replica: what is where, what waits, and why.
 
-use super::log::Reading;
+use super::log::{Installed, Reading};
+use super::pruning::PruneHold;
 use super::{LinkId, Replica};
+use crate::api::BaseHeader;
+use crate::checkpoint::BaseId;
+use crate::date::Date;
 use crate::error::Refusal;
-use crate::id::{Incarnation, Sha};
-use crate::name::{ChannelName, LogName};
+use crate::id::{Incarnation, Sha, StoreId};
+use crate::name::{ChannelName, LogName, TypeName};
 
 /// How far the reading of a log has come, over the stores of its channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,7 +64,48 @@ pub struct RefusedOp {
     pub refusal: Refusal,
 }
 
+/// What a log stands on, and what keeps it from being pruned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseStatus {
+    /// The base; nothing before the log is first pruned.
+    pub base: Option<BaseId>,
+    /// When the base's last operation was written, and what folded it.
+    pub made: Option<(Date, TypeName, u32)>,
+    /// How many operations the base covers.
+    pub covered: u64,
+    /// Whether a table has committed the base. Otherwise no table knows of the channel, and what it covers is archived.
+    pub committed: bool,
+    /// Operations that the base does not cover.
+    pub ops: usize,
+    /// Operations of which no store has said yet whether the base covers them.
+    pub doubtful: usize,
+    /// Whether replicas computed different states for the base.
+    pub disputed: bool,
+    /// What each store that was heard of has.
+    pub stores: Vec<(StoreId, Option<BaseHeader>)>,
+    /// Why the log would not be pruned now.
+    pub hold: Option<PruneHold>,
+}
+
 impl Replica {
+    /// Returns what a log stands on.
+    pub fn base_status(&mut self, name: &LogName) -> Option<BaseStatus> {
+        let hold = self.prune_hold(name);
+        let log = self.logs.get(name)?;
+        let checkpoint = log.base.as_ref().map(|base| &base.checkpoint);
+        Some(BaseStatus {
+            base: log.base_id(),
+            made: checkpoint.map(|made| (made.date, made.reducer.clone(), made.version)),
+            covered: checkpoint.map_or(0, |checkpoint| checkpoint.digest.count),
+            committed: log.base.as_ref().is_some_and(Installed::is_committed),
+            ops: log.oplog.len(),
+            doubtful: log.doubtful.len(),
+            disputed: log.pruning.disputed.is_some(),
+            stores: log.peers.iter().map(|(store, peer)| (*store, peer.base)).collect(),
+            hold,
+        })
+    }
+
     /// Returns how far the reading of a log has come.
     pub fn read_standing(&self, name: &LogName) -> ReadStanding {
         let Some(log) = self.logs.get(name) else { return ReadStanding::default() };

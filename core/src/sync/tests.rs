@@ -33,7 +33,13 @@ fn link(number: u8) -> LinkId {
 impl Machine {
     fn new(durable: bool, stores: u8) -> Self {
         let user = log().user;
-        let mut replica = Replica::new(Config { user, actor: ActorId::from_bytes([1; 16]), durable, seed: 1 });
+        let mut replica = Replica::new(Config {
+            user,
+            actor: ActorId::from_bytes([1; 16]),
+            durable,
+            seed: 1,
+            prune: PrunePolicy::OnDemand,
+        });
         let all = |ops: &[Logged]| Value::Array(ops.iter().map(|op| op.payload.clone()).collect());
         replica.register(log().kind, Arc::new(Function::new(all)));
         let mut machine = Self { replica, now: Date::saturating(1_000_000_000) };
@@ -51,7 +57,7 @@ impl Machine {
     }
 
     fn mount(&mut self, stores: u8) {
-        self.handle(Event::Mounted { channel: log().channel, stores: (1..=stores).map(store).collect() });
+        self.handle(Event::Mounted { channel: log().channel, stores: (1..=stores).map(store).collect(), epoch: 1 });
     }
 
     fn connect(&mut self, number: u8) {

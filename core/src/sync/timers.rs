@@ -13,7 +13,8 @@ impl Replica {
     /// Returns when [`Event::Tick`](super::Event::Tick) is wanted.
     pub fn wake_at(&self) -> WakeAt {
         let timer = self.timers.first().map(|(at, ..)| *at);
-        [timer, self.lazy_until, self.retry_persist_at].into_iter().flatten().min()
+        let prune = self.prune_timers.first().map(|(at, _)| *at);
+        [timer, prune, self.lazy_until, self.retry_persist_at].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self) {
@@ -30,6 +31,7 @@ impl Replica {
                 self.pump(&id);
             }
         }
+        self.run_prune_timers();
         self.run_disk_timers();
     }
 
@@ -76,6 +78,9 @@ impl Replica {
         self.retry_persist_at.as_mut().map(earlier);
         let timers = std::mem::take(&mut self.timers).into_iter();
         self.timers = timers.map(|(at, id, name)| (at.plus(-back), id, name)).collect();
+        let timers = std::mem::take(&mut self.prune_timers).into_iter();
+        self.prune_timers = timers.map(|(at, name)| (at.plus(-back), name)).collect();
+        self.logs.values_mut().filter_map(|log| log.pruning.at.as_mut()).for_each(earlier);
         for peer in self.logs.values_mut().flat_map(|log| log.peers.values_mut()) {
             peer.wake_at.as_mut().map(earlier);
             peer.read_again_at.as_mut().map(earlier);

@@ -66,10 +66,14 @@ impl Message for ClientMessage {
                 write_log(to, log)?;
                 to.bytes(sha.as_bytes())?.bytes(record)?.u64(*epoch)?.ok()
             }
-            Self::Install { tag, log, base } => {
-                to.array(4)?.u8(9)?.u64(*tag)?;
+            Self::Install { tag, log, base, instead_of } => {
+                to.array(5)?.u8(9)?.u64(*tag)?;
                 write_log(to, log)?;
-                write_base(to, base)
+                write_base(to, base)?;
+                match instead_of {
+                    Some(other) => to.bytes(other.as_bytes())?.ok(),
+                    None => to.null()?.ok(),
+                }
             }
             Self::Cover { tag, log, base, shas } => {
                 to.array(5)?.u8(10)?.u64(*tag)?;
@@ -121,7 +125,10 @@ impl Message for ClientMessage {
                     let (log, sha) = (read_log(from)?, codec::sha(from)?);
                     Ok(Self::Checkpoint { tag, log, sha, record: read_record(from)?, epoch: from.u64()? })
                 }
-                (9, 4) => Ok(Self::Install { tag, log: read_log(from)?, base: read_base(from)? }),
+                (9, 5) => {
+                    let (log, base) = (read_log(from)?, read_base(from)?);
+                    Ok(Self::Install { tag, log, base, instead_of: codec::optional(from, codec::sha)? })
+                }
                 (10, 5) => {
                     let (log, base) = (read_log(from)?, codec::sha(from)?);
                     Ok(Self::Cover { tag, log, base, shas: read_all(from, INVENTORY_SHAS_MAX, codec::sha)? })

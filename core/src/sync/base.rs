@@ -1,0 +1,505 @@
+//! The base of a log: meeting a committed checkpoint, installing it, and telling late operations from covered ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::link::Request;
+use super::log::{Installed, Listing, Loaded, Log, Reading};
+use super::{LinkId, Notice, Origin, Output, Record, Replica, Standing};
+use crate::api::LogHeader;
+use crate::checkpoint::{Base, BaseId, Checkpoint};
+use crate::commit::with_all;
+use crate::covers::{Closure, Covers, Place};
+use crate::fold::Folded;
+use crate::id::{Sha, StoreId};
+use crate::limits::{INTEGER_MAX, INVENTORY_SHAS_MAX};
+use crate::name::LogName;
+use crate::op::{Op, OrderKey, Payload};
+use crate::oplog::Oplog;
+use crate::wire::{ClientMessage, LogRef, Tag, Which, WireBase};
+
+/// Operations that are folded once more to check the state of a base, where the log holds others beside them.
+const VERIFIED_OPS_MAX: usize = 4096;
+
+impl Replica {
+    /// Takes in the base that came with the answer to a read.
+    pub(super) fn read_base(&mut self, id: &LinkId, tag: Tag, wire: &WireBase) {
+        let Some(Request::Get { log }) = self.up_mut(id).asked(tag) else { return };
+        let name = log.clone();
+        match wire.open(&name) {
+            Ok(checkpoint) => {
+                let met = Installed::new(&name, checkpoint, Base::from(wire));
+                self.meet(&name, met, Origin::Store(id.store));
+            }
+            Err(what) => self.notify(Notice::Suspicion { link: id.clone(), log: name, what }),
+        }
+    }
+
+    /// Installs a committed checkpoint that is later than the base, whatever of it is here.
+    pub(super) fn meet(&mut self, name: &LogName, met: Installed, origin: Origin) {
+        let log = self.log_mut(name);
+        if log.base_id() >= Some(met.id) {
+            return;
+        }
+        let foreign = log.base.clone().filter(|own| !met.checkpoint.covers.includes(&own.checkpoint.covers));
+        if let Some(foreign) = foreign {
+            self.keep_conflict(name, &foreign);
+        }
+        self.verify(name, &met);
+        self.install(name, met, origin, false);
+    }
+
+    /// Puts a log on top of a base: what it covers goes, the rest stays and is folded on top.
+    pub(super) fn install(&mut self, name: &LogName, met: Installed, origin: Origin, archive: bool) {
+        let log = self.log_mut(name);
+        let known = log.base.as_ref().map(|base| base.checkpoint.digest).unwrap_or_default();
+        let (id, digest, base) = (met.id, met.checkpoint.digest, met.base.clone());
+        let covered = log.rebase(met);
+        let covered: Vec<(OrderKey, Sha)> = covered.iter().map(|op| (op.key(), op.sha())).collect();
+        let shas: Vec<Sha> = covered.iter().map(|(_, sha)| *sha).collect();
+        // What came before and was covered as well stood in the value already.
+        let changed = with_all(known, &shas) != digest;
+        log.known = true;
+        self.withdraw(name);
+
+        let mut records = vec![Record::Base { log: name.clone(), base, covered: shas, archive }];
+        for (key, sha) in covered {
+            if self.is_covered_now(name, &key) {
+                records.push(Record::Pending { log: name.clone(), sha, pending: false });
+            }
+        }
+        self.persist(records);
+        self.ask_about_doubts(name);
+        self.notify(Notice::Pruned { log: name.clone(), base: id });
+        if changed {
+            self.notify(Notice::Changed { log: name.clone(), ops: Vec::new(), origin });
+        }
+        self.plan_pruning(name);
+    }
+
+    /// Forgets what is kept of an operation for as long as some store may lack it: the base covers it. Returns whether it
+    /// was an own one.
+    fn is_covered_now(&mut self, name: &LogName, key: &OrderKey) -> bool {
+        let log = self.log_mut(name);
+        log.unsaved.remove(&key.sha);
+        log.replacing.remove(&key.sha);
+        let stores: Vec<StoreId> = log.peers.keys().copied().collect();
+        log.peers.values_mut().for_each(|peer| peer.backlog.remove(key));
+        let pending = log.pending.remove(key);
+        log.shown.remove(key);
+        stores.iter().for_each(|store| self.tell(*store, name, key, Standing::Covered));
+        self.drop_receipt(name, key);
+        pending
+    }
+
+    /// Has every store asked about what the base may cover.
+    fn ask_about_doubts(&mut self, name: &LogName) {
+        let now = self.now;
+        let log = self.log_mut(name);
+        if log.doubtful.is_empty() {
+            return;
+        }
+        let mut stores = Vec::new();
+        for (store, peer) in &mut log.peers {
+            log.doubtful.keys().for_each(|key| peer.backlog.offer(*key, now, now));
+            stores.push(*store);
+        }
+        for store in stores {
+            let id = LinkId { channel: name.channel.clone(), store };
+            if let Some(link) = self.links.get_mut(&id) {
+                link.may_send(name);
+            }
+            self.pump(&id);
+        }
+    }
+
+    /// Takes a store's word that operations are covered.
+    pub(super) fn covered(&mut self, id: &LinkId, name: &LogName, keys: &[OrderKey]) {
+        let log = self.log_mut(name);
+        let (mut records, mut ahead) = (Vec::new(), false);
+        let gone: Vec<OrderKey> = keys.iter().filter(|key| log.doubtful.remove(key).is_some()).copied().collect();
+        ahead |= gone.len() < keys.len();
+        for key in gone {
+            self.is_covered_now(name, &key);
+            records.push(Record::Forget { log: name.clone(), sha: key.sha });
+            records.push(Record::Pending { log: name.clone(), sha: key.sha, pending: false });
+        }
+        if !records.is_empty() {
+            self.persist(records);
+        }
+        if ahead {
+            self.look_again(id, name);
+        }
+    }
+
+    /// Takes a store's word that operations which the base might have covered are not.
+    pub(super) fn not_covered(&mut self, id: &LinkId, name: &LogName, keys: &[OrderKey]) {
+        let log = self.log_mut(name);
+        let can_tell = log.peers.get(&id.store).is_some_and(|peer| peer.can_tell(log.base.as_ref()));
+        if !can_tell || log.doubtful.is_empty() {
+            return;
+        }
+        let ops: Vec<Op> = keys.iter().filter_map(|key| log.doubtful.get(key)).cloned().collect();
+        ops.iter().for_each(|op| _ = log.admit(op));
+        if !ops.is_empty() {
+            self.notify(Notice::Changed { log: name.clone(), ops, origin: Origin::Store(id.store) });
+            self.plan_pruning(name);
+        }
+    }
+
+    /// Reads a log from a store once more, which has a later base than was known.
+    fn look_again(&mut self, id: &LinkId, name: &LogName) {
+        let later = self.retry_at();
+        let Some(log) = self.logs.get_mut(name) else { return };
+        let ours = log.base_id();
+        let Some(peer) = log.peers.get_mut(&id.store) else { return };
+        peer.current = false;
+        if peer.base.map(|base| base.id) == ours {
+            // It will tell of its new base. If it does not, its answers contradict each other, and there is time.
+            return self.read_again(id, name, later);
+        }
+        self.begin(id, name);
+        self.start_reads(id);
+    }
+
+    /// Takes note of a store's new base.
+    pub(super) fn pruned(&mut self, id: &LinkId, log: &LogRef, header: &LogHeader) {
+        let name = log.log(&self.config.user, &id.channel);
+        let Some(log) = self.logs.get_mut(&name).filter(|log| log.loaded == Loaded::Yes) else { return };
+        let ours = log.base_id();
+        let Some(peer) = log.peers.get_mut(&id.store) else { return };
+        peer.base = header.base;
+        if header.base.map(|base| base.id) > ours {
+            if self.mode.receives() {
+                peer.current = false;
+                self.begin(id, &name);
+                self.start_reads(id);
+            }
+        } else {
+            self.settled(id, &name);
+        }
+    }
+
+    /// Compares a store's base with the log's, and brings the store forward if it is behind. Returns whether that has to
+    /// be waited for.
+    pub(super) fn settle_base(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) -> bool {
+        let sends = self.mode.sends();
+        let log = self.log_mut(name);
+        let Some(peer) = log.peers.get_mut(&id.store) else { return false };
+        peer.base = header.base;
+        let theirs = header.base.map(|base| base.id);
+        let Some(ours) = log.base.as_ref().filter(|ours| Some(ours.id) > theirs && ours.is_committed() && sends) else {
+            self.settled(id, name);
+            return false;
+        };
+        let base = WireBase::from(&ours.base);
+        self.send_base(id, name, base, None, last_try);
+        true
+    }
+
+    fn send_base(&mut self, id: &LinkId, name: &LogName, base: WireBase, instead_of: Option<Sha>, last_try: bool) {
+        let tag = self.up_mut(id).ask(Request::Install { log: name.clone() });
+        self.set_reading(id, name, Reading::Installing { tag, last_try });
+        self.send(id, ClientMessage::Install { tag, log: name.into(), base, instead_of });
+    }
+
+    /// A store has a base that is not part of the log's history: it is read, so that a copy of it can be kept.
+    pub(super) fn meets_foreign(&mut self, id: &LinkId, name: &LogName) {
+        let tag = self.up_mut(id).ask(Request::Foreign { log: name.clone() });
+        self.send(id, ClientMessage::Get { tag, log: name.into(), after: INTEGER_MAX, base: None });
+    }
+
+    /// Keeps a copy of a store's foreign base, and has the store take the log's own instead.
+    pub(super) fn read_foreign(&mut self, id: &LinkId, tag: Tag, wire: Option<&WireBase>) {
+        let Some(Request::Foreign { log: name }) = self.up_mut(id).answered(tag) else { return };
+        let read = wire.and_then(|wire| Some(Installed::new(&name, wire.open(&name).ok()?, Base::from(wire))));
+        let ours = self.log_mut(&name).base.clone();
+        match (read, ours) {
+            (Some(foreign), Some(ours)) if foreign.id < ours.id => {
+                if !ours.checkpoint.covers.includes(&foreign.checkpoint.covers) {
+                    self.keep_conflict(&name, &foreign);
+                }
+                self.send_base(id, &name, WireBase::from(&ours.base), Some(foreign.id.sha), false);
+            }
+            _ => {
+                self.set_reading(id, &name, Reading::Idle);
+                let at = self.retry_at();
+                self.read_again(id, &name, at);
+            }
+        }
+    }
+
+    /// Does what can be done with a store whose base was just heard of.
+    fn settled(&mut self, id: &LinkId, name: &LogName) {
+        let log = self.log_mut(name);
+        let Some(peer) = log.peers.get_mut(&id.store) else { return };
+        let ours = log.base.as_ref().map(|base| base.id);
+        if let Some(theirs) = peer.base.filter(|theirs| Some(theirs.id) == ours) {
+            let known = log.pruning.disputed == Some(theirs.id.sha);
+            if theirs.disputed {
+                log.pruning.disputed = Some(theirs.id.sha);
+            } else if known && self.mode.sends() {
+                let tag = self.up_mut(id).ask(Request::Other);
+                self.send(id, ClientMessage::Dispute { tag, log: name.into(), base: theirs.id.sha });
+            }
+        }
+        let log = self.log_mut(name);
+        if let Some(peer) = log.peers.get_mut(&id.store)
+            && !log.doubtful.is_empty()
+            && peer.can_tell(log.base.as_ref())
+        {
+            peer.backlog.hurry();
+            if let Some(link) = self.links.get_mut(id) {
+                link.may_send(name);
+            }
+            self.pump(id);
+        }
+        self.bring_lists(name);
+    }
+
+    /// A store has installed a base, or knows more of what it covers.
+    pub(super) fn installed(&mut self, id: &LinkId, tag: Tag, header: &LogHeader) {
+        let request = self.up_mut(id).answered(tag);
+        let Some(Request::Install { log: name } | Request::Adopt { log: name } | Request::Cover { log: name }) =
+            &request
+        else {
+            return;
+        };
+        let log = self.log_mut(name);
+        let ours = log.base_id();
+        let Some(peer) = log.peers.get_mut(&id.store) else { return };
+        peer.base = header.base;
+        let theirs = header.base.map(|base| base.id);
+        match (&request, &peer.reading) {
+            (Some(Request::Install { .. }), Reading::Installing { tag: current, last_try }) if *current == tag => {
+                let last_try = *last_try;
+                peer.reading = Reading::Idle;
+                if theirs >= ours {
+                    self.read_through(id, name, header, last_try);
+                } else {
+                    let what = "the store does not take the log's base".to_owned();
+                    self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });
+                    self.compare_digests(id, name, header, last_try);
+                }
+                self.start_reads(id);
+            }
+            (Some(Request::Cover { .. }), _) if header.base.is_some_and(|base| base.complete) => {
+                // What it has of the log may be less now.
+                peer.listing = Listing::No;
+                peer.current = false;
+                self.begin(id, name);
+                self.start_reads(id);
+            }
+            _ if theirs > ours => self.look_again(id, name),
+            _ => self.settled(id, name),
+        }
+    }
+
+    /// Has stores that installed the base without its operations told what it covers, by a store that knows, or else from
+    /// the local store.
+    fn bring_lists(&mut self, name: &LogName) {
+        let sends = self.mode.sends();
+        let log = self.log_mut(name);
+        let Some(base) = log.base.clone().filter(|_| sends) else { return };
+        let needs = |store: &&StoreId| {
+            let peer = &log.peers[*store];
+            peer.base.is_some_and(|theirs| theirs.id == base.id && !theirs.complete)
+        };
+        let needy: Vec<StoreId> = log.peers.keys().filter(needs).copied().collect();
+        let knowing: Vec<StoreId> =
+            log.peers.iter().filter(|(_, peer)| peer.can_tell(Some(&base))).map(|(store, _)| *store).collect();
+        for store in needy {
+            let link = |store| LinkId { channel: name.channel.clone(), store };
+            let is_up = |id: &LinkId| self.links.get(id).is_some_and(|link| link.up.is_some());
+            let source = knowing.iter().map(|store| link(*store)).find(|id| is_up(id));
+            let Some(peer) = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&store)) else { continue };
+            match (source, peer.listing) {
+                (_, Listing::Asked) => {}
+                (Some(source), _) => {
+                    peer.listing = Listing::Asked;
+                    let tag = self.up_mut(&source).ask(Request::List { log: name.clone(), to: store });
+                    self.send(&source, ClientMessage::Inventory { tag, log: name.into(), which: Which::Covered });
+                }
+                (None, Listing::No) if self.config.durable => {
+                    peer.listing = Listing::Asked;
+                    self.outputs.push_back(Output::List { log: name.clone(), base: base.id });
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Hands a part of the list of what the base covers to the store that needs it.
+    pub(super) fn hand_on(&mut self, name: &LogName, to: StoreId, shas: Vec<Sha>, more: bool) {
+        let id = LinkId { channel: name.channel.clone(), store: to };
+        let Some(base) = self.log_mut(name).base_id() else { return };
+        let up = self.links.get(&id).is_some_and(|link| link.up.is_some());
+        let needs = self.log_mut(name).peers.get_mut(&to).filter(|peer| peer.base.is_some_and(|own| own.id == base));
+        let Some(peer) = needs.filter(|_| up) else { return };
+        if !more {
+            // Should it lack something all the same, another source is asked when one comes up.
+            peer.listing = Listing::Told;
+        }
+        let tag = self.up_mut(&id).ask(Request::Cover { log: name.clone() });
+        self.send(&id, ClientMessage::Cover { tag, log: name.into(), base: base.sha, shas });
+    }
+
+    /// Hands the list that the local store has to the stores that need it.
+    pub(super) fn listed(&mut self, name: &LogName, base: BaseId, shas: Vec<Sha>) {
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.base_id() == Some(base)) else { return };
+        let asked = |peer: &&mut super::log::Peer| peer.listing == Listing::Asked;
+        let mut stores = Vec::new();
+        for (store, peer) in &mut log.peers {
+            if let Some(peer) = Some(peer).filter(asked) {
+                peer.listing = Listing::Told;
+                stores.push(*store);
+            }
+        }
+        for store in stores {
+            let mut parts = shas.chunks(INVENTORY_SHAS_MAX).peekable();
+            while let Some(part) = parts.next() {
+                self.hand_on(name, store, part.to_vec(), parts.peek().is_some());
+            }
+        }
+    }
+
+    /// Takes note that a list did not arrive.
+    pub(super) fn list_failed(&mut self, name: &LogName, to: StoreId) {
+        if let Some(peer) = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&to)) {
+            peer.listing = Listing::No;
+        }
+    }
+
+    /// Takes note that the lists which were on their way in a channel may not arrive.
+    pub(super) fn lists_lost(&mut self, id: &LinkId) {
+        let of_channel = self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel);
+        for peer in of_channel.flat_map(|(_, log)| log.peers.values_mut()) {
+            if peer.listing == Listing::Asked {
+                peer.listing = Listing::No;
+            }
+        }
+    }
+
+    /// Checks the state of a base that is about to be installed, where everything that it was made of is here.
+    fn verify(&mut self, name: &LogName, met: &Installed) {
+        let Some(kind) = self.kinds.get(&name.kind).cloned() else { return };
+        let log = self.log_mut(name);
+        let own = log.base.as_ref().map(|own| own.checkpoint.digest).unwrap_or_default();
+        let held = log.closure(&met.checkpoint.covers);
+        let same_ground = met.checkpoint.parent == log.base.as_ref().map(|own| own.id.sha);
+        // One that covers what is covered already repairs the base.
+        if !same_ground || met.checkpoint.digest == own || with_all(own, &held) != met.checkpoint.digest {
+            return;
+        }
+        let folded = if held.len() == log.oplog.len() {
+            log.fold.as_mut().map(|fold| fold.state(&log.oplog))
+        } else if held.len() <= VERIFIED_OPS_MAX {
+            let covered: Oplog = log.oplog.iter().filter(|op| held.contains(&op.sha())).cloned().collect();
+            let mut fold = kind.fold();
+            fold.rebase(log.base.as_ref().map(|base| &*base.checkpoint));
+            covered.iter().for_each(|op| fold.inserted(&covered, op));
+            Some(fold.state(&covered))
+        } else {
+            None
+        };
+        if let Some(Ok(folded)) = folded
+            && met.disagrees(&folded)
+        {
+            log.pruning.disputed = Some(met.id.sha);
+            self.notify(Notice::Disputed { log: name.clone(), base: met.id });
+        }
+    }
+
+    /// Brings back what a log archived while no table knew of it, on the day that it meets one: its operations are merged
+    /// as ordinary ones. Returns whether the log is read anew for that.
+    pub(super) fn meets_a_table(&mut self, name: &LogName) -> bool {
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return false };
+        if log.peers.is_empty() || log.base.as_ref().is_none_or(Installed::is_committed) {
+            return false;
+        }
+        log.forget();
+        self.persist(vec![Record::Restore { log: name.clone() }]);
+        self.outputs.push_back(Output::Load(name.clone()));
+        true
+    }
+}
+
+impl Installed {
+    pub(super) fn new(name: &LogName, checkpoint: Checkpoint, base: Base) -> Self {
+        Self { id: checkpoint.id(name), checkpoint: Arc::new(checkpoint), base }
+    }
+
+    /// Tells whether a table has committed it; otherwise it is of a channel that no table knows.
+    pub(super) fn is_committed(&self) -> bool {
+        !self.base.certificate.is_empty()
+    }
+
+    /// Tells whether a state that was folded here is another one than the base has.
+    fn disagrees(&self, folded: &Folded) -> bool {
+        let Folded { reducer, version, state } = folded;
+        let same_reducer = *reducer == self.checkpoint.reducer && *version == self.checkpoint.version;
+        match &self.checkpoint.state {
+            Payload::Plain(bytes) => same_reducer && bytes != state,
+            Payload::Sealed { .. } => false,
+        }
+    }
+}
+
+impl From<&WireBase> for Base {
+    fn from(wire: &WireBase) -> Self {
+        Self { sha: wire.sha, record: wire.record.clone(), certificate: wire.certificate.clone() }
+    }
+}
+
+impl Log {
+    /// Takes over the base that the local store had.
+    pub(super) fn found(&mut self, name: &LogName, base: Base) {
+        if let Ok(checkpoint) = Checkpoint::from_trusted(&base.record) {
+            self.base = Some(Installed::new(name, checkpoint, base));
+            self.known = true;
+            self.refold();
+        }
+    }
+
+    /// Returns which operations here a covered set has for certain.
+    pub(super) fn closure(&self, covers: &Covers) -> BTreeSet<Sha> {
+        let doubtful: BTreeMap<Sha, &Op> = self.doubtful.values().map(|op| (op.sha(), op)).collect();
+        let deps = |sha: &Sha| self.oplog.get(sha).or_else(|| doubtful.get(sha).copied()).map(|op| op.deps().to_vec());
+        let closure = Closure::of::<std::convert::Infallible>(covers, |_| Ok(true), |sha| Ok(deps(sha)));
+        closure.map(|closure| closure.held).unwrap_or_default()
+    }
+
+    /// Puts the log on top of a base, and returns what the base covers.
+    fn rebase(&mut self, base: Installed) -> Vec<Op> {
+        let covers = &base.checkpoint.covers;
+        let held = self.closure(covers);
+        let ops = std::mem::take(&mut self.oplog);
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let mut covered = Vec::new();
+        for op in ops.into_ops().chain(doubtful.into_values()) {
+            match covers.place_of(&op) {
+                _ if held.contains(&op.sha()) => covered.push(op),
+                Place::Inside => covered.push(op),
+                Place::Outside => _ = self.oplog.insert(op),
+                Place::Doubtful => _ = self.doubtful.insert(op.key(), op),
+            }
+        }
+        self.pruning.disputed = self.pruning.disputed.filter(|disputed| *disputed == base.id.sha);
+        self.base = Some(base);
+        self.refold();
+        covered
+    }
+
+    /// Forgets everything that the local store will tell again.
+    fn forget(&mut self) {
+        self.loaded = Loaded::Asked;
+        self.base = None;
+        self.oplog = Oplog::new();
+        self.doubtful.clear();
+        self.pending.clear();
+        self.shown.clear();
+        self.unsaved.clear();
+        self.replacing.clear();
+        self.refold();
+    }
+}

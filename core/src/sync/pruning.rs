@@ -1,0 +1,536 @@
+//! Pruning: making a checkpoint, having every store acknowledge it and the table commit it, and when to do so.
+//!
+//! Any replica may do it, none has to, and nobody waits for it. `docs/pruning.md` tells the rule.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::link::Request;
+use super::log::{Installed, Interest, Loaded, Log};
+use super::repair::Repair;
+use super::{LinkId, Notice, Origin, Output, Replica};
+use crate::api::{CommitResult, Proposal};
+use crate::checkpoint::{Base, BaseId, Checkpoint};
+use crate::commit::with_all;
+use crate::date::Date;
+use crate::error::{ErrorCode, Refusal};
+use crate::id::{Seq, Sha, StoreId};
+use crate::limits::CHECKPOINT_RECORD_BYTES_MAX;
+use crate::name::LogName;
+use crate::op::{Op, Payload};
+use crate::token::CertificateClaims;
+use crate::wire::{ClientMessage, WireBase};
+
+/// When a replica prunes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrunePolicy {
+    /// Never, not even when it is asked to.
+    Off,
+    /// When it is asked to.
+    OnDemand,
+    /// By itself too: a log that is open, once it has so much beyond its base and has been quiet for a while.
+    Automatic {
+        /// Operations beyond the base.
+        ops: usize,
+        /// Or bytes of operations.
+        bytes: usize,
+        /// How long nothing was written, in microseconds. Each replica waits up to twice as long, so that they do not all
+        /// prune at once. A log that never rests is pruned once it has eight times as much.
+        quiet: u64,
+    },
+}
+
+impl Default for PrunePolicy {
+    fn default() -> Self {
+        Self::Automatic { ops: 512, bytes: 256 * 1024, quiet: 30_000_000 }
+    }
+}
+
+/// Why a log is not pruned now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PruneHold {
+    /// This replica prunes nothing.
+    Off,
+    /// The log is not open, or still being read.
+    NotOpen,
+    /// There is nothing that the base does not cover.
+    Nothing,
+    /// No store has the channel, and there is no local store to archive in; or the channel was with a table and is not now.
+    NoStores,
+    /// Stores that cannot be reached.
+    Unreachable {
+        /// Which.
+        stores: Vec<StoreId>,
+    },
+    /// Stores that are not in step yet: they lack operations, or are still being read.
+    Behind {
+        /// Which.
+        stores: Vec<StoreId>,
+    },
+    /// Operations whose payloads cannot be read here: they would be lost in a state that does not have them.
+    Unreadable {
+        /// How many.
+        ops: usize,
+    },
+    /// Operations of which no store could say yet whether they are covered.
+    Doubtful {
+        /// How many.
+        ops: usize,
+    },
+    /// Replicas computed different states for what the base covers.
+    Disputed,
+    /// There is no state to be had here: the reducer is older than the base's, or is a function over the whole log.
+    NoState {
+        /// Why.
+        why: String,
+    },
+    /// The checkpoint would be over its limit.
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// A checkpoint is under way.
+    UnderWay {
+        /// Stores that have not acknowledged it; if none, the table is asked.
+        stores: Vec<StoreId>,
+    },
+    /// A store did not acknowledge the checkpoint.
+    NotAcknowledged {
+        /// Which.
+        store: StoreId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The table did not commit the checkpoint, or cannot be asked.
+    NotCommitted {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Another checkpoint was committed first.
+    Overtaken,
+    /// The stream to a store ended, or the channel's stores changed, while a checkpoint was under way.
+    Interrupted,
+    /// The state that was computed again from what is still kept is the one that the base has.
+    NothingToRepair,
+    /// What the base was made of is not all kept any more, so its state cannot be computed again.
+    NotKept,
+}
+
+impl fmt::Display for PruneHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |stores: &[StoreId]| stores.iter().map(StoreId::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Off => write!(f, "pruning is off on this device"),
+            Self::NotOpen => write!(f, "the log is not open here, or still being read"),
+            Self::Nothing => write!(f, "the log has nothing beyond its base"),
+            Self::NoStores => write!(f, "the channel has no store"),
+            Self::Unreachable { stores } => write!(f, "{} cannot be reached", list(stores)),
+            Self::Behind { stores } => write!(f, "{} is not in step yet", list(stores)),
+            Self::Unreadable { ops } => {
+                write!(f, "{ops} operations cannot be read by this program, and would be lost in the checkpoint")
+            }
+            Self::Doubtful { ops } => {
+                write!(f, "no store could say yet whether {ops} operations are part of the base")
+            }
+            Self::Disputed => {
+                write!(f, "devices computed different states for the base; the one that is right can repair it")
+            }
+            Self::NoState { why } => write!(f, "{why}"),
+            Self::TooLarge { bytes } => {
+                write!(f, "the checkpoint would have {bytes} bytes and the limit is {CHECKPOINT_RECORD_BYTES_MAX}")
+            }
+            Self::UnderWay { stores } if stores.is_empty() => write!(f, "the table is asked to commit a checkpoint"),
+            Self::UnderWay { stores } => write!(f, "{} is to acknowledge a checkpoint", list(stores)),
+            Self::NotAcknowledged { store, refusal } => write!(f, "{store} does not acknowledge it: {refusal}"),
+            Self::NotCommitted { refusal } => write!(f, "the table does not commit it: {refusal}"),
+            Self::Overtaken => write!(f, "another checkpoint was committed first"),
+            Self::Interrupted => write!(f, "a stream ended, or the channel's stores changed, meanwhile"),
+            Self::NothingToRepair => write!(f, "the state computed again is the one that the base has"),
+            Self::NotKept => write!(f, "what the base was made of is not all kept any more"),
+        }
+    }
+}
+
+impl PruneHold {
+    /// Tells whether waiting a moment may help: something is under way.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::NotOpen
+                | Self::Behind { .. }
+                | Self::UnderWay { .. }
+                | Self::Overtaken
+                | Self::Interrupted
+                | Self::Doubtful { .. }
+        )
+    }
+}
+
+/// What is under way to prune one log.
+#[derive(Default)]
+pub(super) struct Pruning {
+    pub(super) proposed: Option<Proposed>,
+    pub(super) repair: Option<Repair>,
+    /// What the log is to begin with, if it is the copy of another one's base.
+    pub(super) seed: Option<Checkpoint>,
+    /// The base whose state came out differently, here or at somebody who told a store.
+    pub(super) disputed: Option<Sha>,
+    /// When it is tried next.
+    pub(super) at: Option<Date>,
+}
+
+/// A checkpoint on its way.
+pub(super) struct Proposed {
+    checkpoint: Checkpoint,
+    id: BaseId,
+    record: Bytes,
+    acks: BTreeMap<StoreId, String>,
+}
+
+/// How long after a failure it is tried again, in microseconds; up to twice as long.
+const RETRY_MICROS: u64 = 60_000_000;
+/// How many times what is due has a log that is pruned although it never rests.
+const RESTLESS: usize = 8;
+
+impl Replica {
+    /// Has a log pruned now. It takes a while: [`Notice::Pruned`] or [`Notice::NotPruned`] tells what came of it.
+    ///
+    /// # Errors
+    /// [`PruneHold`] says why it cannot be tried now.
+    pub fn prune(&mut self, now: Date, name: &LogName) -> Result<(), PruneHold> {
+        self.observe(now);
+        match self.config.prune {
+            PrunePolicy::Off => Err(PruneHold::Off),
+            PrunePolicy::OnDemand | PrunePolicy::Automatic { .. } => self.begin_pruning(name),
+        }
+    }
+
+    /// Says why a log would not be pruned now, if it would not.
+    pub fn prune_hold(&mut self, name: &LogName) -> Option<PruneHold> {
+        match self.config.prune {
+            PrunePolicy::Off => Some(PruneHold::Off),
+            PrunePolicy::OnDemand | PrunePolicy::Automatic { .. } => self.check_prunable(name).err(),
+        }
+    }
+
+    /// Plans when to look whether a log is to be pruned, after something happened to it.
+    pub(super) fn plan_pruning(&mut self, name: &LogName) {
+        let PrunePolicy::Automatic { ops, bytes, quiet } = self.config.prune else { return };
+        let at = self.now.plus((quiet + self.random_below(quiet.max(1))) as i64);
+        let Some(log) = self.logs.get(name) else { return };
+        let much = |times: usize| log.oplog.len() >= ops * times || log.oplog.bytes() >= bytes * times;
+        if !much(1) || log.interest < Interest::Compare {
+            return self.plan_pruning_at(name, None);
+        }
+        if !(much(RESTLESS) && log.pruning.at.is_some()) {
+            self.plan_pruning_at(name, Some(at));
+        }
+    }
+
+    fn plan_pruning_at(&mut self, name: &LogName, at: Option<Date>) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        if let Some(before) = std::mem::replace(&mut log.pruning.at, at) {
+            self.prune_timers.remove(&(before, name.clone()));
+        }
+        self.prune_timers.extend(at.map(|at| (at, name.clone())));
+    }
+
+    pub(super) fn run_prune_timers(&mut self) {
+        while let Some((at, _)) = self.prune_timers.first()
+            && *at <= self.now
+            && let Some((_, name)) = self.prune_timers.pop_first()
+        {
+            if let Some(log) = self.logs.get_mut(&name) {
+                log.pruning.at = None;
+            }
+            if let Err(hold) = self.begin_pruning(&name) {
+                self.try_again_later(&name, &hold);
+            }
+        }
+    }
+
+    /// Plans another attempt, if time may help.
+    fn try_again_later(&mut self, name: &LogName, hold: &PruneHold) {
+        use PruneHold::{Disputed, NoState, NoStores, Nothing, Off, TooLarge, Unreadable};
+        let hopeless =
+            matches!(hold, Off | Nothing | NoStores | Disputed | NoState { .. } | TooLarge { .. } | Unreadable { .. });
+        if !hopeless && matches!(self.config.prune, PrunePolicy::Automatic { .. }) {
+            let at = self.now.plus((RETRY_MICROS + self.random_below(RETRY_MICROS)) as i64);
+            self.plan_pruning_at(name, Some(at));
+        }
+    }
+
+    fn begin_pruning(&mut self, name: &LogName) -> Result<(), PruneHold> {
+        self.check_prunable(name)?;
+        let checkpoint = self.checkpoint_of(name)?;
+        self.propose(name, checkpoint)
+    }
+
+    /// Tells whether a log can be pruned, as far as that can be told before its state is encoded.
+    fn check_prunable(&mut self, name: &LogName) -> Result<(), PruneHold> {
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else {
+            return Err(PruneHold::NotOpen);
+        };
+        if let Some(proposed) = &log.pruning.proposed {
+            let waits = |store: &&StoreId| !proposed.acks.contains_key(*store);
+            return Err(PruneHold::UnderWay { stores: log.peers.keys().filter(waits).copied().collect() });
+        }
+        if log.oplog.is_empty() && log.doubtful.is_empty() {
+            return Err(PruneHold::Nothing);
+        }
+        if log.pruning.disputed.is_some() {
+            return Err(PruneHold::Disputed);
+        }
+        let committed = log.base.as_ref().is_some_and(Installed::is_committed);
+        if log.peers.is_empty() && (committed || !self.config.durable) {
+            return Err(PruneHold::NoStores);
+        }
+        let Some(fold) = &mut log.fold else {
+            return Err(PruneHold::NoState { why: "no reducer is registered".into() });
+        };
+        if let Some(why) = fold.trouble() {
+            return Err(PruneHold::NoState { why: why.to_owned() });
+        }
+        let unreadable = fold.unreadable(&log.oplog).len();
+        if unreadable > 0 {
+            return Err(PruneHold::Unreadable { ops: unreadable });
+        }
+        self.check_peers(name)?;
+        match self.logs[name].doubtful.len() {
+            0 => Ok(()),
+            ops => Err(PruneHold::Doubtful { ops }),
+        }
+    }
+
+    /// Tells whether every store of a log's channel has its base and operations.
+    pub(super) fn check_peers(&self, name: &LogName) -> Result<(), PruneHold> {
+        let log = &self.logs[name];
+        let down = |store: &&StoreId| {
+            let id = LinkId { channel: name.channel.clone(), store: **store };
+            self.links.get(&id).is_none_or(|link| link.up.is_none())
+        };
+        let stores: Vec<StoreId> = log.peers.keys().filter(down).copied().collect();
+        if !stores.is_empty() {
+            return Err(PruneHold::Unreachable { stores });
+        }
+        let behind = log.peers.iter().filter(|(_, peer)| {
+            let in_step = peer.current && peer.backlog.keys().next().is_none() && peer.unreadable.is_empty();
+            !in_step || !peer.can_tell(log.base.as_ref())
+        });
+        let stores: Vec<StoreId> = behind.map(|(store, _)| *store).collect();
+        match stores.is_empty() && log.unsaved.is_empty() {
+            true => Ok(()),
+            false => Err(PruneHold::Behind { stores }),
+        }
+    }
+
+    /// Makes the checkpoint that covers everything that is here.
+    fn checkpoint_of(&mut self, name: &LogName) -> Result<Checkpoint, PruneHold> {
+        let author = self.config.actor;
+        let log = self.log_mut(name);
+        let Some(fold) = &mut log.fold else { return Err(PruneHold::NotOpen) };
+        let folded = fold.state(&log.oplog).map_err(|why| PruneHold::NoState { why })?;
+        let before = log.base.as_ref();
+        let covers = before.map(|base| base.checkpoint.covers.clone()).unwrap_or_default();
+        let digest = before.map(|base| base.checkpoint.digest).unwrap_or_default();
+        let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
+        Ok(Checkpoint {
+            generation: before.map_or(Seq::FIRST, |base| base.id.generation.next()),
+            parent: before.map(|base| base.id.sha),
+            covers: covers.with(log.oplog.iter()),
+            digest: with_all(digest, &shas),
+            reducer: folded.reducer,
+            version: folded.version,
+            state: Payload::Plain(folded.state.into()),
+            date: log.max_date().unwrap_or(Date::EPOCH),
+            author,
+        })
+    }
+
+    /// Sends a checkpoint to every store, to be acknowledged; or installs it, where no table knows of the channel.
+    pub(super) fn propose(&mut self, name: &LogName, checkpoint: Checkpoint) -> Result<(), PruneHold> {
+        let record = Bytes::from(checkpoint.to_record(None));
+        if record.len() > CHECKPOINT_RECORD_BYTES_MAX || checkpoint.check().is_err() {
+            return Err(PruneHold::TooLarge { bytes: record.len() });
+        }
+        let id = checkpoint.id(name);
+        let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
+        if stores.is_empty() {
+            let base = Base { sha: id.sha, record, certificate: String::new() };
+            let installed = Installed::new(name, checkpoint, base);
+            self.install(name, installed, Origin::Here, true);
+            return Ok(());
+        }
+        let epoch = self.epochs.get(&name.channel).copied().unwrap_or(0);
+        for store in stores {
+            let link = LinkId { channel: name.channel.clone(), store };
+            let tag = self.up_mut(&link).ask(Request::Checkpoint { log: name.clone(), sha: id.sha });
+            let message =
+                ClientMessage::Checkpoint { tag, log: name.into(), sha: id.sha, record: record.clone(), epoch };
+            self.send(&link, message);
+        }
+        let proposed = Proposed { checkpoint, id, record, acks: BTreeMap::new() };
+        self.log_mut(name).pruning.proposed = Some(proposed);
+        Ok(())
+    }
+
+    /// Takes a store's acknowledgement, and asks the table when it is the last.
+    pub(super) fn acknowledged(&mut self, id: &LinkId, tag: u64, ack: String) {
+        let Some(Request::Checkpoint { log: name, sha }) = self.up_mut(id).answered(tag) else { return };
+        let log = self.log_mut(&name);
+        let Some(proposed) = log.pruning.proposed.as_mut().filter(|proposed| proposed.id.sha == sha) else { return };
+        proposed.acks.insert(id.store, ack);
+        if !log.peers.keys().all(|store| proposed.acks.contains_key(store)) {
+            return;
+        }
+        let proposal = Proposal {
+            kind: name.kind.clone(),
+            path: name.path.clone(),
+            checkpoint: Some(proposed.id),
+            parent: proposed.checkpoint.parent,
+            acks: proposed.acks.values().cloned().collect(),
+        };
+        self.outputs.push_back(Output::Commit { log: name, proposal });
+    }
+
+    /// Gives up a checkpoint that a store did not acknowledge.
+    pub(super) fn not_acknowledged(&mut self, id: &LinkId, name: &LogName, sha: Sha, refusal: Refusal) {
+        let log = self.log_mut(name);
+        if log.pruning.proposed.as_ref().is_none_or(|proposed| proposed.id.sha != sha) {
+            return;
+        }
+        log.pruning.proposed = None;
+        if refusal.code == ErrorCode::Disputed {
+            log.pruning.disputed = log.base_id().map(|base| base.sha);
+        }
+        let differs = matches!(refusal.code, ErrorCode::StaleBase | ErrorCode::MissingOps);
+        if let Some(peer) = log.peers.get_mut(&id.store).filter(|_| differs) {
+            // It has another base or lacks something, without having told.
+            peer.current = false;
+            self.begin(id, name);
+            self.start_reads(id);
+        }
+        if refusal.code == ErrorCode::StaleBase {
+            // Perhaps a checkpoint was committed whose author has not told the stores.
+            self.ask_register(name);
+        }
+        self.not_pruned(name, PruneHold::NotAcknowledged { store: id.store, refusal });
+    }
+
+    /// Asks the table where a log's register stands.
+    fn ask_register(&mut self, name: &LogName) {
+        let (kind, path) = (name.kind.clone(), name.path.clone());
+        let proposal = Proposal { kind, path, checkpoint: None, parent: None, acks: Vec::new() };
+        self.outputs.push_back(Output::Commit { log: name.clone(), proposal });
+    }
+
+    /// Takes the table's word about a log's register.
+    pub(super) fn committed(&mut self, name: &LogName, result: Result<CommitResult, Refusal>) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        let proposed = log.pruning.proposed.take();
+        match (result, proposed) {
+            (Ok(CommitResult::Committed { certificate }), Some(proposed)) if is_of(&certificate, name, proposed.id) => {
+                let Proposed { checkpoint, id, record, .. } = proposed;
+                let base = Base { sha: id.sha, record, certificate };
+                let installed = Installed::new(name, checkpoint, base.clone());
+                self.install(name, installed, Origin::Here, false);
+                self.spread(name, &base);
+            }
+            (Ok(CommitResult::Committed { certificate }), _) => self.catch_up(name, &certificate),
+            (Ok(CommitResult::Standing { certificate, refusal }), proposed) => {
+                if let Some(certificate) = certificate {
+                    self.catch_up(name, &certificate);
+                }
+                if proposed.is_some() {
+                    let hold = match refusal {
+                        Some(refusal) if refusal.code != ErrorCode::StaleBase => PruneHold::NotCommitted { refusal },
+                        _ => PruneHold::Overtaken,
+                    };
+                    self.not_pruned(name, hold);
+                }
+            }
+            (Err(refusal), Some(_)) => self.not_pruned(name, PruneHold::NotCommitted { refusal }),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Has the stores install what the table says was committed, whose author has not told them.
+    fn catch_up(&mut self, name: &LogName, certificate: &str) {
+        let Ok(claims) = CertificateClaims::unverified(certificate) else { return };
+        let id = BaseId { generation: claims.generation, sha: claims.checkpoint };
+        if claims.is_of(name) && self.log_mut(name).base_id() < Some(id) {
+            let base = Base { sha: id.sha, record: Bytes::new(), certificate: certificate.to_owned() };
+            self.spread(name, &base);
+        }
+    }
+
+    /// Sends a committed checkpoint to every store that can be reached. They have its record: they acknowledged it.
+    fn spread(&mut self, name: &LogName, base: &Base) {
+        if !self.mode.sends() {
+            return;
+        }
+        let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
+        for store in stores {
+            let id = LinkId { channel: name.channel.clone(), store };
+            if self.links.get(&id).is_some_and(|link| link.up.is_some()) {
+                let base = WireBase { sha: base.sha, record: Bytes::new(), certificate: base.certificate.clone() };
+                let tag = self.up_mut(&id).ask(Request::Adopt { log: name.clone() });
+                self.send(&id, ClientMessage::Install { tag, log: name.into(), base, instead_of: None });
+            }
+        }
+    }
+
+    /// A store did not take a committed checkpoint by its certificate alone: it is compared with, and sent the record.
+    pub(super) fn not_adopted(&mut self, id: &LinkId, name: &LogName) {
+        let log = self.log_mut(name);
+        if let Some(base) = log.base_id()
+            && let Some(peer) = log.peers.get_mut(&id.store)
+            && peer.base.map(|theirs| theirs.id) < Some(base)
+        {
+            peer.current = false;
+            self.begin(id, name);
+            self.start_reads(id);
+        }
+    }
+
+    /// Gives up the checkpoint that is under way for a log.
+    pub(super) fn withdraw(&mut self, name: &LogName) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        let repair = log.pruning.repair.take().is_some();
+        if log.pruning.proposed.take().is_some() || repair {
+            self.not_pruned(name, PruneHold::Interrupted);
+        }
+    }
+
+    /// Gives up the checkpoints that a stream was to carry.
+    pub(super) fn withdraw_from(&mut self, id: &LinkId) {
+        let of_channel = self.logs.iter().filter(|(name, log)| {
+            let waits = log.pruning.repair.is_some()
+                || log.pruning.proposed.as_ref().is_some_and(|proposed| !proposed.acks.contains_key(&id.store));
+            name.channel == id.channel && log.peers.contains_key(&id.store) && waits
+        });
+        let names: Vec<LogName> = of_channel.map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.withdraw(name));
+    }
+
+    pub(super) fn not_pruned(&mut self, name: &LogName, hold: PruneHold) {
+        self.try_again_later(name, &hold);
+        self.notify(Notice::NotPruned { log: name.clone(), hold });
+    }
+}
+
+impl Log {
+    /// Returns the stores that a checkpoint under way waits for, if there is one.
+    pub(super) fn awaited_acks(&self) -> Option<Vec<StoreId>> {
+        let proposed = self.pruning.proposed.as_ref()?;
+        Some(self.peers.keys().filter(|store| !proposed.acks.contains_key(store)).copied().collect())
+    }
+}
+
+/// Tells whether a certificate is of a checkpoint.
+fn is_of(certificate: &str, name: &LogName, id: BaseId) -> bool {
+    let claims = CertificateClaims::unverified(certificate);
+    claims.is_ok_and(|claims| claims.is_of(name) && claims.checkpoint == id.sha && claims.generation == id.generation)
+}

@@ -177,3 +177,45 @@ impl World {
         }
     }
 }
+
+impl World {
+    pub fn dump(&mut self) {
+        for log in self.logs.clone() {
+            for (at, client) in self.clients.iter_mut().enumerate() {
+                let Some(replica) = client.replica.as_mut() else { continue };
+                let status = replica.base_status(&log);
+                if status.is_none() {
+                    continue;
+                }
+                let ids: Vec<_> = replica
+                    .oplog(&log)
+                    .into_iter()
+                    .flat_map(|o| o.iter().map(|op| (payload::write_id(op), op.actor(), op.seq().get(), op.sha())))
+                    .collect();
+                let covered: Vec<_> = self
+                    .ledger
+                    .covered(replica.base(&log))
+                    .iter()
+                    .filter_map(|sha| self.ledger.op(&log, sha))
+                    .map(payload::write_id)
+                    .collect();
+                println!(
+                    "  client {at} {log} base {:?} covers {covered:?} ops {ids:?} doubtful {:?} hold {:?} holds {:?}",
+                    replica.base(&log),
+                    replica.doubtful(&log).map(|op| op.sha()).collect::<Vec<_>>(),
+                    status.unwrap().hold,
+                    client.holds.last()
+                );
+            }
+            for (at, store) in self.stores.iter().enumerate() {
+                println!(
+                    "  store {at} {log} base {:?} complete {} covered {:?} ops {:?}",
+                    store.base(&log),
+                    store.is_complete(&log),
+                    store.covered(&log).len(),
+                    store.ops(&log).iter().map(|op| (payload::write_id(op), op.sha())).collect::<Vec<_>>()
+                );
+            }
+        }
+    }
+}

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gigfs_core::commit::with_all;
-use gigfs_core::{BaseId, Checkpoint, Closure, Digest, Kind, LogName, Op, Oplog, Payload, Sha, TypeName};
+use gigfs_core::{BaseId, Checkpoint, Digest, Kind, LogName, Op, Oplog, Payload, Sha, TypeName};
 
 /// Everything that was written, and what each checkpoint covers.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     ops: BTreeMap<LogName, BTreeMap<Sha, Op>>,
-    proposed: BTreeMap<Sha, Checkpoint>,
+    /// Checkpoints that clients proposed, with what each newly covers.
+    proposed: BTreeMap<Sha, (Checkpoint, BTreeSet<Sha>)>,
     covered: BTreeMap<Sha, BTreeSet<Sha>>,
     /// Logs that began with the state of another one's base.
     copies: BTreeMap<LogName, Sha>,
@@ -23,10 +24,12 @@ impl Ledger {
         known.extend(ops.into_iter().map(|op| (op.sha(), op)));
     }
 
-    /// Notes a checkpoint that a client proposes.
-    pub(crate) fn propose(&mut self, log: &LogName, sha: Sha, record: &[u8]) {
+    /// Notes a checkpoint that a client proposes who holds `oplog` on top of its base.
+    pub(crate) fn propose(&mut self, log: &LogName, sha: Sha, record: &[u8], oplog: &Oplog) {
         if let Ok((checkpoint, _)) = Checkpoint::from_record(log, record, sha) {
-            self.proposed.insert(sha, checkpoint);
+            let deps = |sha: &Sha| Ok::<_, ()>(oplog.get(sha).map(|op| op.deps().to_vec()));
+            let newly = checkpoint.follow(deps).unwrap_or_default();
+            self.proposed.insert(sha, (checkpoint, newly));
         }
     }
 
@@ -42,7 +45,7 @@ impl Ledger {
 
     /// Returns a committed checkpoint.
     pub(crate) fn checkpoint(&self, base: Option<BaseId>) -> Option<&Checkpoint> {
-        self.proposed.get(&base?.sha)
+        self.proposed.get(&base?.sha).map(|(checkpoint, _)| checkpoint)
     }
 
     /// Returns an operation by its identity.
@@ -67,7 +70,7 @@ impl Ledger {
         if self.covered.contains_key(&sha) {
             return Ok(());
         }
-        let checkpoint = self.proposed.get(&sha).ok_or("nobody proposed it")?;
+        let (checkpoint, newly) = self.proposed.get(&sha).ok_or("nobody proposed it")?;
         if self.copies.contains_key(log) && checkpoint.parent.is_none() {
             self.covered.insert(sha, BTreeSet::new());
             return Ok(());
@@ -76,24 +79,15 @@ impl Ledger {
             Some(parent) => self.covered.get(&parent).cloned().ok_or("its parent was never committed")?,
             None => BTreeSet::new(),
         };
-        let ops = self.ops.get(log).cloned().unwrap_or_default();
-        let deps = |sha: &Sha| {
-            let op = ops.get(sha).filter(|_| !before.contains(sha));
-            Ok::<_, String>(op.map(|op| op.deps().to_vec()))
-        };
-        let closure = Closure::of(&checkpoint.covers, |sha| Ok(before.contains(sha)), deps)?;
-        if !closure.missing.is_empty() {
-            return Err(format!("it covers {} operations that were never written", closure.missing.len()));
-        }
-        let all: BTreeSet<Sha> = before.union(&closure.held).copied().collect();
+        let all: BTreeSet<Sha> = before.union(newly).copied().collect();
         if with_all(Digest::default(), &all) != checkpoint.digest {
             return Err("its digest is not that of what it covers".to_owned());
         }
-        let newly: Oplog = closure.held.iter().filter_map(|sha| ops.get(sha)).cloned().collect();
+        let newly: Oplog = newly.iter().filter_map(|sha| self.op(log, sha)).cloned().collect();
         if !any_state && !newly.is_empty() {
             let kind = kinds.get(&log.kind).ok_or("nothing reads the type")?;
             let mut fold = kind.fold();
-            fold.rebase(checkpoint.parent.and_then(|parent| self.proposed.get(&parent)));
+            fold.rebase(checkpoint.parent.and_then(|parent| self.proposed.get(&parent)).map(|(parent, _)| parent));
             newly.iter().for_each(|op| fold.inserted(&newly, op));
             if Payload::Plain(fold.state(&newly)?.state.into()) != checkpoint.state {
                 return Err("its state is not the fold of what it covers".to_owned());

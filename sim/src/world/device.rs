@@ -71,7 +71,11 @@ impl World {
                 }
             }
             ClientMessage::Checkpoint { log, sha, record, .. } => {
-                self.ledger.propose(&log.log(&self.user, channel), *sha, record);
+                let name = log.log(&self.user, channel);
+                let oplog = self.clients[client].replica.as_ref().and_then(|replica| replica.oplog(&name));
+                if let Some(oplog) = oplog {
+                    self.ledger.propose(&name, *sha, record, oplog);
+                }
             }
             ClientMessage::Get { .. } | ClientMessage::Inventory { .. } | ClientMessage::Watch { .. }
                 if !mode.receives() =>

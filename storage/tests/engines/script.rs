@@ -70,6 +70,7 @@ pub(crate) fn digest(shas: &[Sha]) -> Digest {
 /// The base of a generation that covers what has this digest, of which `heads` are some.
 pub(crate) fn base(log: &LogName, generation: u64, heads: &[Op], digest: Digest) -> Base {
     let checkpoint = Checkpoint {
+        absent: Vec::new(),
         generation: Seq::new(generation).unwrap(),
         parent: None,
         covers: Covers::default().with(heads),

@@ -19,15 +19,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::base::Bases;
 use crate::blob::Blobs;
 use crate::commit::Commits;
 use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
 use crate::http;
 use crate::metric::Metrics;
+use crate::seal::Seals;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
-use crate::token::Codes;
+use crate::token::{Codes, Signer};
 use crate::user::Users;
 
 /// Why a server did not start.
@@ -46,6 +48,14 @@ pub enum BindError {
     Secret {
         /// The file.
         path: PathBuf,
+    },
+    /// The file that holds the store's signing key does not.
+    #[error("{path} holds no Ed25519 key in PEM: {reason}; bring it back from a backup")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The oplogs cannot be opened.
     #[error(transparent)]
@@ -202,6 +212,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let admin_token_path = dir.join("admin-token");
     let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
     let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
+    let signer = signer(&dir.join("signing-key.pem"))?;
     let tables = TableClient::new(trusted(&config.trusted_certificates)?)
         .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
     let users = Users::load(&*engine)?;
@@ -211,10 +222,26 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
     let (hub, metrics) = (Arc::new(Hub::default()), Metrics::new());
-    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone());
+    let seals = Seals::load(&*engine)?;
+    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals);
     let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
-    let inner =
-        Inner { engine, commits, hub, users, access, codes, blobs, metrics, admin, public_url, stopping, streams };
+    let bases = Bases::default();
+    let inner = Inner {
+        engine,
+        commits,
+        hub,
+        users,
+        access,
+        codes,
+        signer,
+        bases,
+        blobs,
+        metrics,
+        admin,
+        public_url,
+        stopping,
+        streams,
+    };
     let store = Store { inner: Arc::new(inner) };
     Ok(Opened { store, thread, tls: tls.map(RustlsConfig::from_config), admin_token_path })
 }
@@ -267,6 +294,20 @@ fn secret(path: &Path) -> Result<String, BindError> {
         secret if secret.len() >= SECRET_BYTES_MIN => Ok(secret.to_owned()),
         _ => Err(BindError::Secret { path: path.to_owned() }),
     }
+}
+
+/// Reads the key that the store signs with, or makes one.
+fn signer(path: &Path) -> Result<Signer, BindError> {
+    let data = |source| BindError::Data { path: path.to_owned(), source };
+    let pem = match files::read_if_there(path).map_err(data)? {
+        Some(pem) => pem,
+        None => {
+            let pem = Signer::generate().map_err(|error| data(std::io::Error::other(error)))?;
+            files::write_private(path, pem.as_bytes()).map_err(data)?;
+            pem
+        }
+    };
+    Signer::open(&pem).map_err(|reason| BindError::Key { path: path.to_owned(), reason })
 }
 
 fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {

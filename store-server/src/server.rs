@@ -11,16 +11,18 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use gigfs_core::{StoreId, base64_text};
+use gigfs_core::{Date, StoreId, base64_text};
 use gigfs_serve::{Listener, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
 use crate::base::Bases;
 use crate::blob::Blobs;
+use crate::clock;
 use crate::commit::Commits;
 use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
@@ -97,6 +99,7 @@ pub struct Server {
     tls: Option<RustlsConfig>,
     admin_token_path: PathBuf,
     grace: Duration,
+    retain: Duration,
 }
 
 impl Server {
@@ -112,10 +115,10 @@ impl Server {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => listener.own_url(config.tls.is_some()),
         };
-        let grace = Duration::from_secs(config.shutdown_seconds);
+        let (grace, retain) = (Duration::from_secs(config.shutdown_seconds), config.retain);
         let opened = tokio::task::spawn_blocking(move || open(&config, public_url));
         let Opened { store, thread, tls, admin_token_path } = opened.await.expect("opening does not panic")?;
-        Ok(Self { store, thread, listener, tls, admin_token_path, grace })
+        Ok(Self { store, thread, listener, tls, admin_token_path, grace, retain })
     }
 
     /// Returns the address that the server listens on.
@@ -149,7 +152,7 @@ impl Server {
     /// # Errors
     /// [`RunError`] if the listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { store, thread, listener, tls, grace, .. } = self;
+        let Self { store, thread, listener, tls, grace, retain, .. } = self;
         let address = listener.address();
         // Ends the streams also when this future is dropped.
         let _stop = store.inner.stopping.clone().drop_guard();
@@ -162,7 +165,7 @@ impl Server {
         };
         let stop = Stop { token: &store.inner.stopping, grace };
         let serving = stop.serve(&handle, serving, shutdown);
-        let (served, ()) = tokio::join!(serving, keep_house(&store));
+        let (served, ()) = tokio::join!(serving, keep_house(&store, retain));
         store.inner.streams.close();
         if tokio::time::timeout(grace, store.inner.streams.wait()).await.is_err() {
             tracing::warn!("streams that did not end in time are cut off");
@@ -176,9 +179,14 @@ impl Server {
 }
 
 /// Forgets what is old, asks tables again and folds the metrics, until the store stops.
-async fn keep_house(store: &Store) {
+async fn keep_house(store: &Store, retain: Duration) {
     let work = async {
+        let mut forget_at = Instant::now();
         loop {
+            if forget_at <= Instant::now() {
+                forget_retained(store, retain).await;
+                forget_at = Instant::now() + retain.min(FORGETTING);
+            }
             tokio::time::sleep(HOUSEKEEPING).await;
             store.inner.access.keep_house(&store.inner.commits).await;
             store.inner.metrics.figures.fold();
@@ -187,6 +195,24 @@ async fn keep_house(store: &Store) {
     tokio::select! {
         () = store.inner.stopping.cancelled() => {}
         () = work => {}
+    }
+}
+
+/// Forgets what was covered, and what was superseded, longer than `retain` ago. A little at a time: pushes wait meanwhile.
+async fn forget_retained(store: &Store, retain: Duration) {
+    let retain = u64::try_from(retain.as_micros()).unwrap_or(u64::MAX);
+    let before = Date::saturating(clock::date().micros().saturating_sub(retain));
+    loop {
+        match store.read(move |engine| engine.forget_retained(before, FORGOTTEN_AT_ONCE_MAX)).await {
+            Ok(forgotten) => {
+                store.inner.metrics.forgotten.increment(forgotten as u64);
+                if forgotten < FORGOTTEN_AT_ONCE_MAX {
+                    return;
+                }
+            }
+            // It is in the log, and is tried again the next time.
+            Err(_) => return,
+        }
     }
 }
 
@@ -328,3 +354,6 @@ const TRUSTED: &str = "trusted_certificates";
 const SECRET_BYTES_MIN: usize = 16;
 /// Between rounds of housekeeping; a table that did not answer is asked again after this.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Between two looks for what is kept no more, or what is set for that, if it is less.
+const FORGETTING: Duration = Duration::from_secs(3600);
+const FORGOTTEN_AT_ONCE_MAX: usize = 256;

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use gigfs_core::commit::{self, Holdings};
-use gigfs_core::limits::CANDIDATES_MAX;
+use gigfs_core::limits::{CANDIDATES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
 use gigfs_core::wire::WireBase;
 use gigfs_core::{Base, BaseId, Checkpoint, Date, Draft, ErrorCode, LogName, Refusal, Sha};
 
@@ -170,7 +170,7 @@ pub fn under_retained(engine: &dyn Engine, log: &LogName) -> Result<Option<Base>
     let mut oldest: Option<u64> = None;
     let mut after = 0;
     loop {
-        let page = crate::engine::Page { ops: 4096, bytes: usize::MAX };
+        let page = crate::engine::Page { ops: READ_OPS_MAX, bytes: READ_BYTES_MAX };
         let retained = engine.retained(log, after, page)?;
         let Some((_, last)) = retained.last() else { break };
         after = last.index;

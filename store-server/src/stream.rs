@@ -139,18 +139,18 @@ struct Outgoing {
 }
 
 enum Message {
-    Plain(ServerMessage),
+    Plain(Box<ServerMessage>),
     /// Encoded once for many streams.
     Event(Frame),
 }
 
 impl Outgoing {
     fn part(message: ServerMessage) -> Self {
-        Self { message: Message::Plain(message), permit: None }
+        Self { message: Message::Plain(Box::new(message)), permit: None }
     }
 
     fn last(message: ServerMessage, permit: OwnedSemaphorePermit) -> Self {
-        Self { message: Message::Plain(message), permit: Some(permit) }
+        Self { message: Message::Plain(Box::new(message)), permit: Some(permit) }
     }
 }
 

@@ -6,7 +6,7 @@ use gigfs_storage::Append;
 use gigfs_storage::{Fault, Faulty};
 use serde_json::json;
 
-fn push(seq: u64) -> (Job, oneshot::Receiver<Vec<PushResult>>) {
+fn push(seq: u64) -> (Job, oneshot::Receiver<Outcome>) {
     let log = LogName::parse("me", "home", "list", "/a").unwrap();
     let draft = Draft {
         actor: ActorId::from_bytes([1; 16]),
@@ -16,13 +16,13 @@ fn push(seq: u64) -> (Job, oneshot::Receiver<Vec<PushResult>>) {
         payload: Payload::plain(&json!(seq)),
     };
     let op = draft.finish(&log).unwrap();
-    let admitted = Admitted { appends: vec![Append::Op { log, op }], results: vec![None] };
+    let admitted = Admitted { appends: vec![Append::Op { log, op }], results: vec![None], ahead: vec![] };
     let (reply, results) = oneshot::channel();
     (Job::Push(Push { admitted, reply: Reply::Http(reply), _room: None }), results)
 }
 
 fn writer(engine: &Arc<Faulty>) -> Writer {
-    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new() }
+    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new(), seals: Seals::default() }
 }
 
 fn faulty() -> Arc<Faulty> {
@@ -38,7 +38,7 @@ fn pushes_that_wait_together_share_one_commit() {
     drop(queue);
     writer(&engine).run(waiting);
     for mut results in results {
-        assert!(matches!(results.try_recv().unwrap()[..], [PushResult::Accepted { .. }]));
+        assert!(matches!(results.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
     }
     assert_eq!(engine.commits(), 1);
 }
@@ -47,11 +47,11 @@ fn pushes_that_wait_together_share_one_commit() {
 fn a_failed_commit_refuses_what_is_in_it_and_nothing_after() {
     let engine = faulty();
     engine.fail([Fault::Full, Fault::Io]);
-    let writer = writer(&engine);
+    let mut writer = writer(&engine);
     for expected in [Some(ErrorCode::InsufficientStorage), Some(ErrorCode::StorageFailed), None] {
         let (job, mut results) = push(1);
         writer.commit(vec![job]);
-        let refused = match &results.try_recv().unwrap()[0] {
+        let refused = match &results.try_recv().unwrap().unwrap()[0] {
             PushResult::Refused(refusal) => Some(refusal.code),
             _ => None,
         };
@@ -63,13 +63,13 @@ fn a_failed_commit_refuses_what_is_in_it_and_nothing_after() {
 fn a_push_that_was_written_and_not_acknowledged_is_known_when_it_comes_again() {
     let engine = faulty();
     engine.fail([Fault::Unacknowledged]);
-    let writer = writer(&engine);
+    let mut writer = writer(&engine);
     let (job, mut results) = push(1);
     writer.commit(vec![job]);
-    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Refused(_)));
+    assert!(matches!(results.try_recv().unwrap().unwrap()[0], PushResult::Refused(_)));
     let (job, mut results) = push(1);
     writer.commit(vec![job]);
-    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Known { .. }));
+    assert!(matches!(results.try_recv().unwrap().unwrap()[0], PushResult::Known { .. }));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_is_queued_when_the_thread_is_told_to_stop_is_written() {
         queue.try_send(job).map_err(|_| ()).unwrap();
     }
     writer(&engine).run(waiting);
-    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Accepted { .. }));
-    assert!(matches!(later.try_recv().unwrap()[0], PushResult::Accepted { .. }));
+    assert!(matches!(results.try_recv().unwrap().unwrap()[0], PushResult::Accepted { .. }));
+    assert!(matches!(later.try_recv().unwrap().unwrap()[0], PushResult::Accepted { .. }));
     assert!(queue.is_closed());
 }

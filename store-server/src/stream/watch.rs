@@ -195,7 +195,7 @@ impl Watch<'_> {
             let covered = |arrival: &&Arrival| arrival.position <= until && filter.covers(&LogRef::from(&arrival.log));
             let covered: Vec<_> = arrivals.iter().filter(covered).collect();
             for run in feed::runs(&covered, READ_BYTES_MAX) {
-                self.send(Message::Plain(feed::event(run))).await?;
+                self.send(Message::Plain(Box::new(feed::event(run)))).await?;
             }
         }
         Ok(Ok(after))

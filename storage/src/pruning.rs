@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use gigfs_core::commit::{self, Holdings};
 use gigfs_core::limits::{CANDIDATES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
+use gigfs_core::token::CertificateClaims;
 use gigfs_core::wire::WireBase;
 use gigfs_core::{Base, BaseId, Checkpoint, Date, Draft, ErrorCode, LogName, Refusal, Sha};
 
@@ -84,8 +85,14 @@ pub fn install(
     instead_of: Option<Sha>,
     now: Date,
 ) -> Decided<Vec<Batch>> {
+    let before = engine.tail(log)?.and_then(|tail| tail.header.base);
     let mut base = base.clone();
     if base.record.is_empty() {
+        let named = CertificateClaims::unverified(&base.certificate)
+            .map(|claims| BaseId { generation: claims.generation, sha: base.sha });
+        if before.is_some_and(|before| named.is_ok_and(|named| before.id >= named)) {
+            return Ok(Ok(Vec::new()));
+        }
         let Some(kept) = engine.note(&candidate(log, &base.sha))? else {
             let message = format!("the checkpoint {} is not here; send its record", base.sha);
             return Ok(Err(Refusal::new(ErrorCode::MissingOps, message).hint("send the record with it")));
@@ -97,7 +104,6 @@ pub fn install(
         Err(why) => return Ok(Err(Refusal::new(ErrorCode::InvalidOp, why))),
     };
     let id = BaseId { generation: checkpoint.generation, sha: base.sha };
-    let before = engine.tail(log)?.and_then(|tail| tail.header.base);
     if before.is_some_and(|before| before.id >= id) {
         return Ok(Ok(Vec::new()));
     }

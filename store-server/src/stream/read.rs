@@ -115,20 +115,19 @@ pub(super) async fn retained(context: Arc<Context>, tag: Tag, log: LogRef, permi
     loop {
         let base = under.take();
         // A large base leaves no room for operations beside it.
-        let ops = match base.as_ref().is_some_and(|base| base.record.len() > READ_BYTES_MAX) {
-            true => Ok(None),
-            false => {
-                let log = log.clone();
-                context.store.read(move |engine| engine.retained(&log, after, PAGE)).await.map(Some)
-            }
-        };
-        let ops = match ops {
-            Ok(ops) => ops,
+        let page = base.as_ref().is_none_or(|base| base.record.len() <= READ_BYTES_MAX).then_some(PAGE);
+        let log = log.clone();
+        let read = context.store.read(move |engine| {
+            let ops = page.map_or(Ok(Vec::new()), |page| engine.retained(&log, after, page))?;
+            let last = ops.last().map_or(after, |(_, last)| last.index);
+            let more = !engine.retained(&log, last, Page { ops: 1, bytes: 0 })?.is_empty();
+            Ok((ops, last, more))
+        });
+        let (ops, last, more) = match read.await {
+            Ok(read) => read,
             Err(refusal) => return drop(context.fail(tag, refusal, permit).await),
         };
-        let more = ops.as_ref().is_none_or(|ops| !ops.is_empty());
-        let ops = ops.unwrap_or_default();
-        after = ops.last().map_or(after, |(_, last)| last.index);
+        after = last;
         let ops = ops.into_iter().map(|(generation, op)| (generation, wire(op))).collect();
         let message = ServerMessage::Retained { tag, base: base.as_ref().map(WireBase::from), ops, more };
         if !more {

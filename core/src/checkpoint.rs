@@ -3,6 +3,8 @@
 //! The format stands from the first version on, so that a store or a client of any version can name, keep and hand on
 //! what a later one makes. Its identity covers the log's name, as an operation's does.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use minicbor::decode::{Decoder, Error as CborError};
 
@@ -11,7 +13,8 @@ use crate::covers::{Covers, Heads};
 use crate::date::Date;
 use crate::id::{ActorId, Digest, Seq, Sha};
 use crate::limits::{
-    CHECKPOINT_ACTORS_MAX, CHECKPOINT_HEADS_MAX, CHECKPOINT_RECORD_BYTES_MAX, CHECKPOINT_STATE_BYTES_MAX,
+    CHECKPOINT_ABSENT_MAX, CHECKPOINT_ACTORS_MAX, CHECKPOINT_HEADS_MAX, CHECKPOINT_RECORD_BYTES_MAX,
+    CHECKPOINT_STATE_BYTES_MAX,
 };
 use crate::name::{LogName, NameError, TypeName};
 use crate::op::{Payload, Signature, WriteResult};
@@ -31,6 +34,9 @@ pub struct Checkpoint {
     pub parent: Option<Sha>,
     /// The covered set, by its heads.
     pub covers: Covers,
+    /// Operations, ascending, on which what is newly covered depends and that its author did not hold: the parent covers
+    /// them, or nobody has them any more, or they are late. This checkpoint does not newly cover them.
+    pub absent: Vec<Sha>,
     /// The digest of the covered set: whoever has collected its shas knows by this that they are all.
     pub digest: Digest,
     /// What folded the state.
@@ -113,7 +119,7 @@ impl Checkpoint {
     /// Returns the canonical bytes that are hashed: the log's name and every field.
     pub fn identity_bytes(&self, log: &LogName) -> Vec<u8> {
         codec::encode(|to| {
-            to.array(13)?.str(IDENTITY_TAG)?;
+            to.array(14)?.str(IDENTITY_TAG)?;
             to.str(log.user.as_str())?.str(log.channel.as_str())?.str(log.kind.as_str())?.str(log.path.as_str())?;
             self.write_fields(to)
         })
@@ -122,7 +128,7 @@ impl Checkpoint {
     /// Encodes the checkpoint without the log's name, as it travels and is stored.
     pub fn to_record(&self, signature: Option<&Signature>) -> Vec<u8> {
         codec::encode(|to| {
-            to.array(10)?.u64(RECORD_VERSION)?;
+            to.array(11)?.u64(RECORD_VERSION)?;
             self.write_fields(to)?;
             match signature {
                 Some(signature) => to.bytes(&signature.0)?.ok(),
@@ -154,6 +160,28 @@ impl Checkpoint {
         }
     }
 
+    /// Returns which of the operations that are held the checkpoint newly covers for certain: its heads, and all that can
+    /// be reached from them through `deps` without crossing what is absent. Whoever holds all that it newly covers gets
+    /// exactly that; whoever holds less, a part. `deps` returns what an operation depends on, or nothing of one that is not
+    /// held.
+    ///
+    /// # Errors
+    /// Those of the lookup.
+    pub fn follow<E>(&self, mut deps: impl FnMut(&Sha) -> Result<Option<Vec<Sha>>, E>) -> Result<BTreeSet<Sha>, E> {
+        let mut held = BTreeSet::new();
+        let mut next: Vec<Sha> = self.covers.shas().copied().collect();
+        while let Some(sha) = next.pop() {
+            if !held.contains(&sha)
+                && self.absent.binary_search(&sha).is_err()
+                && let Some(deps) = deps(&sha)?
+            {
+                held.insert(sha);
+                next.extend(deps);
+            }
+        }
+        Ok(held)
+    }
+
     /// Decodes a record that was checked when it was first met.
     ///
     /// # Errors
@@ -179,7 +207,11 @@ impl Checkpoint {
         let ordered = |heads: &Heads| !heads.is_empty() && heads.is_sorted_by(|a, b| a < b);
         let fits = |heads: &Heads| heads.len() <= CHECKPOINT_HEADS_MAX && ordered(heads);
         let entries = self.covers.entries();
-        match entries.len() <= CHECKPOINT_ACTORS_MAX && self.covers.entries().all(|(_, heads)| fits(heads)) {
+        let absent_fit = self.absent.len() <= CHECKPOINT_ABSENT_MAX && self.absent.is_sorted_by(|a, b| a < b);
+        match entries.len() <= CHECKPOINT_ACTORS_MAX
+            && self.covers.entries().all(|(_, heads)| fits(heads))
+            && absent_fit
+        {
             true => Ok(()),
             false => Err(CheckpointError::Covers),
         }
@@ -199,6 +231,8 @@ impl Checkpoint {
                 to.array(2)?.u64(seq.get())?.bytes(sha.as_bytes())?;
             }
         }
+        to.array(self.absent.len() as u64)?;
+        self.absent.iter().try_for_each(|sha| to.bytes(sha.as_bytes())?.ok())?;
         to.array(2)?.u64(self.digest.count)?.bytes(&self.digest.xor)?;
         to.array(2)?.str(self.reducer.as_str())?.u32(self.version)?;
         self.state.write(to)?;
@@ -207,7 +241,7 @@ impl Checkpoint {
 }
 
 fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>), CborError> {
-    codec::array(from, 10)?;
+    codec::array(from, 11)?;
     match from.u64()? {
         RECORD_VERSION => {}
         other => {
@@ -231,6 +265,8 @@ fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>)
         covers.push((actor, heads?));
     }
     let covers = Covers::from_entries(covers);
+    let count = codec::array_up_to(from, CHECKPOINT_ABSENT_MAX)?;
+    let absent = (0..count).map(|_| codec::sha(from)).collect::<Result<Vec<Sha>, CborError>>()?;
     codec::array(from, 2)?;
     let digest = Digest { count: from.u64()?, xor: codec::fixed(from)? };
     codec::array(from, 2)?;
@@ -239,7 +275,7 @@ fn read_record(from: &mut Decoder<'_>) -> Result<(Checkpoint, Option<Signature>)
     let state = Payload::read(from)?;
     let (date, author) = (codec::date(from)?, codec::actor(from)?);
     let signature = codec::optional(from, |from| codec::fixed(from).map(Signature))?;
-    Ok((Checkpoint { generation, parent, covers, digest, reducer, version, state, date, author }, signature))
+    Ok((Checkpoint { generation, parent, covers, absent, digest, reducer, version, state, date, author }, signature))
 }
 
 #[cfg(test)]

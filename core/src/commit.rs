@@ -7,62 +7,41 @@ use std::collections::BTreeSet;
 use crate::admit::check_date;
 use crate::api::BaseHeader;
 use crate::checkpoint::{BaseId, Checkpoint};
-use crate::covers::Closure;
 use crate::date::Date;
 use crate::error::{ErrorCode, Refusal};
 use crate::id::{Digest, Sha, StoreId};
 use crate::name::LogName;
 use crate::token::AckClaims;
 
-/// What a store knows of its own operations of a log while it decides about a checkpoint.
-pub trait Holdings {
-    /// Why a lookup failed.
-    type Error;
-
-    /// Returns what an operation that the store holds and its base does not cover depends on, or nothing.
-    ///
-    /// # Errors
-    /// That of the lookup.
-    fn deps(&mut self, sha: &Sha) -> Result<Option<Vec<Sha>>, Self::Error>;
-
-    /// Tells whether the store's base covers an operation.
-    ///
-    /// # Errors
-    /// That of the lookup.
-    fn is_covered(&mut self, sha: &Sha) -> Result<bool, Self::Error>;
-}
-
-/// Decides whether a store acknowledges a checkpoint, once it has the checkpoint on its disk. Returns the operations that
-/// the checkpoint newly covers.
+/// Decides whether a store acknowledges a checkpoint, once it has the checkpoint on its disk. `deps` returns what an
+/// operation that the store holds and its base does not cover depends on, or nothing.
 ///
 /// # Errors
-/// The outer one is of the lookups. The [`Refusal`] says why the store does not acknowledge it: its base is not the
-/// checkpoint's parent, it lacks operations, the checkpoint does not name what it covers exactly, or the base is disputed.
-pub fn acknowledge<H: Holdings>(
+/// The outer one is of the lookup. The [`Refusal`] says why the store does not acknowledge it: its base is not the
+/// checkpoint's parent, it lacks operations that the checkpoint covers, or the base is disputed.
+pub fn acknowledge<E>(
     checkpoint: &Checkpoint,
     base: Option<&BaseHeader>,
     now: Date,
-    mut holdings: H,
-) -> Result<Result<BTreeSet<Sha>, Refusal>, H::Error> {
+    mut deps: impl FnMut(&Sha) -> Result<Option<Vec<Sha>>, E>,
+) -> Result<Result<(), Refusal>, E> {
     if let Err(refusal) = may_follow(checkpoint, base).and_then(|()| check_date(checkpoint.date, now)) {
         return Ok(Err(refusal));
     }
-    let closure = newly_covered(checkpoint, &mut holdings)?;
-    if let Some(missing) = closure.missing.first() {
-        let message = format!(
-            "the checkpoint covers {} operations that are not here, {missing} among them",
-            closure.missing.len()
-        );
-        return Ok(Err(Refusal::new(ErrorCode::MissingOps, message).hint("push them first")));
+    for absent in &checkpoint.absent {
+        if deps(absent)?.is_some() {
+            let message = format!("the checkpoint leaves out {absent}, on which it depends, and it is here");
+            return Ok(Err(Refusal::new(ErrorCode::MissingOps, message).hint("compare the log")));
+        }
     }
-    let covered = base.map(|base| base.covered).unwrap_or_default();
-    if with_all(covered, &closure.held) != checkpoint.digest {
-        let message = "the digest of the checkpoint is not that of the operations that it covers";
-        return Ok(Err(
-            Refusal::new(ErrorCode::InvalidOp, message).hint("report this: the program that made it is wrong")
-        ));
+    let held = checkpoint.follow(deps)?;
+    let digest = with_all(base.map(|base| base.covered).unwrap_or_default(), &held);
+    if digest == checkpoint.digest {
+        return Ok(Ok(()));
     }
-    Ok(Ok(closure.held))
+    let (here, there) = (digest.count, checkpoint.digest.count);
+    let message = format!("the checkpoint covers {there} operations, and of those {here} are known here");
+    Ok(Err(Refusal::new(ErrorCode::MissingOps, message).hint("compare the log and push what is missing")))
 }
 
 fn may_follow(checkpoint: &Checkpoint, base: Option<&BaseHeader>) -> Result<(), Refusal> {
@@ -83,15 +62,6 @@ fn may_follow(checkpoint: &Checkpoint, base: Option<&BaseHeader>) -> Result<(), 
         );
     }
     Ok(())
-}
-
-/// Returns what of a store's operations a checkpoint covers that its base does not.
-///
-/// # Errors
-/// Those of the lookups.
-pub fn newly_covered<H: Holdings>(checkpoint: &Checkpoint, holdings: &mut H) -> Result<Closure, H::Error> {
-    let holdings = std::cell::RefCell::new(holdings);
-    Closure::of(&checkpoint.covers, |sha| holdings.borrow_mut().is_covered(sha), |sha| holdings.borrow_mut().deps(sha))
 }
 
 /// Returns the digest of a set with operations added that are not in it.

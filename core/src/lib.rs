@@ -30,7 +30,7 @@ pub mod wire;
 pub use admit::admit;
 pub use checkpoint::{Base, BaseId, Checkpoint, CheckpointError};
 pub use codec::DecodeError;
-pub use covers::{Closure, Covers, Heads, Place};
+pub use covers::{Covers, Heads, Place};
 pub use date::Date;
 pub use error::{ErrorCode, ErrorKind, Refusal};
 pub use fold::{Fold, Folded, Function, Kind, Logged, Reduced};

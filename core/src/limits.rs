@@ -29,6 +29,9 @@ pub const CHECKPOINT_ACTORS_MAX: usize = 8 * 1024;
 /// Operations of one actor that a checkpoint names: its last, and those on which nothing that is newly covered depends.
 pub const CHECKPOINT_HEADS_MAX: usize = 64;
 
+/// Operations that one checkpoint names as absent.
+pub const CHECKPOINT_ABSENT_MAX: usize = 4 * 1024;
+
 /// The largest integer that is exact in a JSON number everywhere (RFC 7493), 2^53 - 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Microseconds that an operation's date may be ahead of a store's clock.

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use gigfs_core::sync::{LinkId, Mode, PersistId, PushId, Receipt, Record, Replica};
-use gigfs_core::{ActorId, ChannelName, LogName, Sha, StoreId};
+use std::sync::Arc;
 
+use gigfs_core::sync::{LinkId, Mode, PersistId, PruneHold, PushId, Receipt, Record, Replica};
+use gigfs_core::{ActorId, BaseId, ChannelName, Kind, LogName, Sha, StoreId, TypeName};
+
+use crate::payload;
 use crate::store::StreamId;
 
 /// A process that holds a replica, over all of its lives.
@@ -23,12 +26,19 @@ pub struct Client {
     pub receipts: BTreeMap<PushId, Receipt>,
     /// What looked odd about stores, in this life.
     pub suspicions: Vec<(LinkId, String)>,
+    /// What it found to be computed wrongly, in this life.
+    pub disputes: Vec<(LogName, BaseId)>,
+    /// Why logs were not pruned, in this life.
+    pub holds: Vec<(LogName, PruneHold)>,
+    /// What reads each type.
+    pub kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
     /// How often each operation was sent, in all lives.
     pub sent: BTreeMap<Sha, u64>,
     /// Operations that it was answered when it read, in all lives.
     pub ops_read: u64,
     pub(crate) life: u64,
     pub(crate) mounts: BTreeMap<ChannelName, BTreeSet<StoreId>>,
+    pub(crate) epochs: BTreeMap<ChannelName, u64>,
     pub(crate) links: BTreeMap<LinkId, StreamId>,
     pub(crate) connecting: BTreeSet<LinkId>,
     pub(crate) jobs: VecDeque<Job>,
@@ -44,6 +54,8 @@ pub struct Client {
 pub(crate) enum Job {
     /// Read a log.
     Load(LogName),
+    /// Read what is known to be covered of a log.
+    List { log: LogName, base: BaseId },
     /// Write a batch.
     Persist { id: PersistId, records: Vec<Record> },
 }
@@ -59,10 +71,14 @@ impl Client {
             mode: Mode::Online,
             receipts: BTreeMap::new(),
             suspicions: Vec::new(),
+            disputes: Vec::new(),
+            holds: Vec::new(),
+            kinds: payload::kinds(),
             sent: BTreeMap::new(),
             ops_read: 0,
             life: 0,
             mounts: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             links: BTreeMap::new(),
             connecting: BTreeSet::new(),
             jobs: VecDeque::new(),
@@ -78,6 +94,8 @@ impl Client {
         self.life += 1;
         self.receipts.clear();
         self.suspicions.clear();
+        self.disputes.clear();
+        self.holds.clear();
         self.links.clear();
         self.connecting.clear();
         self.jobs.clear();

@@ -4,25 +4,34 @@
 
 use bytes::Bytes;
 use gigfs_core::sync::{Kept, Record, Seen};
-use gigfs_core::{ChannelName, Incarnation, LogName, Op, PathPrefix, Sha, StoreId, UserName};
-use gigfs_storage::{Append, Batch, Engine as _, Faulty, Page};
+use gigfs_core::{
+    Base, BaseId, ChannelName, Checkpoint, Date, Incarnation, LogName, Op, PathPrefix, Sha, StoreId, UserName,
+};
+use gigfs_storage::{Append, Batch, Engine as _, Faulty, Install, Page};
 
 /// A device's disk.
 #[derive(Debug)]
 pub(crate) struct Disk {
     /// The engine on it.
     pub(crate) engine: Faulty,
+    /// A copy of it as it was some time ago.
+    pub(crate) backup: Option<Faulty>,
 }
 
 impl Disk {
     /// Makes an empty disk.
     pub(crate) fn new(id: [u8; 16]) -> Self {
-        Self { engine: Faulty::new(StoreId::from_bytes(id), Incarnation::from_bytes(id)) }
+        Self { engine: Faulty::new(StoreId::from_bytes(id), Incarnation::from_bytes(id)), backup: None }
+    }
+
+    /// Returns which base is kept of a log.
+    pub(crate) fn base(&self, log: &LogName) -> Option<BaseId> {
+        self.engine.tail(log).ok()??.header.base.map(|base| base.id)
     }
 
     /// Reads what is kept of a log.
     pub(crate) fn read(&self, log: &LogName) -> Kept {
-        let mut kept = Kept::default();
+        let mut kept = Kept { base: self.engine.base(log).unwrap_or_default(), ..Kept::default() };
         for stored in self.engine.read(log, 0, Page::ALL).unwrap_or_default() {
             kept.ops.extend(Op::from_record(log, &stored.record, Some(stored.sha)));
         }
@@ -49,10 +58,18 @@ impl Disk {
 }
 
 /// Returns the batch that writes records.
-pub(crate) fn to_batch(records: impl Iterator<Item = Record>) -> Batch {
+pub(crate) fn to_batch(engine: &Faulty, records: impl Iterator<Item = Record>) -> Batch {
     let mut batch = Batch::default();
     for record in records {
         match record {
+            Record::Base { log, base, covered, archive } => {
+                let generation = |base: &Base| Checkpoint::from_trusted(&base.record).ok().map(|it| it.id(&log));
+                let kept = engine.base(&log).unwrap_or_default();
+                if kept.as_ref().and_then(generation) < generation(&base) {
+                    batch.installs.push(Install { log, base, covered, retain: archive, at: Date::EPOCH });
+                }
+            }
+            Record::Restore { log } => batch.restores.push(log),
             Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
             Record::Forget { log, sha } => batch.removes.push((log, sha)),
             Record::Seen { log, store, seen } => {

@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod disk;
+mod ledger;
 mod payload;
 mod rng;
 mod script;

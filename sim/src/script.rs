@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gigfs_core::sync::Mode;
+use gigfs_core::sync::{Mode, PrunePolicy};
 use gigfs_storage::Fault;
 
 use crate::payload::TYPES;
@@ -39,6 +39,15 @@ pub enum Step {
     BackUp { store: usize },
     Restore { store: usize, silently: bool },
     Remount { client: usize },
+    Prune { client: usize, log: usize },
+    Remove { client: usize, log: usize },
+    Abandon { channel: usize, store: usize },
+    BackUpDevice { client: usize },
+    RestoreDevice { client: usize, noticed: bool },
+    ForgetRetained { store: usize },
+    TableDown { down: bool },
+    BackUpTable,
+    RestoreTable,
 }
 
 /// A world to be played: how it begins, and what happens in it.
@@ -132,6 +141,15 @@ impl World {
             Step::BackUp { store } => self.back_up(store),
             Step::Restore { store, silently } => self.restore(store, silently),
             Step::Remount { client } => self.remount(client),
+            Step::Prune { client, log } => _ = self.prune(client, log),
+            Step::Remove { client, log } => self.remove(client, log),
+            Step::Abandon { channel, store } => self.abandon(channel, store),
+            Step::BackUpDevice { client } => self.back_up_device(client),
+            Step::RestoreDevice { client, noticed } => self.restore_device(client, noticed),
+            Step::ForgetRetained { store } => self.forget_retained(store),
+            Step::TableDown { down } => self.table_down = down,
+            Step::BackUpTable => self.back_up_table(),
+            Step::RestoreTable => self.restore_table(),
         }
     }
 }
@@ -157,7 +175,12 @@ fn spec(seed: u64, rng: &mut Rng) -> Spec {
     let logs = (0..1 + rng.index(5)).map(|_| (rng.index(channels.len()), TYPES[rng.index(TYPES.len())])).collect();
     let manners = Manners { page: 1 + rng.index(8), echo: rng.chance(80), events_first: rng.chance(50) };
     let delay = [1_000, 30_000, 400_000][rng.index(3)];
-    let mut spec = Spec { seed, clients: disks, skews, channels, logs, manners, delay };
+    let prune = match rng.below(3) {
+        0 => PrunePolicy::OnDemand,
+        1 => PrunePolicy::Automatic { ops: 1 + rng.index(8), bytes: usize::MAX, quiet: 100_000 },
+        _ => PrunePolicy::Automatic { ops: 1 + rng.index(30), bytes: usize::MAX, quiet: 5_000_000 },
+    };
+    let mut spec = Spec { seed, clients: disks, skews, channels, logs, manners, delay, prune };
     if spec.shares_a_disk() {
         // An operation that another process of the device has seen must not be dated again, and nobody knows whether one
         // has: there, no clock is too far ahead of another.
@@ -179,8 +202,9 @@ fn step(spec: &Spec, rng: &mut Rng) -> Step {
         }
         300..=599 => Step::Write { client, log, shape: rng.below(1_000) },
         600..=629 => Step::Burst { client, log, writes: rng.between(2, 12) },
-        630..=669 => Step::Open { client, log },
-        670..=699 => Step::Compare { client, log },
+        630..=659 => Step::Open { client, log },
+        660..=679 => Step::Compare { client, log },
+        680..=699 => Step::Prune { client, log },
         700..=729 => Step::Partition { client, store },
         730..=769 => Step::Heal { client, store },
         770..=809 => Step::Cut { client, store, client_first: rng.chance(50) },
@@ -206,6 +230,17 @@ fn step(spec: &Spec, rng: &mut Rng) -> Step {
         977..=986 => Step::Hurry { client },
         987..=989 => Step::BackUp { store },
         990..=991 => Step::Restore { store, silently: rng.chance(50) },
-        _ => Step::Remount { client },
+        992..=994 => Step::Remount { client },
+        995 => Step::Remove { client, log },
+        996 => Step::Abandon { channel, store },
+        _ => [
+            Step::BackUpDevice { client },
+            Step::BackUpDevice { client },
+            Step::RestoreDevice { client, noticed: rng.chance(50) },
+            Step::ForgetRetained { store },
+            Step::TableDown { down: rng.chance(40) },
+            Step::BackUpTable,
+            Step::RestoreTable,
+        ][rng.index(7)],
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use gigfs_core::api::{LogHeader, PushResult};
-use gigfs_core::wire::{ClientMessage, Event, LogRef, ServerMessage, Tag, Watched, Welcome, WireOp};
-use gigfs_core::{ChannelName, Date, ErrorCode, Incarnation, LogName, Op, PathPrefix, Refusal, Sha, StoreId, UserName};
-use gigfs_storage::{Append, Appended, Batch, Engine as _, Fault, Faulty, Page, StorageError};
+use gigfs_core::token::{AckClaims, AckUse};
+use gigfs_core::wire::{ClientMessage, Event, LogRef, ServerMessage, Tag, Watched, Welcome, Which, WireBase, WireOp};
+use gigfs_core::{BaseId, ChannelName, Date, ErrorCode, Incarnation, LogName, Op, PathPrefix, Refusal, Sha, StoreId};
+use gigfs_core::{UserName, base64_text};
+use gigfs_storage::{Append, Appended, Batch, Engine as _, Fault, Faulty, Page, StorageError, StoredOp, pruning};
 
 /// Names one stream of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +27,8 @@ pub struct Store {
     pub full: bool,
     /// A copy of its data as it was some time ago.
     pub backup: Option<Faulty>,
+    /// Channels for which it takes no more writes.
+    pub sealed: BTreeSet<ChannelName>,
     sessions: BTreeMap<StreamId, Session>,
     /// Up to which position of each channel watchers were told.
     told: BTreeMap<ChannelName, u64>,
@@ -60,6 +65,8 @@ pub enum Work {
         log: LogRef,
         /// The index.
         after: u64,
+        /// The base that the reader has; nothing once the store's own was sent.
+        base: Option<Option<BaseId>>,
     },
     /// Shas after an index.
     Inventory {
@@ -69,6 +76,15 @@ pub enum Work {
         log: LogRef,
         /// The index.
         after: u64,
+    },
+    /// Covered shas after one of them.
+    Covered {
+        /// The request's.
+        tag: Tag,
+        /// The log.
+        log: LogRef,
+        /// The last one that was sent.
+        after: Option<Sha>,
     },
 }
 
@@ -92,6 +108,7 @@ impl Store {
             skew: skew * 1_000_000,
             full: false,
             backup: None,
+            sealed: BTreeSet::new(),
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),
             manners,
@@ -133,8 +150,39 @@ impl Store {
         let answer = |message| Reaction { messages: vec![(stream, message)], ..Reaction::default() };
         match message {
             ClientMessage::Push { tag, log, ops } => self.push(&log.log(user, &channel), (stream, tag), &ops, now),
-            ClientMessage::Get { tag, log, after } => self.work(user, stream, Work::Get { tag, log, after }),
-            ClientMessage::Inventory { tag, log } => self.work(user, stream, Work::Inventory { tag, log, after: 0 }),
+            ClientMessage::Get { tag, log, after, base } => {
+                self.work(user, stream, Work::Get { tag, log, after, base: Some(base) })
+            }
+            ClientMessage::Inventory { tag, log, which: Which::Live } => {
+                self.work(user, stream, Work::Inventory { tag, log, after: 0 })
+            }
+            ClientMessage::Inventory { tag, log, which: Which::Covered } => {
+                self.work(user, stream, Work::Covered { tag, log, after: None })
+            }
+            ClientMessage::Checkpoint { tag, log, sha, record, epoch } => {
+                let name = log.log(user, &channel);
+                answer(match self.acknowledge(&name, sha, &record, epoch, now) {
+                    Ok(ack) => ServerMessage::Acknowledged { tag, ack },
+                    Err(refusal) => ServerMessage::Failed { tag, refusal },
+                })
+            }
+            ClientMessage::Install { tag, log, base, instead_of } => {
+                let decided = |engine: &Faulty, name: &LogName| pruning::install(engine, name, &base, instead_of, now);
+                self.change_base(&log.log(user, &channel), (stream, tag), decided)
+            }
+            ClientMessage::Cover { tag, log, base, shas } => {
+                let decided = |engine: &Faulty, name: &LogName| {
+                    Ok(pruning::cover(engine, name, base, shas, now)?.map(|batch| vec![batch]))
+                };
+                self.change_base(&log.log(user, &channel), (stream, tag), decided)
+            }
+            ClientMessage::Dispute { tag, log, base } => {
+                let decided = |engine: &Faulty, name: &LogName| {
+                    Ok(pruning::dispute(engine, name, base)?.map(|batch| vec![batch]))
+                };
+                self.change_base(&log.log(user, &channel), (stream, tag), decided)
+            }
+            ClientMessage::Retained { tag, log } => answer(self.retained(&log.log(user, &channel), tag)),
             ClientMessage::Watch { tag, watched, .. } => {
                 let position = self.engine.position(user, &channel).unwrap_or(0);
                 if let Some(session) = self.sessions.get_mut(&stream) {
@@ -157,8 +205,89 @@ impl Store {
         }
     }
 
+    fn acknowledge(
+        &mut self,
+        name: &LogName,
+        sha: Sha,
+        record: &Bytes,
+        epoch: u64,
+        now: Date,
+    ) -> Result<String, Refusal> {
+        let judged = pruning::judge(&self.engine, name, sha, record, now).map_err(|error| refusal_of(&error))?;
+        let (checkpoint, batch) = judged?;
+        self.engine.commit(&batch).map_err(|error| refusal_of(&error))?;
+        Ok(signed(&AckClaims {
+            iss: self.id(),
+            sub: name.user.clone(),
+            channel: name.channel.clone(),
+            kind: name.kind.clone(),
+            path: name.path.clone(),
+            generation: checkpoint.generation,
+            checkpoint: sha,
+            parent: checkpoint.parent,
+            epoch,
+            usage: AckUse::Acknowledge,
+        }))
+    }
+
+    /// Changes what is known of a log's base, and tells those who watch the log if it has another one.
+    fn change_base(
+        &mut self,
+        name: &LogName,
+        (stream, tag): (StreamId, Tag),
+        decide: impl FnOnce(&Faulty, &LogName) -> pruning::Decided<Vec<Batch>>,
+    ) -> Reaction {
+        let changed = self.header(name).and_then(|before| {
+            let decided = decide(&self.engine, name)?;
+            if let Ok(batches) = &decided {
+                batches.iter().try_for_each(|batch| self.engine.commit(batch).map(|_| ()))?;
+            }
+            Ok((before, decided.map(|_| ()), self.header(name)?))
+        });
+        // What came back to life is told too.
+        let mut messages = self.tell_watchers(&name.user, &name.channel, None);
+        let answer = match changed {
+            Ok((before, Ok(()), header)) => {
+                let log = LogRef::from(name);
+                if before.base.map(|base| base.id) != header.base.map(|base| base.id) {
+                    let watchers = self.sessions.iter().filter(|(_, session)| session.watches(&name.channel, &log));
+                    let pruned = |id: &StreamId| (*id, ServerMessage::Pruned { log: log.clone(), header });
+                    messages.extend(watchers.map(|(id, _)| pruned(id)));
+                }
+                ServerMessage::Installed { tag, header }
+            }
+            Ok((_, Err(refusal), _)) => ServerMessage::Failed { tag, refusal },
+            Err(error) => ServerMessage::Failed { tag, refusal: refusal_of(&error) },
+        };
+        messages.push((stream, answer));
+        Reaction { messages, ..Reaction::default() }
+    }
+
+    fn retained(&self, name: &LogName, tag: Tag) -> ServerMessage {
+        let read = || {
+            let base = pruning::under_retained(&self.engine, name)?;
+            Ok((base, self.engine.retained(name, 0, Page::ALL)?))
+        };
+        match read() {
+            Ok((base, ops)) => {
+                let wire = |(generation, op): (u64, StoredOp)| (generation, WireOp { sha: op.sha, record: op.record });
+                let ops = ops.into_iter().map(wire).collect();
+                ServerMessage::Retained { tag, base: base.as_ref().map(WireBase::from), ops, more: false }
+            }
+            Err(error) => ServerMessage::Failed { tag, refusal: refusal_of(&error) },
+        }
+    }
+
     fn push(&mut self, name: &LogName, (stream, tag): (StreamId, Tag), ops: &[WireOp], now: Date) -> Reaction {
-        let held: BTreeSet<Sha> = self.ops(name).iter().map(Op::sha).collect();
+        if self.sealed.contains(&name.channel) {
+            let refusal = Refusal::new(ErrorCode::Sealed, "the store is being taken off the channel");
+            return Reaction {
+                messages: vec![(stream, ServerMessage::Failed { tag, refusal })],
+                ..Reaction::default()
+            };
+        }
+        let mut held: BTreeSet<Sha> = self.ops(name).iter().map(Op::sha).collect();
+        held.extend(self.covered(name));
         let admit = |op: &WireOp| match gigfs_core::admit(name, op, now) {
             // What is held is held, whatever its date: it may have come from a store whose clock is ahead.
             Err(refusal) if refusal.code == ErrorCode::ClockAhead && held.contains(&op.sha) => {
@@ -185,6 +314,11 @@ impl Store {
                 let result = |admitted: Result<Op, Refusal>| match admitted {
                     Ok(op) => match appended.next() {
                         Some(Appended::Known { sha, .. }) => PushResult::Known { sha: *sha },
+                        Some(Appended::Covered { sha }) => PushResult::Covered { sha: *sha },
+                        Some(Appended::Doubtful { .. }) => PushResult::Refused(Refusal::new(
+                            ErrorCode::CoverageUnknown,
+                            "the store cannot tell whether the operation is covered",
+                        )),
                         _ => PushResult::Accepted { sha: op.sha() },
                     },
                     Err(refusal) => PushResult::Refused(refusal),
@@ -202,7 +336,10 @@ impl Store {
         let mut messages = self.tell_watchers(&name.user, &name.channel, Some(stream));
         let at = if self.manners.events_first { messages.len() } else { 0 };
         messages.insert(at, (stream, ServerMessage::Pushed { tag, results }));
-        let stored = if committed.is_ok() { good } else { Vec::new() };
+        let written = |(_, appended): &(Op, Appended)| !matches!(appended, Appended::Doubtful { .. });
+        let stored =
+            committed.map(|appended| good.into_iter().zip(appended).filter(written).map(|(op, _)| op).collect());
+        let stored = stored.unwrap_or_default();
         Reaction { messages, stored, work: None }
     }
 
@@ -236,7 +373,7 @@ impl Store {
         let Some(session) = self.sessions.get(&stream) else { return Reaction::default() };
         let channel = session.channel.clone();
         let tag = match &work {
-            Work::Get { tag, .. } | Work::Inventory { tag, .. } => *tag,
+            Work::Get { tag, .. } | Work::Inventory { tag, .. } | Work::Covered { tag, .. } => *tag,
         };
         let (message, work) = match self.part(user, &channel, work) {
             Ok(part) => part,
@@ -252,16 +389,21 @@ impl Store {
         work: Work,
     ) -> Result<(ServerMessage, Option<Work>), StorageError> {
         match work {
-            Work::Get { tag, log, after } => {
+            Work::Get { tag, log, after, base } => {
                 let name = log.log(user, channel);
+                let base = match base {
+                    Some(known) => pruning::base_for(&self.engine, &name, known)?,
+                    None => None,
+                };
                 let page = Page { ops: self.manners.page, bytes: usize::MAX };
                 let stored = self.engine.read(&name, after, page)?;
                 let last = stored.last().map_or(after, |stored| stored.index);
                 let more = !self.engine.read(&name, last, Page { ops: 1, bytes: 1 })?.is_empty();
                 let header = self.header(&name)?;
                 let wire = stored.into_iter().map(|op| (op.index, WireOp { sha: op.sha, record: op.record }));
-                let message = ServerMessage::Ops { tag, ops: wire.collect(), header, more };
-                Ok((message, more.then_some(Work::Get { tag, log, after: last })))
+                let base = base.as_ref().map(WireBase::from);
+                let message = ServerMessage::Ops { tag, base, ops: wire.collect(), header, more };
+                Ok((message, more.then_some(Work::Get { tag, log, after: last, base: None })))
             }
             Work::Inventory { tag, log, after } => {
                 let name = log.log(user, channel);
@@ -273,7 +415,30 @@ impl Store {
                 let message = ServerMessage::Shas { tag, shas, header, more };
                 Ok((message, more.then_some(Work::Inventory { tag, log, after: last })))
             }
+            Work::Covered { tag, log, after } => {
+                let name = log.log(user, channel);
+                let shas = self.engine.covered(&name, after.as_ref(), self.manners.page)?;
+                let last = shas.last().copied().or(after);
+                let more = !self.engine.covered(&name, last.as_ref(), 1)?.is_empty();
+                let message = ServerMessage::Shas { tag, shas, header: self.header(&name)?, more };
+                Ok((message, more.then_some(Work::Covered { tag, log, after: last })))
+            }
         }
+    }
+
+    /// Returns what the store knows to be covered of a log; nothing while it cannot be read.
+    pub fn covered(&self, log: &LogName) -> Vec<Sha> {
+        self.engine.covered(log, None, usize::MAX).unwrap_or_default()
+    }
+
+    /// Returns the base of a log, if it has one and can be read.
+    pub fn base(&self, log: &LogName) -> Option<BaseId> {
+        self.header(log).ok()?.base.map(|base| base.id)
+    }
+
+    /// Tells whether the store knows all that a log's base covers.
+    pub fn is_complete(&self, log: &LogName) -> bool {
+        self.header(log).is_ok_and(|header| header.base.is_none_or(|base| base.complete))
     }
 
     fn header(&self, log: &LogName) -> Result<LogHeader, StorageError> {
@@ -297,6 +462,12 @@ impl Session {
         self.channel == *channel
             && (self.logs.contains(log) || self.prefixes.iter().any(|prefix| prefix.covers(&log.path)))
     }
+}
+
+/// Makes a token of claims. In a world everybody is honest, so nothing is signed.
+pub(crate) fn signed<T: serde::Serialize>(claims: &T) -> String {
+    let json = serde_json::to_vec(claims).expect("claims are plain data");
+    format!("e30.{}.", base64_text::encode(&json))
 }
 
 fn refusal_of(error: &StorageError) -> Refusal {

@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gigfs_core::sync::LinkId;
+use gigfs_core::api::{CommitResult, Proposal};
+use gigfs_core::sync::{LinkId, PrunePolicy};
 use gigfs_core::wire::{ClientMessage, ServerMessage};
-use gigfs_core::{ActorId, ChannelName, Date, Kind, LogName, Op, StoreId, TypeName, UserName};
+use gigfs_core::{ActorId, BaseId, ChannelName, Date, Kind, LogName, Op, Refusal, StoreId, TypeName, UserName};
 
 use crate::client::Client;
 use crate::disk::Disk;
+use crate::ledger::Ledger;
 use crate::payload;
 use crate::rng::Rng;
 use crate::store::{Manners, Reaction, Store, StreamId, Work};
@@ -20,6 +22,7 @@ mod app;
 mod device;
 mod faults;
 mod net;
+mod register;
 mod table;
 
 /// How a world begins.
@@ -39,6 +42,8 @@ pub struct Spec {
     pub manners: Manners,
     /// How long a message travels at most, in microseconds.
     pub delay: u64,
+    /// When clients prune.
+    pub prune: PrunePolicy,
 }
 
 impl Spec {
@@ -70,6 +75,16 @@ pub struct World {
     pub(crate) kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) table: BTreeMap<ChannelName, BTreeSet<usize>>,
+    /// The epochs of these sets of stores.
+    pub(crate) epochs: BTreeMap<ChannelName, u64>,
+    /// Whether the table cannot be reached.
+    pub table_down: bool,
+    /// Whether states may be others than the fold of what they cover, because some client is wrong.
+    pub any_state: bool,
+    /// Where each log's register stands, with the certificate.
+    register: BTreeMap<LogName, (BaseId, String)>,
+    register_backup: BTreeMap<LogName, (BaseId, String)>,
+    pub(crate) ledger: Ledger,
     /// Writes that must be everywhere in the end, by their numbers: some store or disk said that it has them.
     pub(crate) owed: BTreeSet<u64>,
     pub(crate) rng: Rng,
@@ -103,6 +118,12 @@ pub struct Counts {
     pub dated_again: u64,
     /// Times that a client was suspicious of a store.
     pub suspicions: u64,
+    /// Checkpoints that the table committed.
+    pub committed: u64,
+    /// Bases that clients installed.
+    pub pruned: u64,
+    /// Bases that clients found to be computed wrongly.
+    pub disputes: u64,
 }
 
 impl Counts {
@@ -115,6 +136,9 @@ impl Counts {
         self.refused += other.refused;
         self.dated_again += other.dated_again;
         self.suspicions += other.suspicions;
+        self.committed += other.committed;
+        self.pruned += other.pruned;
+        self.disputes += other.disputes;
     }
 }
 
@@ -144,6 +168,8 @@ enum Event {
     Disk { client: usize, life: u64 },
     Poll { client: usize, life: u64 },
     Mounted { client: usize, life: u64 },
+    ToTable { client: usize, life: u64, log: LogName, proposal: Proposal },
+    Committed { client: usize, life: u64, log: LogName, result: Result<CommitResult, Refusal> },
 }
 
 /// When worlds begin: some day in 2023.
@@ -173,6 +199,12 @@ impl World {
             kinds: payload::kinds(),
             disks: (0..disks).map(|_| Disk::new(rng.id())).collect(),
             table: spec.channels.iter().enumerate().map(|(at, stores)| (channel(at), stores.clone())).collect(),
+            epochs: (0..spec.channels.len()).map(|at| (channel(at), 1)).collect(),
+            table_down: false,
+            any_state: false,
+            register: BTreeMap::new(),
+            register_backup: BTreeMap::new(),
+            ledger: Ledger::default(),
             owed: BTreeSet::new(),
             rng,
             violation: None,
@@ -260,6 +292,11 @@ impl World {
             Event::Disk { client, life } if self.lives(client, life) => self.use_disk(client),
             Event::Poll { client, life } if self.lives(client, life) => self.poll_disk(client),
             Event::Mounted { client, life } if self.lives(client, life) => self.mount(client),
+            Event::ToTable { client, life, log, proposal } => self.arrive_at_table(client, life, log, &proposal),
+            Event::Committed { client, life, log, result } if self.lives(client, life) => {
+                self.hear_table(client, log, result);
+            }
+            Event::Committed { .. } => {}
             Event::Connect { .. } | Event::Disk { .. } | Event::Poll { .. } | Event::Mounted { .. } => {}
         }
         true
@@ -279,7 +316,10 @@ impl World {
 
     /// Sends what a store decided.
     fn react(&mut self, stream: StreamId, reaction: Reaction) {
-        self.owe(&reaction.stored);
+        let open = self.streams.get(&stream).map(|open| (open.link.channel.clone(), open.store));
+        if open.is_some_and(|(channel, store)| self.table[&channel].contains(&store)) {
+            self.owe(&reaction.stored);
+        }
         for (to, message) in reaction.messages {
             self.send_to_client(to, message);
         }

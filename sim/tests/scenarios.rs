@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gigfs_core::sync::{Mode, PushId, Receipt, Standing};
+use gigfs_core::sync::{Mode, PrunePolicy, PushId, Receipt, Standing};
 use gigfs_core::{ErrorCode, Oplog};
 use gigfs_sim::{Manners, Spec, World};
 use gigfs_storage::Fault;
@@ -29,6 +29,7 @@ fn world(kind: &'static str, clients: &[Option<usize>], stores: usize) -> World 
         logs: vec![(0, kind)],
         manners: Manners { page: 7, echo: true, events_first: false },
         delay: 5_000,
+        prune: PrunePolicy::OnDemand,
     };
     let mut world = World::new(spec);
     (0..clients.len()).for_each(|client| world.open(client, LOG));

@@ -9,7 +9,7 @@ use gigfs_core::api::BaseHeader;
 use gigfs_core::limits::OP_DEPS_MAX;
 use gigfs_core::{Base, BaseId, Checkpoint, Covers, DecodeError, Digest, Draft, Op, Place, Sha};
 
-use crate::engine::{Appended, Batch, LogTail, StorageError};
+use crate::engine::{Appended, Batch, Install, LogTail, StorageError};
 
 /// Bytes that a covered sha counts for.
 const COVERED_BYTES: u64 = 32;
@@ -116,7 +116,7 @@ pub(crate) fn doubt(covers: &Covers, op: &Op) -> Option<Appended> {
 /// # Errors
 /// [`StorageError::Damaged`] names the log of one that is no checkpoint.
 pub(crate) fn checkpoints(batch: &Batch, place: impl Display) -> Result<Vec<Checkpoint>, StorageError> {
-    let decode = |install: &crate::engine::Install| {
+    let decode = |install: &Install| {
         Checkpoint::from_trusted(&install.base.record).map_err(|error| StorageError::Damaged {
             place: place.to_string(),
             what: format!("the base to install for the log {} of {}", install.log, install.log.user),
@@ -124,4 +124,33 @@ pub(crate) fn checkpoints(batch: &Batch, place: impl Display) -> Result<Vec<Chec
         })
     };
     batch.installs.iter().map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gigfs_core::{ActorId, Date, Payload, Seq};
+
+    #[test]
+    fn heads_after_a_restore_are_the_newest_that_nothing_depends_on() {
+        let log = gigfs_core::LogName::parse("me", "home", "list", "/a").unwrap();
+        let mut ops: Vec<Op> = Vec::new();
+        for seq in 1..=OP_DEPS_MAX as u64 + 4 {
+            let draft = Draft {
+                actor: ActorId::from_bytes([7; 16]),
+                seq: Seq::new(seq).unwrap(),
+                date: Date::saturating(seq),
+                deps: ops.first().map(Op::sha).into_iter().collect(),
+                payload: Payload::plain(&serde_json::json!(seq)),
+            };
+            ops.push(draft.finish(&log).unwrap());
+        }
+        let records: Vec<_> = ops.iter().map(|op| (op.sha(), op.to_record())).collect();
+        let mut tail = LogTail::default();
+        tail.restore(records.iter().map(|(sha, record)| (*sha, &record[..]))).unwrap();
+        assert_eq!(tail.heads, records[4..].iter().map(|(sha, _)| *sha).collect::<Vec<_>>());
+        assert_eq!(tail.header.digest.count, records.len() as u64);
+        assert_eq!(tail.header.bytes, records.iter().map(|(_, record)| record.len() as u64).sum::<u64>());
+        assert!(tail.restore([(records[0].0, &b"no record"[..])]).is_err());
+    }
 }

@@ -79,14 +79,15 @@ pub trait Engine: Send + Sync {
     /// [`StorageError`] if the data cannot be read.
     fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError>;
 
-    /// Returns the base of a generation if it is still kept, the log's own or an earlier one.
+    /// Returns the base of a generation if it is still kept: the log's own, or else the one that was superseded last.
     ///
     /// # Errors
     /// [`StorageError`] if the data cannot be read.
     fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError>;
 
     /// Forgets covered operations and superseded bases that were covered or superseded before `before`, at most `max` of
-    /// them, but for those of logs whose base is disputed. Returns how many. Durable when it returns.
+    /// them, but for those of logs whose base is disputed: the oldest operations first, then the oldest bases. Returns how
+    /// many. Durable when it returns.
     ///
     /// # Errors
     /// [`StorageError`]; nothing is forgotten then.

@@ -4,7 +4,7 @@
 //! [`gigfs_core::commit`]; nothing here is written before the caller commits it.
 
 use bytes::Bytes;
-use gigfs_core::commit::{self, Holdings};
+use gigfs_core::commit;
 use gigfs_core::limits::{CANDIDATES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
 use gigfs_core::token::CertificateClaims;
 use gigfs_core::wire::WireBase;
@@ -15,29 +15,16 @@ use crate::engine::{Batch, Engine, Install, StorageError};
 /// What a store says to a request: its own no, or what is to be committed.
 pub type Decided<T> = Result<Result<T, Refusal>, StorageError>;
 
-/// Looks operations up in an engine.
-struct Looked<'a> {
-    engine: &'a dyn Engine,
-    log: &'a LogName,
-}
-
-impl Holdings for Looked<'_> {
-    type Error = StorageError;
-
-    fn deps(&mut self, sha: &Sha) -> Result<Option<Vec<Sha>>, StorageError> {
-        let Some(stored) = self.engine.find(self.log, sha)? else { return Ok(None) };
-        match Draft::from_record(&stored.record) {
-            Ok((draft, _)) => Ok(Some(draft.deps)),
-            Err(error) => Err(StorageError::Damaged {
-                place: self.log.to_string(),
-                what: format!("the operation {sha}"),
-                why: error.to_string(),
-            }),
-        }
-    }
-
-    fn is_covered(&mut self, sha: &Sha) -> Result<bool, StorageError> {
-        self.engine.is_covered(self.log, sha)
+/// Returns what an operation that is live in a log depends on, if it is.
+fn deps(engine: &dyn Engine, log: &LogName, sha: &Sha) -> Result<Option<Vec<Sha>>, StorageError> {
+    let Some(stored) = engine.find(log, sha)? else { return Ok(None) };
+    match Draft::from_record(&stored.record) {
+        Ok((draft, _)) => Ok(Some(draft.deps)),
+        Err(error) => Err(StorageError::Damaged {
+            place: log.to_string(),
+            what: format!("the operation {sha}"),
+            why: error.to_string(),
+        }),
     }
 }
 
@@ -52,7 +39,7 @@ pub fn judge(engine: &dyn Engine, log: &LogName, sha: Sha, record: &Bytes, now: 
         Err(error) => return Ok(Err(Refusal::new(ErrorCode::InvalidOp, error.to_string()))),
     };
     let base = engine.tail(log)?.and_then(|tail| tail.header.base);
-    if let Err(refusal) = commit::acknowledge(&checkpoint, base.as_ref(), now, Looked { engine, log })? {
+    if let Err(refusal) = commit::acknowledge(&checkpoint, base.as_ref(), now, |sha| deps(engine, log, sha))? {
         return Ok(Err(refusal));
     }
     let mut notes = vec![(candidate(log, &sha), Some(dated(now, record)))];
@@ -119,7 +106,7 @@ pub fn install(
         // What only the other history covers, and is still kept, is late in this one.
         batches.push(Batch { restores: vec![log.clone()], ..Batch::default() });
     }
-    let covered = commit::newly_covered(&checkpoint, &mut Looked { engine, log })?.held;
+    let covered = checkpoint.follow(|sha| deps(engine, log, sha))?;
     let drop = |(key, _): (Bytes, Bytes)| (key, None);
     batches.push(Batch {
         installs: vec![Install {

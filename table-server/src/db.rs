@@ -195,7 +195,7 @@ impl Change<'_> {
     }
 }
 
-/// Locks the folder's database, opens it, and creates its schema if it is new.
+/// Locks the folder's database, opens it, and brings it to the present format.
 fn open(path: &Path) -> Result<(Connection, File), OpenError> {
     let lock_path = path.with_extension("lock");
     let io = |path: &Path| {
@@ -216,7 +216,7 @@ fn open(path: &Path) -> Result<(Connection, File), OpenError> {
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
         .map_err(sqlite)?;
-    create_if_new(&mut connection).map_err(sqlite)?;
+    bring_to_format(&mut connection).map_err(sqlite)?;
     Ok((connection, lock))
 }
 
@@ -228,16 +228,20 @@ fn check_format(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let format = number("PRAGMA user_version")?;
     let objects = number("SELECT count(*) FROM sqlite_schema")?;
     match (application, format, objects) {
-        (0, 0, 0) | (APPLICATION_ID, FORMAT, _) => Ok(()),
+        (0, 0, 0) | (APPLICATION_ID, 1..=FORMAT, _) => Ok(()),
         (APPLICATION_ID, found, _) if found > FORMAT => Err(OpenError::Newer { path: path.to_owned(), found }),
         _ => Err(OpenError::Foreign { path: path.to_owned() }),
     }
 }
 
-fn create_if_new(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Takes the database through the formats that it has not seen yet, all of them or none.
+fn bring_to_format(connection: &mut Connection) -> rusqlite::Result<()> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if tx.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? == 0 {
-        tx.execute_batch(include_str!("schema.sql"))?;
+    let format: usize = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for step in FORMATS.iter().skip(format) {
+        tx.execute_batch(step)?;
+    }
+    if format < FORMATS.len() {
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         tx.pragma_update(None, "user_version", FORMAT)?;
     }
@@ -246,8 +250,10 @@ fn create_if_new(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// "gigT": marks the file as a table's. Persisted.
 const APPLICATION_ID: i64 = 0x6769_6754;
-/// The format of `schema.sql`. Persisted.
-const FORMAT: i64 = 1;
+/// The steps from each format to the next; the first begins with nothing. Persisted.
+const FORMATS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+/// The present format: the number of steps. Persisted.
+const FORMAT: i64 = 2;
 /// Calls that wait for the thread at a time; more wait at the door.
 const JOBS_MAX: usize = 1024;
 

@@ -1,4 +1,5 @@
-//! The gigfs table: users, sessions, mount tables, store tokens and their revocation, over HTTP.
+//! The gigfs table: users, sessions, mount tables, store tokens and their revocation, and the register of committed
+//! checkpoints, over HTTP.
 //!
 //! A table says who may use which stores and never sees what they hold. It keeps hashes of secrets, never secrets;
 //! credentials reach it in the `Authorization` header only, and no URL, log line, metric or error repeats one. Every
@@ -13,21 +14,26 @@
 //! # }
 //! ```
 
+mod ack;
 mod clock;
 mod config;
 mod db;
 mod http;
 mod metric;
 mod mount;
+mod register;
 mod revocation;
+mod seal;
 mod secret;
 mod server;
 mod session;
 mod signal;
 mod standing;
 mod store;
+mod store_key;
 mod table;
 mod token;
+mod unmount;
 mod user;
 
 pub use config::{Config, Tls};

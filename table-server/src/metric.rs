@@ -26,6 +26,7 @@ impl Metrics {
             describe_gauge!(STREAMS, "Streams of mount table changes that are open");
             describe_gauge!(REVOCATIONS_QUEUED, "Revocations that stores have not heard of yet");
             describe_counter!(REVOCATION_CALLS, "Revocation calls to stores by outcome");
+            describe_counter!(CHECKPOINTS, "Checkpoints proposed to the register, and questions to it, by outcome");
             gauge!(STREAMS).set(0.0);
             gauge!(REVOCATIONS_QUEUED).set(0.0);
         });
@@ -48,6 +49,15 @@ impl Metrics {
     pub(crate) fn revocation_called(&self, outcome: &'static str) {
         self.figures.record(|| counter!(REVOCATION_CALLS, "outcome" => outcome).increment(1));
     }
+
+    /// Counts what became of the proposals of one request.
+    pub(crate) fn checkpoints_decided(&self, outcomes: &[&'static str]) {
+        self.figures.record(|| {
+            for outcome in outcomes {
+                counter!(CHECKPOINTS, "outcome" => *outcome).increment(1);
+            }
+        });
+    }
 }
 
 impl Drop for CountedStream {
@@ -61,4 +71,5 @@ const REQUESTS: RequestNames =
 const STREAMS: &str = "gigfs_table_streams";
 const REVOCATIONS_QUEUED: &str = "gigfs_table_revocations_queued";
 const REVOCATION_CALLS: &str = "gigfs_table_revocation_calls_total";
+const CHECKPOINTS: &str = "gigfs_table_checkpoints_total";
 const SECONDS_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0];

@@ -1,6 +1,10 @@
 //! The mount table: which stores hold a user's channels, and the epoch that grows by one with each change.
 //!
-//! A channel comes to be with its first store and goes with its last. Whoever reads the table gets fresh tokens with it.
+//! A channel comes to be with its first store and goes with its last (`unmount.rs`). Whoever reads the table gets fresh
+//! tokens with it. A store that is mounted takes writes: it opens the user's channels when it hears who the table is,
+//! and the one channel when it is asked to.
+
+use std::collections::BTreeSet;
 
 use gigfs_core::api::{AddStore, Confirm, MountTable, MountedChannel, MountedStore};
 use gigfs_core::limits::{CHANNEL_STORES_MAX, USER_CHANNELS_MAX};
@@ -11,10 +15,11 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use crate::db::{self, Change, DatabaseError};
 use crate::session::{self, Access, AccessError};
 use crate::store::{StoreCallError, StoreUrl, StoreUrlError};
+use crate::store_key::{self, StoreKey};
 use crate::table::Table;
 use crate::token::StoreToken;
 use crate::user::{self, UserKey};
-use crate::{clock, revocation};
+use crate::{clock, revocation, seal};
 
 /// Why a store was not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,16 @@ pub enum AddStoreError {
         /// Where the store would be.
         url: String,
     },
+    /// The id that the store gave is that of a store that the user has, under another key.
+    #[error("what answers at {url} claims to be the store {store}, which the user {user} has under another key")]
+    OtherKey {
+        /// The id.
+        store: StoreId,
+        /// Where the claim was made.
+        url: String,
+        /// The user.
+        user: UserName,
+    },
     /// The store was not there or did not agree.
     #[error(transparent)]
     Store(#[from] StoreCallError),
@@ -71,7 +86,7 @@ pub enum AddStoreError {
     Database(#[from] DatabaseError),
 }
 
-/// Why the mount table was not read or changed.
+/// Why a place of the mount table was not found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MountError {
     #[error("the user {user} has no channel {channel}")]
@@ -88,12 +103,27 @@ enum Asker {
     Process(UserName),
 }
 
+/// A store that has agreed to be mounted.
+struct Agreed {
+    store: StoreId,
+    /// Comes with a code.
+    key: Option<StoreKey>,
+}
+
+/// A channel's stores.
+pub(crate) struct MountedSet {
+    /// The epoch in which the set became what it is.
+    pub(crate) epoch: u64,
+    pub(crate) stores: BTreeSet<StoreId>,
+}
+
 /// A row of the mount table.
 struct Mount {
     channel: ChannelName,
     epoch: u64,
     store: StoreId,
     url: String,
+    sealed: bool,
 }
 
 impl Table {
@@ -138,112 +168,74 @@ impl Table {
                 check_room(tx, key, asker.user(), &wanted, None).map(|()| asker)
             })
             .await?;
-        let (asker, store) = match code {
+        let (asker, agreed) = match code {
             Some(code) => (asker, self.confirm(&url, &user, code).await?),
-            None => self.mounted_already(asker, &url).await?,
+            None => self.open_again(asker, channel, &url).await?,
         };
         let channel = channel.clone();
-        self.inner
-            .db
-            .write(move |change| {
-                let key = asker.allow(&change.tx)?;
-                check_room(&change.tx, key, &user, &channel, Some(store))?;
-                if put(change, key, &channel, store, &url)? {
-                    change.changed(&user);
-                }
-                Ok(store)
-            })
-            .await
+        let work = move |change: &mut Change<'_>| {
+            let key = asker.allow(&change.tx)?;
+            let store = agreed.store;
+            agreed.write_down(change, key, &user, &channel, &url)?;
+            // What the store did already stays written down.
+            if let Err(full) = check_room(&change.tx, key, &user, &channel, Some(store)) {
+                return Ok(Err(full));
+            }
+            if let Some(store_key) = agreed.key {
+                store_key::keep(&change.tx, key, store, store_key)?;
+            }
+            if put(change, key, &channel, store, &url)? {
+                change.changed(&user);
+            }
+            Ok(Ok(store))
+        };
+        self.inner.db.write::<_, AddStoreError>(work).await?
     }
 
     /// Introduces the table to a store with the code that the store gave the user.
-    async fn confirm(&self, url: &StoreUrl, user: &UserName, code: String) -> Result<StoreId, AddStoreError> {
+    async fn confirm(&self, url: &StoreUrl, user: &UserName, code: String) -> Result<Agreed, AddStoreError> {
         let confirm = Confirm {
             table_url: self.inner.public_url.clone(),
             code,
             table_id: self.inner.identity.table_id.clone(),
             table_key: self.inner.identity.public_key.clone(),
         };
-        Ok(self.inner.stores.confirm(url, user, &confirm).await?)
+        let (store, key) = self.inner.stores.confirm(url, user, &confirm).await?;
+        Ok(Agreed { store, key: Some(key) })
     }
 
-    /// Finds the store that the user has at a url, which knows this table already.
-    async fn mounted_already(&self, asker: Asker, url: &StoreUrl) -> Result<(Asker, StoreId), AddStoreError> {
-        let url = url.clone();
+    /// Has the store that the user has at a url, which knows this table already, take writes for the channel: it may
+    /// have been sealed when it was taken off.
+    async fn open_again(
+        &self,
+        asker: Asker,
+        channel: &ChannelName,
+        url: &StoreUrl,
+    ) -> Result<(Asker, Agreed), AddStoreError> {
+        let wanted = url.clone();
         let find = move |tx: &Transaction<'_>| {
             let key = asker.allow(tx)?;
             let at_url = "SELECT store FROM mounts WHERE user = ?1 AND url = ?2 LIMIT 1";
             let found: Option<Vec<u8>> = tx
-                .query_row(at_url, params![key.0, url.as_str()], |row| row.get(0))
+                .query_row(at_url, params![key.0, wanted.as_str()], |row| row.get(0))
                 .optional()
                 .map_err(DatabaseError::from)?;
             match found.as_deref().and_then(StoreId::from_slice) {
                 Some(store) => Ok((asker, store)),
-                None => Err(AddStoreError::NoCode { user: asker.user().clone(), url: url.as_str().to_owned() }),
+                None => Err(AddStoreError::NoCode { user: asker.user().clone(), url: wanted.as_str().to_owned() }),
             }
         };
-        self.inner.db.read(find).await
-    }
-
-    /// Takes a store off a channel, and returns the new epoch.
-    pub(crate) async fn remove_store(
-        &self,
-        access: &Access,
-        channel: &ChannelName,
-        store: StoreId,
-    ) -> Result<u64, MountError> {
-        let Access { user, key, .. } = access.clone();
-        let channel = channel.clone();
-        let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
-            .db
-            .write(move |change| {
-                let stores = stores_of(&change.tx, key, &channel)?;
-                if stores.is_empty() {
-                    return Err(MountError::UnknownChannel { user, channel });
-                }
-                if !stores.contains(&store) {
-                    return Err(MountError::UnknownStore { channel, store });
-                }
-                take_off(change, key, &channel, store, token_seconds_max)?;
-                let epoch = user::next_epoch(&change.tx, key)?;
-                match stores.len() {
-                    1 => drop_channel(&change.tx, key, &channel)?,
-                    _ => touch_channel(&change.tx, key, &channel, epoch)?,
-                }
-                change.changed(&user);
-                Ok(epoch)
-            })
-            .await
-    }
-
-    /// Takes a channel with all its stores off the mount table, and returns the new epoch.
-    pub(crate) async fn remove_channel(&self, access: &Access, channel: &ChannelName) -> Result<u64, MountError> {
-        let Access { user, key, .. } = access.clone();
-        let channel = channel.clone();
-        let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
-            .db
-            .write(move |change| {
-                let stores = stores_of(&change.tx, key, &channel)?;
-                if stores.is_empty() {
-                    return Err(MountError::UnknownChannel { user, channel });
-                }
-                for store in stores {
-                    take_off(change, key, &channel, store, token_seconds_max)?;
-                }
-                drop_channel(&change.tx, key, &channel)?;
-                let epoch = user::next_epoch(&change.tx, key)?;
-                change.changed(&user);
-                Ok(epoch)
-            })
-            .await
+        let (asker, store) = self.inner.db.read(find).await?;
+        let token = self.inner.identity.seal_token(store, asker.user(), channel, false);
+        self.inner.stores.seal(url, asker.user(), channel, &token).await?;
+        Ok((asker, Agreed { store, key: None }))
     }
 
     /// Returns the whole mount table with tokens for the session.
     pub(crate) async fn mount_table(&self, access: &Access) -> Result<MountTable, DatabaseError> {
         let (epoch, channels) = self.mounts(access, None).await?;
-        Ok(MountTable { user: access.user.clone(), epoch, channels })
+        let (table_id, table_key) = (self.inner.identity.table_id.clone(), self.inner.identity.public_key.clone());
+        Ok(MountTable { user: access.user.clone(), table_id, table_key, epoch, channels })
     }
 
     /// Returns one channel of the mount table with tokens for the session.
@@ -277,11 +269,12 @@ impl Table {
         let issued = clock::now();
         let expires = access.session.expires.min(issued + self.inner.token_seconds);
         let mut channels: Vec<MountedChannel> = Vec::new();
-        for Mount { channel, epoch, store, url } in mounts {
+        for Mount { channel, epoch, store, url, sealed } in mounts {
             let session = access.session.id;
             let token = StoreToken { store, user: &access.user, channel: &channel, session, issued, expires };
             let token = self.inner.identity.store_token(&token);
-            let mounted = MountedStore { id: store, url, token, permission: Permission::Write, expires };
+            let permission = Permission::Write;
+            let mounted = MountedStore { id: store, url, token, permission, expires, sealed };
             match channels.last_mut() {
                 Some(last) if last.channel == channel => last.stores.push(mounted),
                 _ => channels.push(MountedChannel { channel, epoch, stores: vec![mounted] }),
@@ -309,6 +302,28 @@ impl Asker {
                 user::find(tx, user)?.ok_or_else(|| AddStoreError::UnknownUser { user: user.clone() })
             }
         }
+    }
+}
+
+impl Agreed {
+    /// Writes down what the store has done: it takes writes. Refuses a store that is another one than it says.
+    fn write_down(
+        &self,
+        change: &mut Change<'_>,
+        key: UserKey,
+        user: &UserName,
+        channel: &ChannelName,
+        url: &StoreUrl,
+    ) -> Result<(), AddStoreError> {
+        let Self { store, key: store_key } = *self;
+        let opened = match store_key {
+            Some(store_key) if store_key::known(&change.tx, key, store)?.is_some_and(|known| known != store_key) => {
+                return Err(AddStoreError::OtherKey { store, url: url.to_string(), user: user.clone() });
+            }
+            Some(_) => None,
+            None => Some(channel),
+        };
+        Ok(seal::mark(change, key, user, store, opened, false)?)
     }
 }
 
@@ -387,27 +402,13 @@ fn put(
     Ok(true)
 }
 
-/// Unmounts the store. If that was its last channel of this user, it is told to forget the user's sessions; otherwise
-/// it still serves them, and learns at its next question that they have no standing in this channel.
-fn take_off(
-    change: &mut Change<'_>,
+/// Makes the channel, or moves its epoch on.
+pub(crate) fn touch_channel(
+    tx: &Transaction<'_>,
     user: UserKey,
     channel: &ChannelName,
-    store: StoreId,
-    token_seconds_max: u64,
+    epoch: u64,
 ) -> Result<(), DatabaseError> {
-    let elsewhere = "SELECT 1 FROM mounts WHERE user = ?1 AND store = ?2 AND channel <> ?3";
-    if !change.tx.prepare_cached(elsewhere)?.exists(params![user.0, store.as_bytes(), channel.as_str()])? {
-        let now = clock::now();
-        revocation::enqueue(change, user, revocation::Scope::Store(store), now + token_seconds_max, now)?;
-    }
-    let sql = "DELETE FROM mounts WHERE user = ?1 AND channel = ?2 AND store = ?3";
-    change.tx.execute(sql, params![user.0, channel.as_str(), store.as_bytes()])?;
-    Ok(())
-}
-
-/// Makes the channel, or moves its epoch on.
-fn touch_channel(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName, epoch: u64) -> Result<(), DatabaseError> {
     tx.execute(
         "INSERT INTO channels (user, name, epoch) VALUES (?1, ?2, ?3)
          ON CONFLICT (user, name) DO UPDATE SET epoch = excluded.epoch",
@@ -416,20 +417,34 @@ fn touch_channel(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName, epo
     Ok(())
 }
 
-fn drop_channel(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName) -> Result<(), DatabaseError> {
-    tx.execute("DELETE FROM channels WHERE user = ?1 AND name = ?2", params![user.0, channel.as_str()])?;
-    Ok(())
-}
-
-fn stores_of(tx: &Transaction<'_>, user: UserKey, channel: &ChannelName) -> Result<Vec<StoreId>, DatabaseError> {
+/// Returns the stores of a channel; none if the user has no such channel.
+pub(crate) fn stores_of(
+    tx: &Transaction<'_>,
+    user: UserKey,
+    channel: &ChannelName,
+) -> Result<BTreeSet<StoreId>, DatabaseError> {
     let mut query = tx.prepare_cached("SELECT store FROM mounts WHERE user = ?1 AND channel = ?2 ORDER BY store")?;
     let stores = query.query_map(params![user.0, channel.as_str()], |row| row.get(0).map(StoreId::from_bytes))?;
     Ok(stores.collect::<Result<_, _>>()?)
 }
 
+/// Returns the stores of a channel with their epoch; nothing if the user has no such channel.
+pub(crate) fn set_of(
+    tx: &Transaction<'_>,
+    user: UserKey,
+    channel: &ChannelName,
+) -> Result<Option<MountedSet>, DatabaseError> {
+    let sql = "SELECT epoch FROM channels WHERE user = ?1 AND name = ?2";
+    let mut query = tx.prepare_cached(sql)?;
+    let epoch = query.query_row(params![user.0, channel.as_str()], |row| row.get(0)).optional()?;
+    let stores = stores_of(tx, user, channel)?;
+    Ok(epoch.map(|epoch| MountedSet { epoch, stores }))
+}
+
 fn list(tx: &Transaction<'_>, user: UserKey, only: Option<&ChannelName>) -> Result<Vec<Mount>, DatabaseError> {
     let mut query = tx.prepare_cached(
-        "SELECT c.name, c.epoch, m.store, m.url FROM channels c JOIN mounts m ON m.user = c.user AND m.channel = c.name
+        "SELECT c.name, c.epoch, m.store, m.url, m.sealed
+         FROM channels c JOIN mounts m ON m.user = c.user AND m.channel = c.name
          WHERE c.user = ?1 AND (?2 IS NULL OR c.name = ?2) ORDER BY c.name, m.store",
     )?;
     let mounts = query.query_map(params![user.0, only.map(ChannelName::as_str)], |row| {
@@ -438,6 +453,7 @@ fn list(tx: &Transaction<'_>, user: UserKey, only: Option<&ChannelName>) -> Resu
             epoch: row.get("epoch")?,
             store: StoreId::from_bytes(row.get("store")?),
             url: row.get("url")?,
+            sealed: row.get("sealed")?,
         })
     })?;
     Ok(mounts.collect::<Result<_, _>>()?)

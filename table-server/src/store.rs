@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use gigfs_core::api::{Confirm, Confirmed};
 use gigfs_core::limits::URL_BYTES_MAX;
-use gigfs_core::{ErrorCode, Refusal, SessionId, StoreId, UserName};
+use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, StoreId, UserName};
 use reqwest::header::AUTHORIZATION;
-use reqwest::{Certificate, Client, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+
+use crate::store_key::{StoreKey, StoreKeyError};
 
 /// Where a store is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,17 +105,20 @@ impl StoreClient {
         Ok(Self { client: builder.build()? })
     }
 
-    /// Introduces the table to a store, which answers with its id.
+    /// Introduces the table to a store, which answers with its id and its key.
     pub(crate) async fn confirm(
         &self,
         url: &StoreUrl,
         user: &UserName,
         confirm: &Confirm,
-    ) -> Result<StoreId, StoreCallError> {
+    ) -> Result<(StoreId, StoreKey), StoreCallError> {
         let request = self.client.post(format!("{url}/user/{user}/confirm")).json(confirm);
         let answer = request.send().await.map_err(|error| unreachable_because(url, &error))?;
-        let Confirmed { store } = read(url, answer).await?;
-        Ok(store)
+        let Confirmed { store, store_key } = read(url, answer).await?;
+        let key = StoreKey::from_pem(&store_key);
+        let no_key =
+            |error: StoreKeyError| StoreCallError::NotAStore { url: url.to_string(), reason: error.to_string() };
+        Ok((store, key.map_err(no_key)?))
     }
 
     /// Tells a store that a session has ended. `token` is the table's word for it.
@@ -124,13 +129,28 @@ impl StoreClient {
         session: SessionId,
         token: &str,
     ) -> Result<(), StoreCallError> {
-        let request = self.client.delete(format!("{url}/user/{user}/session/{session}"));
-        let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        let answer = request.send().await.map_err(|error| unreachable_because(url, &error))?;
-        match answer.status() {
-            status if status.is_success() => Ok(()),
-            _ => Err(refused(url, answer).await),
-        }
+        tell(url, self.client.delete(format!("{url}/user/{user}/session/{session}")), token).await
+    }
+
+    /// Has a store seal a channel, or open it again. `token` is the table's word, and says which.
+    pub(crate) async fn seal(
+        &self,
+        url: &StoreUrl,
+        user: &UserName,
+        channel: &ChannelName,
+        token: &str,
+    ) -> Result<(), StoreCallError> {
+        tell(url, self.client.post(format!("{url}/user/{user}/channel/{channel}/seal")), token).await
+    }
+}
+
+/// Makes a call whose answer is yes or no.
+async fn tell(url: &StoreUrl, request: RequestBuilder, token: &str) -> Result<(), StoreCallError> {
+    let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    let answer = request.send().await.map_err(|error| unreachable_because(url, &error))?;
+    match answer.status() {
+        status if status.is_success() => Ok(()),
+        _ => Err(refused(url, answer).await),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The table's identity: its id, the key it signs with, and the tokens made with that key (JWT, EdDSA only).
 
-use gigfs_core::token::{Permission, RevokeClaims, RevokeUse, StoreClaims, StoreUse};
-use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
+use gigfs_core::token::{
+    CertificateClaims, CertificateUse, Permission, RevokeClaims, RevokeUse, SealClaims, SealUse, StoreClaims, StoreUse,
+};
+use gigfs_core::{BaseId, ChannelName, LogName, SessionId, StoreId, UserName};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -111,8 +113,37 @@ impl Identity {
             aud: store,
             sub: user.clone(),
             sid: session,
-            exp: clock::now() + REVOKE_TOKEN_SECONDS,
+            exp: clock::now() + CALL_TOKEN_SECONDS,
             usage: RevokeUse::Revoke,
+        })
+    }
+
+    /// Signs the one call that has `store` seal a channel, or open it again.
+    pub(crate) fn seal_token(&self, store: StoreId, user: &UserName, channel: &ChannelName, sealed: bool) -> String {
+        self.sign(&SealClaims {
+            iss: self.table_id.clone(),
+            aud: store,
+            sub: user.clone(),
+            channel: channel.clone(),
+            sealed,
+            exp: clock::now() + CALL_TOKEN_SECONDS,
+            usage: SealUse::Seal,
+        })
+    }
+
+    /// Signs the certificate of a log's checkpoint. It may leave once the log's register stands there on disk.
+    pub(crate) fn certificate(&self, log: &LogName, checkpoint: BaseId, committed: u64) -> String {
+        let LogName { user, channel, kind, path } = log.clone();
+        self.sign(&CertificateClaims {
+            iss: self.table_id.clone(),
+            sub: user,
+            channel,
+            kind,
+            path,
+            generation: checkpoint.generation,
+            checkpoint: checkpoint.sha,
+            iat: committed,
+            usage: CertificateUse::Checkpoint,
         })
     }
 
@@ -148,5 +179,5 @@ impl Identity {
     }
 }
 
-/// A revocation call is signed anew for each attempt; this allows for clocks that disagree.
-const REVOKE_TOKEN_SECONDS: u64 = 600;
+/// A call to a store is signed anew for each attempt; this allows for clocks that disagree.
+const CALL_TOKEN_SECONDS: u64 = 600;

@@ -9,7 +9,7 @@ use super::{LinkId, Notice, Origin, Output, Record, Replica, Standing};
 use crate::api::LogHeader;
 use crate::checkpoint::{Base, BaseId, Checkpoint};
 use crate::commit::with_all;
-use crate::covers::{Closure, Covers, Place};
+use crate::covers::Place;
 use crate::fold::Folded;
 use crate::id::{Sha, StoreId};
 use crate::limits::{INTEGER_MAX, INVENTORY_SHAS_MAX};
@@ -229,6 +229,22 @@ impl Replica {
         }
     }
 
+    /// Compares once more the logs whose bases a store is behind, now that something may be sent to it.
+    pub(super) fn bring_forward(&mut self, id: &LinkId) {
+        let behind = |(name, log): &(&LogName, &Log)| {
+            let peer = log.peers.get(&id.store);
+            name.channel == id.channel && peer.is_some_and(|peer| peer.current && !peer.can_tell(log.base.as_ref()))
+        };
+        let names: Vec<LogName> = self.logs.iter().filter(behind).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) {
+                peer.current = false;
+            }
+            self.begin(id, &name);
+        }
+        self.start_reads(id);
+    }
+
     /// Does what can be done with a store whose base was just heard of.
     fn settled(&mut self, id: &LinkId, name: &LogName) {
         let log = self.log_mut(name);
@@ -385,7 +401,7 @@ impl Replica {
         let Some(kind) = self.kinds.get(&name.kind).cloned() else { return };
         let log = self.log_mut(name);
         let own = log.base.as_ref().map(|own| own.checkpoint.digest).unwrap_or_default();
-        let held = log.closure(&met.checkpoint.covers);
+        let held = log.covered_by(&met.checkpoint);
         let same_ground = met.checkpoint.parent == log.base.as_ref().map(|own| own.id.sha);
         // One that covers what is covered already repairs the base.
         if !same_ground || met.checkpoint.digest == own || with_all(own, &held) != met.checkpoint.digest {
@@ -461,18 +477,18 @@ impl Log {
         }
     }
 
-    /// Returns which operations here a covered set has for certain.
-    pub(super) fn closure(&self, covers: &Covers) -> BTreeSet<Sha> {
+    /// Returns which operations here a checkpoint newly covers for certain.
+    pub(super) fn covered_by(&self, checkpoint: &Checkpoint) -> BTreeSet<Sha> {
         let doubtful: BTreeMap<Sha, &Op> = self.doubtful.values().map(|op| (op.sha(), op)).collect();
-        let deps = |sha: &Sha| self.oplog.get(sha).or_else(|| doubtful.get(sha).copied()).map(|op| op.deps().to_vec());
-        let closure = Closure::of::<std::convert::Infallible>(covers, |_| Ok(true), |sha| Ok(deps(sha)));
-        closure.map(|closure| closure.held).unwrap_or_default()
+        let op = |sha: &Sha| self.oplog.get(sha).or_else(|| doubtful.get(sha).copied());
+        let held = checkpoint.follow::<std::convert::Infallible>(|sha| Ok(op(sha).map(|op| op.deps().to_vec())));
+        held.unwrap_or_default()
     }
 
     /// Puts the log on top of a base, and returns what the base covers.
     fn rebase(&mut self, base: Installed) -> Vec<Op> {
         let covers = &base.checkpoint.covers;
-        let held = self.closure(covers);
+        let held = self.covered_by(&base.checkpoint);
         let ops = std::mem::take(&mut self.oplog);
         let doubtful = std::mem::take(&mut self.doubtful);
         let mut covered = Vec::new();
@@ -484,6 +500,7 @@ impl Log {
                 Place::Doubtful => _ = self.doubtful.insert(op.key(), op),
             }
         }
+        self.pruning.lost = false;
         self.pruning.disputed = self.pruning.disputed.filter(|disputed| *disputed == base.id.sha);
         self.base = Some(base);
         self.refold();

@@ -23,6 +23,7 @@ impl Replica {
             generation: Seq::FIRST,
             parent: None,
             covers: Covers::default(),
+            absent: Vec::new(),
             digest: Digest::default(),
             ..Checkpoint::clone(&foreign.checkpoint)
         };

@@ -216,6 +216,7 @@ impl Replica {
             match (before.receives(), mode.receives()) {
                 (false, true) => self.begin_all(&id),
                 (true, false) => self.stop_reading(&id),
+                (true, true) if !before.sends() && mode.sends() => self.bring_forward(&id),
                 _ => {}
             }
             self.pump(&id);
@@ -401,7 +402,7 @@ impl Replica {
                 self.reading_failed(id, &log, refusal);
             }
             Some(Request::Checkpoint { log, sha }) => self.not_acknowledged(id, &log, sha, refusal),
-            Some(Request::Adopt { log }) => self.not_adopted(id, &log),
+            Some(Request::Adopt { log }) => self.not_adopted(id, &log, &refusal),
             Some(Request::List { log, to }) => self.list_failed(&log, to),
             Some(Request::Cover { log }) => self.list_failed(&log, id.store),
             Some(Request::Retained { log }) => self.repair_failed(&log, refusal),

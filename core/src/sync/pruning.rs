@@ -2,7 +2,7 @@
 //!
 //! Any replica may do it, none has to, and nobody waits for it. `docs/pruning.md` tells the rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
@@ -81,6 +81,9 @@ pub enum PruneHold {
     },
     /// Replicas computed different states for what the base covers.
     Disputed,
+    /// A checkpoint was committed that no store and no device here has: its author vanished, and the stores that
+    /// acknowledged it lost it. The log goes on; it is pruned again when somebody brings the checkpoint.
+    Lost,
     /// There is no state to be had here: the reducer is older than the base's, or is a function over the whole log.
     NoState {
         /// Why.
@@ -137,6 +140,7 @@ impl fmt::Display for PruneHold {
             Self::Disputed => {
                 write!(f, "devices computed different states for the base; the one that is right can repair it")
             }
+            Self::Lost => write!(f, "a checkpoint was committed that no store has any more"),
             Self::NoState { why } => write!(f, "{why}"),
             Self::TooLarge { bytes } => {
                 write!(f, "the checkpoint would have {bytes} bytes and the limit is {CHECKPOINT_RECORD_BYTES_MAX}")
@@ -175,6 +179,11 @@ pub(super) struct Pruning {
     pub(super) repair: Option<Repair>,
     /// What the log is to begin with, if it is the copy of another one's base.
     pub(super) seed: Option<Checkpoint>,
+    /// The last checkpoint about which the table was asked, until the base changes: it may have committed it although
+    /// its answer was lost.
+    asked: Option<Proposed>,
+    /// A checkpoint was committed that no store has any more.
+    pub(super) lost: bool,
     /// The base whose state came out differently, here or at somebody who told a store.
     pub(super) disputed: Option<Sha>,
     /// When it is tried next.
@@ -220,7 +229,7 @@ impl Replica {
         let PrunePolicy::Automatic { ops, bytes, quiet } = self.config.prune else { return };
         let at = self.now.plus((quiet + self.random_below(quiet.max(1))) as i64);
         let Some(log) = self.logs.get(name) else { return };
-        let much = |times: usize| log.oplog.len() >= ops * times || log.oplog.bytes() >= bytes * times;
+        let much = |times: usize| log.oplog.len() / times >= ops || log.oplog.bytes() / times >= bytes;
         if !much(1) || log.interest < Interest::Compare {
             return self.plan_pruning_at(name, None);
         }
@@ -253,9 +262,11 @@ impl Replica {
 
     /// Plans another attempt, if time may help.
     fn try_again_later(&mut self, name: &LogName, hold: &PruneHold) {
-        use PruneHold::{Disputed, NoState, NoStores, Nothing, Off, TooLarge, Unreadable};
-        let hopeless =
-            matches!(hold, Off | Nothing | NoStores | Disputed | NoState { .. } | TooLarge { .. } | Unreadable { .. });
+        use PruneHold::{Disputed, Lost, NoState, NoStores, Nothing, Off, TooLarge, Unreadable};
+        let hopeless = matches!(
+            hold,
+            Off | Nothing | NoStores | Disputed | Lost | NoState { .. } | TooLarge { .. } | Unreadable { .. }
+        );
         if !hopeless && matches!(self.config.prune, PrunePolicy::Automatic { .. }) {
             let at = self.now.plus((RETRY_MICROS + self.random_below(RETRY_MICROS)) as i64);
             self.plan_pruning_at(name, Some(at));
@@ -282,6 +293,9 @@ impl Replica {
         }
         if log.pruning.disputed.is_some() {
             return Err(PruneHold::Disputed);
+        }
+        if log.pruning.lost {
+            return Err(PruneHold::Lost);
         }
         let committed = log.base.as_ref().is_some_and(Installed::is_committed);
         if log.peers.is_empty() && (committed || !self.config.durable) {
@@ -336,7 +350,9 @@ impl Replica {
         let covers = before.map(|base| base.checkpoint.covers.clone()).unwrap_or_default();
         let digest = before.map(|base| base.checkpoint.digest).unwrap_or_default();
         let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
+        let depended: BTreeSet<&Sha> = log.oplog.iter().flat_map(Op::deps).collect();
         Ok(Checkpoint {
+            absent: depended.into_iter().filter(|sha| !log.oplog.contains(sha)).copied().collect(),
             generation: before.map_or(Seq::FIRST, |base| base.id.generation.next()),
             parent: before.map(|base| base.id.sha),
             covers: covers.with(log.oplog.iter()),
@@ -451,7 +467,10 @@ impl Replica {
                     self.not_pruned(name, hold);
                 }
             }
-            (Err(refusal), Some(_)) => self.not_pruned(name, PruneHold::NotCommitted { refusal }),
+            (Err(refusal), Some(proposed)) => {
+                log.pruning.asked = Some(proposed);
+                self.not_pruned(name, PruneHold::NotCommitted { refusal });
+            }
             (Err(_), None) => {}
         }
     }
@@ -460,13 +479,22 @@ impl Replica {
     fn catch_up(&mut self, name: &LogName, certificate: &str) {
         let Ok(claims) = CertificateClaims::unverified(certificate) else { return };
         let id = BaseId { generation: claims.generation, sha: claims.checkpoint };
-        if claims.is_of(name) && self.log_mut(name).base_id() < Some(id) {
-            let base = Base { sha: id.sha, record: Bytes::new(), certificate: certificate.to_owned() };
-            self.spread(name, &base);
+        let log = self.log_mut(name);
+        if !claims.is_of(name) || log.base_id() >= Some(id) {
+            return;
         }
+        let asked = log.pruning.asked.take().filter(|asked| asked.id == id);
+        let record = asked.as_ref().map(|asked| asked.record.clone()).unwrap_or_default();
+        let base = Base { sha: id.sha, record, certificate: certificate.to_owned() };
+        if let Some(asked) = asked {
+            let installed = Installed::new(name, asked.checkpoint, base.clone());
+            self.install(name, installed, Origin::Here, false);
+        }
+        self.spread(name, &base);
     }
 
-    /// Sends a committed checkpoint to every store that can be reached. They have its record: they acknowledged it.
+    /// Sends a committed checkpoint to every store that can be reached. They have its record, for they acknowledged it; or
+    /// are sent it if the log is compared with them.
     fn spread(&mut self, name: &LogName, base: &Base) {
         if !self.mode.sends() {
             return;
@@ -483,8 +511,9 @@ impl Replica {
     }
 
     /// A store did not take a committed checkpoint by its certificate alone: it is compared with, and sent the record.
-    pub(super) fn not_adopted(&mut self, id: &LinkId, name: &LogName) {
+    pub(super) fn not_adopted(&mut self, id: &LinkId, name: &LogName, refusal: &Refusal) {
         let log = self.log_mut(name);
+        log.pruning.lost |= refusal.code == ErrorCode::MissingOps && log.pruning.asked.is_none();
         if let Some(base) = log.base_id()
             && let Some(peer) = log.peers.get_mut(&id.store)
             && peer.base.map(|theirs| theirs.id) < Some(base)

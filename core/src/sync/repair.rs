@@ -115,6 +115,7 @@ impl Replica {
         }
         Ok(Checkpoint {
             generation: base.id.generation.next(),
+            absent: Vec::new(),
             parent: Some(base.id.sha),
             reducer,
             version,
@@ -149,6 +150,7 @@ fn empty(folded: &Folded) -> Checkpoint {
         generation: crate::id::Seq::FIRST,
         parent: None,
         covers: crate::covers::Covers::default(),
+        absent: Vec::new(),
         digest: crate::id::Digest::default(),
         reducer: folded.reducer.clone(),
         version: folded.version,

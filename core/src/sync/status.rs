@@ -9,6 +9,7 @@ use crate::date::Date;
 use crate::error::Refusal;
 use crate::id::{Incarnation, Sha, StoreId};
 use crate::name::{ChannelName, LogName, TypeName};
+use crate::op::Op;
 
 /// How far the reading of a log has come, over the stores of its channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +89,16 @@ pub struct BaseStatus {
 }
 
 impl Replica {
+    /// Returns which base a log stands on.
+    pub fn base(&self, name: &LogName) -> Option<BaseId> {
+        self.logs.get(name)?.base_id()
+    }
+
+    /// Returns the operations of a log of which no store has said yet whether the base covers them.
+    pub fn doubtful(&self, name: &LogName) -> impl Iterator<Item = &Op> {
+        self.logs.get(name).into_iter().flat_map(|log| log.doubtful.values())
+    }
+
     /// Returns what a log stands on.
     pub fn base_status(&mut self, name: &LogName) -> Option<BaseStatus> {
         let hold = self.prune_hold(name);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gigfs_core::sync::{Config, Event as SyncEvent, Notice, Origin, Output, PersistId, Record, Replica};
 use gigfs_core::wire::ClientMessage;
-use gigfs_core::{Date, LogName, Op};
+use gigfs_core::{BaseId, Date, LogName, Op};
 use gigfs_storage::{Appended, Engine as _, Page};
 
 use super::{Event, World};
@@ -49,6 +49,8 @@ impl World {
                 self.check_sent(client, &message, &link.channel);
                 self.send_to_store(client, &link, message);
             }
+            Output::Commit { log, proposal } => self.ask_table(client, log, proposal),
+            Output::List { log, base } => self.queue_job(client, Job::List { log, base }),
             Output::Notify(notice) => self.notice(client, notice),
         }
     }
@@ -66,6 +68,13 @@ impl World {
                     if this.disk.is_some() && this.unanswered.contains(&op.sha()) {
                         self.break_law(format!("client {client} sent {:?} before its disk had it", op.sha()));
                     }
+                }
+            }
+            ClientMessage::Checkpoint { log, sha, record, .. } => {
+                let name = log.log(&self.user, channel);
+                let oplog = self.clients[client].replica.as_ref().and_then(|replica| replica.oplog(&name));
+                if let Some(oplog) = oplog {
+                    self.ledger.propose(&name, *sha, record, oplog);
                 }
             }
             ClientMessage::Get { .. } | ClientMessage::Inventory { .. } | ClientMessage::Watch { .. }
@@ -89,7 +98,17 @@ impl World {
                 this.suspicions.push((link, what));
                 self.counts.suspicions += 1;
             }
-            Notice::Changed { origin: Origin::Here, ops, .. } => this.unanswered.extend(ops.iter().map(Op::sha)),
+            Notice::Changed { log, origin: Origin::Here, ops } => {
+                this.unanswered.extend(ops.iter().map(Op::sha));
+                self.ledger.note(&log, ops);
+            }
+            Notice::Conflict { base, copy, .. } => self.ledger.copied(base, copy),
+            Notice::Disputed { log, base } => {
+                this.disputes.push((log, base));
+                self.counts.disputes += 1;
+            }
+            Notice::NotPruned { log, hold } => this.holds.push((log, hold)),
+            Notice::Pruned { .. } => self.counts.pruned += 1,
             Notice::Changed { origin: Origin::Store(_), .. } if !this.mode.receives() => {
                 self.break_law(format!("client {client} took operations in while it only sends"));
             }
@@ -116,8 +135,12 @@ impl World {
         }
         if !batches.is_empty() {
             self.write(client, batches);
-        } else if let Some(Job::Load(log)) = self.clients[client].jobs.pop_front() {
-            self.load(client, log);
+        } else {
+            match self.clients[client].jobs.pop_front() {
+                Some(Job::Load(log)) => self.load(client, log),
+                Some(Job::List { log, base }) => self.list(client, log, base),
+                Some(Job::Persist { .. }) | None => {}
+            }
         }
         if !self.clients[client].jobs.is_empty() {
             let (life, after) = (self.clients[client].life, self.rng.between(100, 20_000));
@@ -133,11 +156,18 @@ impl World {
         self.act(client, |replica, now| replica.handle(now, SyncEvent::Loaded { log, kept }));
     }
 
+    fn list(&mut self, client: usize, log: LogName, base: BaseId) {
+        let Some(disk) = self.clients[client].disk else { return };
+        let shas = self.disks[disk].engine.covered(&log, None, usize::MAX).unwrap_or_default();
+        self.act(client, |replica, now| replica.handle(now, SyncEvent::Listed { log, base, shas }));
+    }
+
     fn write(&mut self, client: usize, batches: Vec<(PersistId, Vec<Record>)>) {
         let Some(disk) = self.clients[client].disk else { return };
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
         let ops: Vec<Op> = records.iter().flatten().filter_map(op_of).cloned().collect();
-        let committed = self.disks[disk].engine.commit(&disk::to_batch(records.into_iter().flatten()));
+        let committed =
+            self.disks[disk].engine.commit(&disk::to_batch(&self.disks[disk].engine, records.into_iter().flatten()));
         for appended in committed.iter().flatten() {
             if let Appended::New(arrival) = appended
                 && let Some(position) = self.clients[client].positions.get_mut(&arrival.log.channel)
@@ -202,8 +232,9 @@ impl World {
         }
         let this = &mut self.clients[client];
         let (actor, mode) = (this.actor, this.mode);
-        let mut replica = Replica::new(Config { user: self.user.clone(), actor, durable, seed: self.rng.draw() });
-        for (name, kind) in &self.kinds {
+        let (prune, seed) = (self.spec.prune, self.rng.draw());
+        let mut replica = Replica::new(Config { user: self.user.clone(), actor, durable, seed, prune });
+        for (name, kind) in &self.clients[client].kinds {
             replica.register(name.clone(), kind.clone());
         }
         self.clients[client].replica = Some(replica);
@@ -223,6 +254,7 @@ impl World {
 fn op_of(record: &Record) -> Option<&Op> {
     match record {
         Record::Op { op, .. } => Some(op),
+        Record::Base { .. } | Record::Restore { .. } => None,
         Record::Forget { .. } | Record::Seen { .. } | Record::Pending { .. } | Record::Shown { .. } => None,
     }
 }

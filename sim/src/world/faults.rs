@@ -74,6 +74,43 @@ impl World {
             None => gigfs_storage::Faulty::new(this.id(), incarnation),
         };
         this.up = true;
+        self.lose_what_is_gone();
+    }
+
+    /// Keeps a copy of a client's device.
+    pub fn back_up_device(&mut self, client: usize) {
+        if let Some(disk) = self.clients[client].disk {
+            let disk = &mut self.disks[disk];
+            disk.backup = Some(disk.engine.restored(disk.engine.incarnation()));
+        }
+    }
+
+    /// Puts a client's device back to what the copy holds. Its processes end; when they start again they write as new
+    /// actors if the device has `noticed`, and otherwise as before, so that they use seqs a second time.
+    pub fn restore_device(&mut self, client: usize, noticed: bool) {
+        let Some(disk) = self.clients[client].disk else { return };
+        let Some(backup) = &self.disks[disk].backup else { return };
+        let engine = backup.restored(self.disks[disk].engine.incarnation());
+        for other in 0..self.clients.len() {
+            if self.clients[other].disk == Some(disk) {
+                self.crash(other);
+                if noticed {
+                    self.clients[other].actor = gigfs_core::ActorId::from_bytes(self.rng.id());
+                }
+            }
+        }
+        self.disks[disk].engine = engine;
+        self.lose_what_is_gone();
+    }
+
+    /// Has a store forget what it kept of what its bases cover: the grace period is over.
+    pub fn forget_retained(&mut self, store: usize) {
+        // A store whose disk fails keeps it a while longer.
+        _ = self.stores[store].engine.forget_retained(gigfs_core::Date::saturating(u64::MAX), usize::MAX);
+    }
+
+    /// Takes note that something was lost that somebody said to have.
+    pub(crate) fn lose_what_is_gone(&mut self) {
         self.restored = true;
         self.forgive();
     }
@@ -91,16 +128,24 @@ impl World {
     pub(crate) fn held(&self) -> BTreeSet<u64> {
         let mut held = BTreeSet::new();
         for log in &self.logs {
+            let covered = |base| {
+                let covered = self.ledger.covered(base).into_iter();
+                covered.filter_map(|sha| self.ledger.op(log, &sha).and_then(payload::write_id)).collect::<Vec<_>>()
+            };
             for store in &self.table[&log.channel] {
                 held.extend(self.stores[*store].ops(log).iter().filter_map(payload::write_id));
+                held.extend(covered(self.stores[*store].base(log)));
             }
             for disk in &self.disks {
-                held.extend(disk.read(log).ops.iter().filter_map(payload::write_id));
+                let kept = disk.read(log);
+                held.extend(kept.ops.iter().filter_map(payload::write_id));
+                held.extend(covered(disk.base(log)));
             }
             for replica in self.clients.iter().filter_map(|client| client.replica.as_ref()) {
                 held.extend(
                     replica.oplog(log).into_iter().flat_map(|oplog| oplog.iter().filter_map(payload::write_id)),
                 );
+                held.extend(covered(replica.base(log)));
             }
         }
         held

@@ -25,7 +25,7 @@ impl World {
         }
         let store = self.store_at(link.store);
         let cut = self.partitions.contains(&(client, store)) || !self.stores[store].up;
-        if cut || !self.table[&link.channel].contains(&store) {
+        if cut {
             let reason = Refusal::new(ErrorCode::Unreachable, "the store cannot be reached");
             self.act(client, |replica, now| replica.handle(now, SyncEvent::Lost { link: link.clone(), reason }));
             let after = self.rng.between(300_000, 3_000_000);

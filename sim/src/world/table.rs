@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gigfs_core::sync::{Event as SyncEvent, LinkId};
+use gigfs_core::wire::WireBase;
 use gigfs_core::{ChannelName, LogName, StoreId};
-use gigfs_storage::{Append, Batch, Engine as _};
+use gigfs_storage::{Append, Appended, Batch, Engine as _, pruning};
 
 use super::{Event, World};
 
@@ -13,12 +14,30 @@ impl World {
     pub fn join(&mut self, channel: usize, store: usize) {
         let Some(stores) = self.table.values_mut().nth(channel) else { return };
         if stores.insert(store) {
-            self.announce();
+            let name = self.table.keys().nth(channel).cloned();
+            self.stores[store].sealed.retain(|sealed| Some(sealed) != name.as_ref());
+            self.move_epoch(channel);
         }
     }
 
-    /// Drains a store into the others of a channel, and takes it out. Nothing happens if it is the last one, or one of
-    /// them does not run.
+    fn move_epoch(&mut self, channel: usize) {
+        self.epochs.values_mut().nth(channel).into_iter().for_each(|epoch| *epoch += 1);
+        self.announce();
+    }
+
+    /// Takes out a store that will never answer again. What nobody else has is lost with it. Nothing happens if it is the
+    /// last one.
+    pub fn abandon(&mut self, channel: usize, store: usize) {
+        let Some(stores) = self.table.values_mut().nth(channel) else { return };
+        if stores.len() > 1 && stores.remove(&store) {
+            self.crash_store(store);
+            self.lose_what_is_gone();
+            self.move_epoch(channel);
+        }
+    }
+
+    /// Seals a store, drains it into the others of a channel, and takes it out. Nothing happens if it is the last one, or
+    /// one of them does not run, or cannot tell what is covered.
     pub fn leave(&mut self, channel: usize, store: usize) {
         let Some((name, stores)) = self.table.iter().nth(channel) else { return };
         let (name, others): (ChannelName, Vec<usize>) =
@@ -27,28 +46,45 @@ impl World {
         if !stores.contains(&store) || others.is_empty() || others.iter().chain([&store]).any(down) {
             return;
         }
+        self.stores[store].sealed.insert(name.clone());
         let logs: Vec<LogName> = self.logs.iter().filter(|log| log.channel == name).cloned().collect();
-        for log in logs {
-            let appends = self.stores[store].ops(&log).into_iter();
-            let appends: Vec<_> = appends.map(|op| Append::Op { log: log.clone(), op }).collect();
-            for other in &others {
-                let batch = Batch { appends: appends.clone(), ..Batch::default() };
-                if self.stores[*other].engine.commit(&batch).is_err() {
-                    return;
-                }
-            }
-        }
+        let drained = logs.iter().all(|log| others.iter().all(|other| self.drain(log, store, *other)));
         for other in &others {
             let messages = self.stores[*other].tell_watchers(&self.user, &name, None);
             messages.into_iter().for_each(|(to, message)| self.send_to_client(to, message));
         }
-        self.table.entry(name.clone()).or_default().remove(&store);
-        for id in self.open_streams(|stream| stream.store == store && stream.link.channel == name) {
-            self.store_loses(id);
-            let after = self.rng.below(300_000);
-            self.plan(after, Event::ClientLoses { stream: id });
+        if !drained {
+            self.stores[store].sealed.remove(&name);
+            return;
         }
-        self.announce();
+        self.table.entry(name).or_default().remove(&store);
+        self.move_epoch(channel);
+    }
+
+    /// Brings all that a store has of a log to another one. Returns whether that has everything now.
+    fn drain(&mut self, log: &LogName, from: usize, to: usize) -> bool {
+        let now = self.clock_of_store(to);
+        let (source, target) = (&self.stores[from], &self.stores[to]);
+        let write = |batch: Batch| target.engine.commit(&batch).ok();
+        if let Ok(Some(base)) = source.engine.base(log) {
+            let Ok(Ok(batches)) = pruning::install(&target.engine, log, &WireBase::from(&base), None, now) else {
+                return false;
+            };
+            if !batches.into_iter().all(|batch| write(batch).is_some()) {
+                return false;
+            }
+            if source.base(log) == target.base(log) {
+                let covered = pruning::cover(&target.engine, log, base.sha, source.covered(log), now);
+                if !covered.is_ok_and(|covered| covered.is_ok_and(|batch| write(batch).is_some())) {
+                    return false;
+                }
+            }
+        }
+        let ops = source.ops(log).into_iter();
+        let appends: Vec<_> = ops.map(|op| Append::Op { log: log.clone(), op }).collect();
+        let appended = write(Batch { appends, ..Batch::default() });
+        let taken = |appended: &Appended| !matches!(appended, Appended::Doubtful { .. } | Appended::Refused(_));
+        appended.is_some_and(|appended| appended.iter().all(taken))
     }
 
     /// Has every client learn of the present table, each after a while.
@@ -72,6 +108,7 @@ impl World {
             .iter()
             .map(|(channel, stores)| (channel.clone(), stores.iter().map(|store| self.stores[*store].id()).collect()))
             .collect();
+        self.clients[client].epochs = self.epochs.clone();
         self.apply_mounts(client, table, true);
     }
 
@@ -91,9 +128,11 @@ impl World {
         };
         let old = links(&std::mem::replace(&mut self.clients[client].mounts, table.clone()));
         let new = links(&table);
+        let epochs = self.clients[client].epochs.clone();
         self.act(client, |replica, now| {
             for (channel, stores) in table {
-                replica.handle(now, SyncEvent::Mounted { channel, stores });
+                let epoch = epochs.get(&channel).copied().unwrap_or(0);
+                replica.handle(now, SyncEvent::Mounted { channel, stores, epoch });
             }
         });
         for gone in old.difference(&new) {

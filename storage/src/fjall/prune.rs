@@ -13,7 +13,7 @@ use crate::engine::{Append, Appended, Install, LogTail};
 
 impl Work<'_> {
     /// Answers an append to a log that has a base, of an operation that is not live, if it writes nothing.
-    pub(super) fn covered(&mut self, row: &LogRow, append: &Append, op: &Op) -> Result<Option<Appended>, Failure> {
+    pub(super) fn answer(&mut self, row: &LogRow, append: &Append, op: &Op) -> Result<Option<Appended>, Failure> {
         let (sha, log) = (op.sha(), append.log());
         if self.get(Space::Covered, &key::sha(row.id, &sha))?.is_some() {
             return Ok(Some(Appended::Covered { sha }));
@@ -105,8 +105,7 @@ impl Work<'_> {
         let Some(mut row) = self.log(log)? else { return Ok(()) };
         let Some(own) = row.tail.header.base else { return Ok(()) };
         let held = row.tail.held();
-        let of_log = |row: &LogRow| (key::op(row.id, 0).to_vec(), key::op(row.id, u64::MAX).to_vec());
-        let (first, last) = of_log(&row);
+        let (first, last) = (key::op(row.id, 0), key::op(row.id, u64::MAX));
         for (at, value) in self.present(Space::Retained, &first, &last)? {
             let kept = RetainedRow::decode(&value, log)?;
             let channel = self.arrive(&log.user, &log.channel)?;
@@ -169,8 +168,19 @@ impl Work<'_> {
         Ok(forgotten)
     }
 
-    /// Forgets one that is retained, unless its log's base is disputed. Tells whether it did.
+    /// Forgets one that is retained, unless its log's base is disputed. Tells whether it did. A damaged log is named, and
+    /// does not keep others from forgetting.
     fn forget_one(&mut self, due: &Due, names: &mut BTreeMap<u64, LogName>) -> Result<bool, Failure> {
+        match self.try_to_forget(due, names) {
+            Err(Failure::Damaged { what, why }) => {
+                tracing::warn!(what, why, "damaged; what is retained of it is not forgotten");
+                Ok(false)
+            }
+            result => result,
+        }
+    }
+
+    fn try_to_forget(&mut self, due: &Due, names: &mut BTreeMap<u64, LogName>) -> Result<bool, Failure> {
         let log = match names.get(&due.log) {
             Some(log) => log.clone(),
             None => {

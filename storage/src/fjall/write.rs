@@ -155,7 +155,7 @@ impl<'w> Work<'w> {
                 return Ok(Appended::Known { sha, index });
             }
             if row.tail.header.base.is_some()
-                && let Some(answer) = self.covered(row, append, &op)?
+                && let Some(answer) = self.answer(row, append, &op)?
             {
                 return Ok(answer);
             }
@@ -215,7 +215,7 @@ impl<'w> Work<'w> {
         }
     }
 
-    pub(super) fn channel(&self, user: &UserName, channel: &ChannelName) -> Result<Option<ChannelRow>, Failure> {
+    fn channel(&self, user: &UserName, channel: &ChannelName) -> Result<Option<ChannelRow>, Failure> {
         let key = (user.clone(), channel.clone());
         match self.touched.1.get(&key).or_else(|| self.cache.channels.get(&key)) {
             Some(row) => Ok(Some(*row)),
@@ -223,7 +223,7 @@ impl<'w> Work<'w> {
         }
     }
 
-    pub(super) fn find(&self, log: u64, sha: &Sha) -> Result<Option<u64>, Failure> {
+    fn find(&self, log: u64, sha: &Sha) -> Result<Option<u64>, Failure> {
         Ok(self.get(Space::Shas, &key::sha(log, sha))?.and_then(|value| key::last_number(&value)))
     }
 

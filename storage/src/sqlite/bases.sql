@@ -1,9 +1,9 @@
 -- Format 2: logs have bases. What format 1 holds stays as it is.
-ALTER TABLE logs ADD COLUMN base_generation INTEGER; -- null in this and the next where there is no base
+ALTER TABLE logs ADD COLUMN base_generation INTEGER; -- null where there is no base, as are the sha and the digest
 ALTER TABLE logs ADD COLUMN base_sha BLOB;
 ALTER TABLE logs ADD COLUMN base_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE logs ADD COLUMN covered_count INTEGER NOT NULL DEFAULT 0; -- the digest of what is known to be covered
-ALTER TABLE logs ADD COLUMN covered_xor BLOB NOT NULL DEFAULT (zeroblob(32));
+ALTER TABLE logs ADD COLUMN covered_xor BLOB;
 ALTER TABLE logs ADD COLUMN complete INTEGER NOT NULL DEFAULT 0; -- 1 where that is all that the base covers
 ALTER TABLE logs ADD COLUMN disputed INTEGER NOT NULL DEFAULT 0; -- 1 where it is
 ALTER TABLE logs ADD COLUMN retained_bytes INTEGER NOT NULL DEFAULT 0;

@@ -12,7 +12,7 @@ use crate::engine::{Append, Appended, Install, LogTail};
 
 impl Work<'_> {
     /// Answers an append to a log that has a base, of an operation that is not live, if it writes nothing.
-    pub(super) fn covered(
+    pub(super) fn answer(
         &mut self,
         row: i64,
         tail: &LogTail,

@@ -63,7 +63,7 @@ impl Work<'_> {
                 return Ok(Appended::Known { sha, index });
             }
             if tail.header.base.is_some()
-                && let Some(answer) = self.covered(row, &tail, append, &op)?
+                && let Some(answer) = self.answer(row, &tail, append, &op)?
             {
                 return Ok(answer);
             }
@@ -169,7 +169,6 @@ impl Work<'_> {
         for (row, tail) in self.logs.values() {
             let header = &tail.header;
             let base = header.base.as_ref();
-            let covered = base.map(|base| base.covered).unwrap_or_default();
             let heads: Vec<u8> = tail.heads.iter().flat_map(|head| *head.as_bytes()).collect();
             update.execute(params![
                 row,
@@ -183,8 +182,8 @@ impl Work<'_> {
                 base.map(|base| row::number(base.id.generation.get())),
                 base.map(|base| base.id.sha.as_bytes()),
                 base.map_or(0, |base| row::number(base.bytes)),
-                row::number(covered.count),
-                covered.xor,
+                base.map_or(0, |base| row::number(base.covered.count)),
+                base.map(|base| base.covered.xor),
                 base.is_some_and(|base| base.complete),
                 base.is_some_and(|base| base.disputed),
                 base.map_or(0, |base| row::number(base.retained_bytes))

@@ -254,6 +254,10 @@ pub(crate) fn what_never_arrived_is_nothing(engine: &dyn Engine) {
     assert!(engine.read(&a, 0, Page::ALL).unwrap().is_empty());
     assert!(engine.read(&a, u64::MAX, Page::ALL).unwrap().is_empty());
     assert!(engine.inventory(&a, 0, 9).unwrap().is_empty());
+    assert_eq!((engine.find(&a, &Sha::of(b"x")).unwrap(), engine.base(&a).unwrap()), (None, None));
+    assert!(!engine.is_covered(&a, &Sha::of(b"x")).unwrap() && engine.covered(&a, None, 9).unwrap().is_empty());
+    assert!(engine.retained(&a, u64::MAX, Page::ALL).unwrap().is_empty() && engine.base_of(&a, 1).unwrap().is_none());
+    assert_eq!(engine.forget_retained(Date::saturating(u64::MAX), 9).unwrap(), 0);
     assert!(engine.feed(&user("me"), &channel("home"), u64::MAX, Page::ALL).unwrap().is_empty());
     assert!(engine.list(&user("me"), &channel("home"), &PathPrefix::default(), None, 9).unwrap().is_empty());
     assert_eq!(engine.position(&user("me"), &channel("home")).unwrap(), 0);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use gigfs_core::{Incarnation, StoreId};
-use gigfs_storage::{Append, Batch, Engine, Fault, Faulty, Fjall, Page, Sqlite, StorageError};
+use gigfs_core::{Date, Incarnation, StoreId};
+use gigfs_storage::{Append, Appended, Batch, Engine, Fault, Faulty, Fjall, Page, Sqlite, StorageError};
 
-use crate::script::{arrival, channel, log, op, push, remove, user};
+use crate::script::{arrival, channel, dispute, install, live, log, op, prune, push, remove, restore, user};
 
 type Open = fn(&Path) -> Result<Box<dyn Engine>, StorageError>;
 
@@ -74,6 +74,92 @@ fn data_opens_again_as_it_was_and_goes_on() {
         assert_eq!(engine.tail(&a).unwrap(), before);
         let next = push(&*engine, &a, &[op(&a, 4)]);
         assert_eq!((arrival(&next[0]).stored.index, arrival(&next[0]).position), (4, 4));
+    }
+}
+
+#[test]
+fn bases_and_what_they_cover_are_there_after_a_crash_at_any_commit() {
+    for (name, open) in ENGINES {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(folder.path()).unwrap();
+        let a = log("/a");
+        let ops: Vec<_> = (1..=4).map(|seq| op(&a, seq)).collect();
+        push(&*engine, &a, &ops);
+        let (first, second) = (install(&a, 1, &ops[..2]), install(&a, 2, &ops[..3]));
+        for at in 0..5 {
+            match at {
+                0 => prune(&*engine, &first),
+                1 => prune(&*engine, &second),
+                2 => dispute(&*engine, &a, &second.base),
+                3 => prune(&*engine, &install(&a, 3, &ops[..3])),
+                _ => assert_eq!(engine.forget_retained(Date::saturating(2), 1).unwrap(), 1),
+            }
+            let crashed = tempfile::tempdir().unwrap();
+            copy(folder.path(), crashed.path());
+            let again = open(crashed.path()).unwrap();
+            let seen = |engine: &dyn Engine| {
+                let bases: Vec<_> = (1..4).map(|generation| engine.base_of(&a, generation).unwrap()).collect();
+                let kept = (engine.retained(&a, 0, Page::ALL).unwrap(), engine.covered(&a, None, 9).unwrap());
+                let live = (engine.tail(&a).unwrap(), live(engine, &a), engine.usage(&user("me")).unwrap());
+                (bases, kept, live)
+            };
+            assert_eq!(seen(&*again), seen(&*engine), "{name} after commit {at}");
+            assert!(push(&*again, &a, &ops[..2]).iter().all(|answer| matches!(answer, Appended::Covered { .. })));
+            restore(&*again, &a);
+            drop(again);
+            let again = open(crashed.path()).unwrap();
+            let indexes: Vec<_> = live(&*again, &a).iter().map(|op| op.index).collect();
+            assert_eq!(indexes, (1 + u64::from(at == 4)..=4).collect::<Vec<_>>(), "{name} after commit {at}");
+        }
+    }
+}
+
+#[test]
+fn data_of_the_first_format_opens_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("store.db"), folder.path().join("data"));
+    let a = log("/a");
+    let ops: Vec<_> = (1..=3).map(|seq| op(&a, seq)).collect();
+    push(&Sqlite::open(&file).unwrap(), &a, &ops);
+    push(&Fjall::open(&data).unwrap(), &a, &ops);
+    {
+        let database = rusqlite::Connection::open(&file).unwrap();
+        database.execute_batch("DROP TABLE bases; DROP TABLE covered; DROP TABLE retained;").unwrap();
+        for column in [
+            "base_generation",
+            "base_sha",
+            "base_bytes",
+            "covered_count",
+            "covered_xor",
+            "complete",
+            "disputed",
+            "retained_bytes",
+        ] {
+            database.execute_batch(&format!("ALTER TABLE logs DROP COLUMN {column}")).unwrap();
+        }
+        database.pragma_update(None, "user_version", 1).unwrap();
+        // As it was before it knew of the others.
+        let new = folder.path().join("new");
+        fs::rename(&data, &new).unwrap();
+        let [from, to] = [&new, &data].map(|folder| fjall::Database::builder(folder).open().unwrap());
+        for space in ["meta", "channels", "logs", "names", "ops", "shas", "feed", "notes"] {
+            let [from, to] = [&from, &to].map(|database| database.keyspace(space, Default::default).unwrap());
+            for guard in from.iter() {
+                let (key, value) = guard.into_inner().unwrap();
+                to.insert(key, value).unwrap();
+            }
+        }
+        to.keyspace("meta", Default::default).unwrap().insert("format", 1_u64.to_be_bytes()).unwrap();
+        to.persist(fjall::PersistMode::SyncAll).unwrap();
+    }
+    for (name, open) in ENGINES {
+        let engine = open(folder.path()).unwrap();
+        assert_eq!(live(&*engine, &a).len(), 3, "{name}");
+        prune(&*engine, &install(&a, 1, &ops[..2]));
+        drop(engine);
+        let engine = open(folder.path()).unwrap();
+        assert_eq!(live(&*engine, &a).len(), 1, "{name}");
+        assert!(matches!(push(&*engine, &a, &ops[..1])[0], Appended::Covered { .. }), "{name}");
     }
 }
 
@@ -174,6 +260,37 @@ fn data_of_a_newer_format_is_not_touched() {
 }
 
 #[test]
+fn a_log_whose_base_is_gone_is_named_and_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (log("/a"), log("/b"));
+    for (_, open) in ENGINES {
+        let engine = open(folder.path()).unwrap();
+        for log in [&a, &b] {
+            push(&*engine, log, &[op(log, 1)]);
+            prune(&*engine, &install(log, 1, &[op(log, 1)]));
+        }
+    }
+    let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
+    assert_eq!(database.execute("DELETE FROM bases WHERE log = 1", []).unwrap(), 1);
+    let database = fjall::Database::builder(folder.path().join("data")).open().unwrap();
+    let bases = database.keyspace("bases", Default::default).unwrap();
+    for guard in bases.prefix(1_u64.to_be_bytes()) {
+        bases.remove(guard.key().unwrap()).unwrap();
+    }
+    drop((bases, database));
+    for (name, open) in ENGINES {
+        let engine = open(folder.path()).unwrap();
+        let error = engine.base(&a).unwrap_err();
+        assert!(
+            matches!(&error, StorageError::Damaged { .. }) && error.to_string().contains("base"),
+            "{name}: {error}"
+        );
+        assert!(engine.forget_retained(Date::saturating(2), 9).unwrap() > 0, "{name}");
+        assert!(engine.retained(&b, 0, Page::ALL).unwrap().is_empty() && engine.base(&b).unwrap().is_some(), "{name}");
+    }
+}
+
+#[test]
 fn fjall_opens_in_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -219,6 +336,9 @@ fn fjall_gives_space_back_after_a_prune_and_keeps_the_rest() {
     remove(&engine, &a, &ops[..49].iter().map(|op| op.sha()).collect::<Vec<_>>());
     engine.compact().unwrap();
     assert_eq!(engine.read(&a, 0, Page::ALL).unwrap()[0].index, 50);
+    prune(&engine, &install(&a, 1, &ops));
+    engine.compact().unwrap();
+    assert_eq!((engine.retained(&a, 0, Page::ALL).unwrap().len(), live(&engine, &a).len()), (1, 0));
 }
 
 #[test]
@@ -304,6 +424,16 @@ fn a_faulty_engine_fails_as_told_and_a_crash_keeps_what_was_on_disk() {
     assert_eq!(after.incarnation(), Incarnation::from_bytes([2; 16]));
     assert!(attempt(&after, 2).is_ok());
     assert_eq!((count(&after), after.commits()), (2, 1));
+    prune(&after, &install(&a, 1, &[op(&a, 1)]));
+    after.fail([Fault::Io, Fault::Unsynced]);
+    let forget = |engine: &Faulty| engine.forget_retained(Date::saturating(2), 9);
+    assert!(forget(&after).is_err());
+    assert_eq!(after.retained(&a, 0, Page::ALL).unwrap().len(), 1);
+    assert!(forget(&after).is_err());
+    assert_eq!(after.retained(&a, 0, Page::ALL).unwrap().len(), 0);
+    let after = after.crash();
+    assert_eq!((forget(&after).unwrap(), after.commits()), (1, 1));
+    restore(&after, &a);
     let restored = after.restored(Incarnation::from_bytes([3; 16]));
-    assert_eq!((count(&restored), restored.incarnation()), (2, Incarnation::from_bytes([3; 16])));
+    assert_eq!((count(&restored), restored.incarnation()), (1, Incarnation::from_bytes([3; 16])));
 }

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bases;
 mod conformance;
 mod disk;
 mod model;
 mod script;
 
+use bases::*;
+use conformance::*;
 use gigfs_core::{Incarnation, StoreId};
 use gigfs_storage::{Engine, Faulty, Fjall, Memory, Sqlite};
 use tempfile::TempDir;
@@ -51,7 +54,7 @@ macro_rules! suite {
             $(
                 #[test]
                 fn $claim() {
-                    crate::conformance::$claim(&*crate::$engine().engine);
+                    crate::$claim(&*crate::$engine().engine);
                 }
             )*
 
@@ -80,4 +83,21 @@ suite! {
     what_never_arrived_is_nothing
     a_large_record_reads_back_whole
     positions_are_given_once_by_many_threads
+    an_operation_that_a_base_covers_is_answered_covered_and_not_written
+    a_late_operation_stays_beside_the_base
+    a_base_without_its_operations_leaves_doubtful_what_it_may_cover
+    what_a_base_covers_can_be_learned_later
+    a_base_comes_to_a_log_that_has_no_records
+    the_first_base_of_a_log_leaves_its_indexes_positions_and_stamps_as_they_are
+    covered_operations_are_retained_until_they_are_forgotten
+    what_is_not_retained_is_gone_at_once
+    a_log_whose_base_is_disputed_forgets_nothing
+    a_base_that_comes_back_is_the_logs_own_again
+    of_two_bases_of_one_generation_the_last_one_is_shown
+    a_restore_brings_everything_back_live
+    a_restored_log_can_be_pruned_again
+    a_remove_passes_over_what_is_retained
+    an_install_is_atomic_with_its_batch
+    appends_and_installs_of_one_batch_see_each_other_in_order
+    shas_that_are_covered_are_read_in_pages
 }

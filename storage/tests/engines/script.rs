@@ -1,7 +1,10 @@
 //! Words to write scripts with.
 
-use gigfs_core::{ActorId, ChannelName, Date, Draft, LogName, Op, Payload, Seq, Sha, UserName};
-use gigfs_storage::{Append, Appended, Arrival, Batch, Engine};
+use gigfs_core::{
+    ActorId, Base, ChannelName, Checkpoint, Covers, Date, Digest, Draft, LogName, Op, Payload, Seq, Sha, TypeName,
+    UserName,
+};
+use gigfs_storage::{Append, Appended, Arrival, Batch, Engine, Install, Page, StoredOp};
 use serde_json::{Value, json};
 
 pub(crate) fn user(name: &str) -> UserName {
@@ -52,4 +55,55 @@ pub(crate) fn arrival(appended: &Appended) -> &Arrival {
         Appended::New(arrival) => arrival,
         other => panic!("expected a new arrival, got {other:?}"),
     }
+}
+
+pub(crate) fn shas(ops: &[Op]) -> Vec<Sha> {
+    ops.iter().map(Op::sha).collect()
+}
+
+pub(crate) fn digest(shas: &[Sha]) -> Digest {
+    let mut digest = Digest::default();
+    shas.iter().for_each(|sha| digest.add(sha));
+    digest
+}
+
+/// The base of a generation that covers what has this digest, of which `heads` are some.
+pub(crate) fn base(log: &LogName, generation: u64, heads: &[Op], digest: Digest) -> Base {
+    let checkpoint = Checkpoint {
+        absent: Vec::new(),
+        generation: Seq::new(generation).unwrap(),
+        parent: None,
+        covers: Covers::default().with(heads),
+        digest,
+        reducer: TypeName::parse("list").unwrap(),
+        version: 1,
+        state: Payload::plain(&json!([generation, digest.count])),
+        date: Date::saturating(5_000 + generation),
+        author: ActorId::from_bytes([6; 16]),
+    };
+    let certificate = format!("certificate {generation}");
+    Base { sha: checkpoint.sha(log), record: checkpoint.to_record(None).into(), certificate }
+}
+
+/// The install of a base that covers exactly these operations, which are retained since the generation's number.
+pub(crate) fn install(log: &LogName, generation: u64, ops: &[Op]) -> Install {
+    let covered = shas(ops);
+    let base = base(log, generation, ops, digest(&covered));
+    Install { log: log.clone(), base, covered, retain: true, at: Date::saturating(generation) }
+}
+
+pub(crate) fn prune(engine: &dyn Engine, install: &Install) {
+    engine.commit(&Batch { installs: vec![install.clone()], ..Batch::default() }).unwrap();
+}
+
+pub(crate) fn restore(engine: &dyn Engine, log: &LogName) {
+    engine.commit(&Batch { restores: vec![log.clone()], ..Batch::default() }).unwrap();
+}
+
+pub(crate) fn dispute(engine: &dyn Engine, log: &LogName, base: &Base) {
+    engine.commit(&Batch { disputes: vec![(log.clone(), base.sha)], ..Batch::default() }).unwrap();
+}
+
+pub(crate) fn live(engine: &dyn Engine, log: &LogName) -> Vec<StoredOp> {
+    engine.read(log, 0, Page::ALL).unwrap()
 }

@@ -86,3 +86,47 @@ fn what_is_queued_when_the_thread_is_told_to_stop_is_written() {
     assert!(matches!(later.try_recv().unwrap().unwrap()[0], PushResult::Accepted { .. }));
     assert!(queue.is_closed());
 }
+
+fn seal(sealed: bool) -> (Job, oneshot::Receiver<Result<(), Refusal>>) {
+    let LogName { user, channel, .. } = LogName::parse("me", "home", "list", "/a").unwrap();
+    let (done, answer) = oneshot::channel();
+    (Job::Seal(Sealing::Channel { user, channel, sealed }, done), answer)
+}
+
+#[test]
+fn of_pushes_that_wait_with_a_seal_those_before_it_are_written_and_those_after_it_are_refused() {
+    let engine = faulty();
+    let (queue, waiting) = mpsc::channel(64);
+    let (before, mut results) = push(1);
+    let (seals, mut sealed) = seal(true);
+    let (after, mut refused) = push(2);
+    let (opens, mut opened) = seal(false);
+    let (later, mut taken) = push(3);
+    for job in [before, seals, after, opens, later] {
+        queue.try_send(job).map_err(|_| ()).unwrap();
+    }
+    drop(queue);
+    writer(&engine).run(waiting);
+    assert!(matches!(results.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
+    assert_eq!(sealed.try_recv().unwrap(), Ok(()));
+    assert_eq!(refused.try_recv().unwrap().unwrap_err().code, ErrorCode::Sealed);
+    assert_eq!(opened.try_recv().unwrap(), Ok(()));
+    assert!(matches!(taken.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
+}
+
+#[test]
+fn a_seal_that_is_not_on_disk_refuses_nothing() {
+    let engine = faulty();
+    engine.fail([Fault::Io]);
+    let mut writer = writer(&engine);
+    let (job, mut sealed) = seal(true);
+    writer.commit(vec![job]);
+    assert_eq!(sealed.try_recv().unwrap().unwrap_err().code, ErrorCode::StorageFailed);
+    let (job, mut results) = push(1);
+    writer.commit(vec![job]);
+    assert!(matches!(results.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
+    assert_eq!(
+        Seals::load(&*engine).unwrap().check(Some(&LogName::parse("me", "home", "list", "/a").unwrap())),
+        Ok(())
+    );
+}

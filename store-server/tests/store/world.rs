@@ -1,5 +1,6 @@
 //! A real store on loopback, a table made of a key and one route, and clients that speak to it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -376,10 +377,12 @@ impl Made {
 pub(crate) fn checkpoint(log: &LogName, parent: Option<&Made>, ops: &[Op], state: &Value) -> Made {
     let before = parent.map(|parent| &parent.checkpoint);
     let shas: Vec<Sha> = ops.iter().map(Op::sha).collect();
+    let absent: BTreeSet<Sha> = ops.iter().flat_map(Op::deps).filter(|dep| !shas.contains(dep)).copied().collect();
     let checkpoint = Checkpoint {
         generation: parent.map_or(Seq::FIRST, |parent| parent.id.generation.next()),
         parent: parent.map(|parent| parent.id.sha),
         covers: before.map(|before| before.covers.clone()).unwrap_or_default().with(ops),
+        absent: absent.into_iter().collect(),
         digest: with_all(before.map(|before| before.digest).unwrap_or_default(), &shas),
         reducer: TypeName::parse("list").unwrap(),
         version: 1,

@@ -1,12 +1,13 @@
-//! What handlers take from a request: names out of the path and a JSON body. Whatever is wrong is a refusal in JSON.
+//! What handlers take from a request: names out of the path, the query and a JSON body. Whatever is wrong is a refusal in JSON.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, StoreId, UserName};
 use gigfs_serve::request::{self, PathParams};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::BODY_BYTES_MAX;
@@ -15,8 +16,11 @@ use super::refusal::Refused;
 /// The decoded parameters of the path, parsed into names one by one.
 pub(crate) struct Params(PathParams);
 
-/// A JSON body of at most [`BODY_BYTES_MAX`] bytes.
-pub(crate) struct Body<T>(pub(crate) T);
+/// `?abandon=true`; false where it is left out.
+pub(crate) struct Abandon(pub(crate) bool);
+
+/// A JSON body of at most `MAX` bytes. The route allows as many.
+pub(crate) struct Body<T, const MAX: usize = BODY_BYTES_MAX>(pub(crate) T);
 
 impl Params {
     pub(crate) fn user(&self) -> Result<UserName, Refused> {
@@ -43,21 +47,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync> FromRequestParts<S> for Abandon {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        #[derive(Deserialize)]
+        struct Asked {
+            #[serde(default)]
+            abandon: bool,
+        }
+        match Query::<Asked>::try_from_uri(&parts.uri) {
+            Ok(Query(asked)) => Ok(Self(asked.abandon)),
+            Err(_) => Err(Refused(Refusal::new(ErrorCode::BadRequest, "\"abandon\" must be \"true\" or \"false\""))),
+        }
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Refused;
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|bytes: u64| bytes > BODY_BYTES_MAX as u64) {
-            return Err(too_large());
+        if announced.is_some_and(|bytes: u64| bytes > MAX as u64) {
+            return Err(too_large(MAX));
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|error| match error {
-            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => too_large(),
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => too_large(MAX),
             _ => Refused(Refusal::new(ErrorCode::BadRequest, "the body broke off").hint("send it again")),
         })?;
         request::json(&bytes).map(Self).map_err(Refused)
     }
 }
 
-fn too_large() -> Refused {
-    Refused(Refusal::new(ErrorCode::TooLarge, format!("the body is longer than the limit of {BODY_BYTES_MAX} bytes")))
+fn too_large(max: usize) -> Refused {
+    Refused(Refusal::new(ErrorCode::TooLarge, format!("the body is longer than the limit of {max} bytes")))
 }

@@ -1,5 +1,6 @@
 //! The table over HTTP: routes to operations, credentials and bodies in, JSON or a refusal out. Nothing is decided here.
 
+mod checkpoints;
 mod credentials;
 mod extract;
 mod mounts;
@@ -35,6 +36,11 @@ pub(crate) fn router(table: Table) -> Router {
         .route("/user/{user}/table/{channel}", get(mounts::channel).delete(mounts::remove_channel))
         .route("/user/{user}/table/{channel}/store", post(mounts::add_store))
         .route("/user/{user}/table/{channel}/store/{store}", delete(mounts::remove_store))
+        .route("/user/{user}/table/{channel}/store/{store}/seal", post(mounts::seal_store))
+        .route(
+            "/user/{user}/table/{channel}/checkpoint",
+            post(checkpoints::commit).layer(DefaultBodyLimit::max(checkpoints::COMMIT_BYTES_MAX)),
+        )
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::metrics))
@@ -54,5 +60,5 @@ async fn no_such_method(method: Method, uri: Uri) -> Refused {
     Refused(gigfs_serve::refusal::no_such_method(&method, &uri))
 }
 
-/// Bytes of a request's body.
+/// Bytes of a request's body, where the route does not say otherwise.
 const BODY_BYTES_MAX: usize = 64 * 1024;

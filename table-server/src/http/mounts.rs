@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use gigfs_core::Refusal;
-use gigfs_core::api::{AddStore, MountTable, MountedChannel, TableChanged, TokenStanding};
+use gigfs_core::api::{AddStore, MountTable, MountedChannel, Seal, TableChanged, TokenStanding};
 
 use super::credentials::Bearer;
-use super::extract::{Body, Params};
+use super::extract::{Abandon, Body, Params};
 use super::refusal::Refused;
 use crate::session::Access;
 use crate::table::Table;
@@ -36,6 +36,7 @@ pub(crate) async fn channel(
     request_body = AddStore,
     responses((status = 200, body = MountedChannel), (status = 401, body = Refusal),
         (status = 403, body = Refusal, description = "The store does not take the code"),
+        (status = 409, body = Refusal, description = "Another server claims the id of a store that the user has"),
         (status = 502, body = Refusal, description = "The store cannot be reached")))]
 pub(crate) async fn add_store(
     State(table): State<Table>,
@@ -48,18 +49,38 @@ pub(crate) async fn add_store(
     Ok(Json(table.mounted_channel(&access, &channel).await?))
 }
 
-/// Takes a store off a channel. The channel goes with its last store.
-#[utoipa::path(delete, path = "/user/{user}/table/{channel}/store/{store}", tag = "mounts",
+/// Has a store take no more writes for a channel, or take them again, and shows it so once the store has agreed.
+#[utoipa::path(post, path = "/user/{user}/table/{channel}/store/{store}/seal", tag = "mounts",
     params(("user", description = "The user"), ("channel", description = "The channel"),
         ("store", description = "The store's id")),
+    security(("session" = [])), request_body = Seal,
+    responses((status = 200, body = TableChanged), (status = 401, body = Refusal), (status = 404, body = Refusal),
+        (status = 502, body = Refusal, description = "The store cannot be reached")))]
+pub(crate) async fn seal_store(
+    State(table): State<Table>,
+    params: Params,
+    access: Access,
+    Body(Seal { sealed }): Body<Seal>,
+) -> Result<Json<TableChanged>, Refused> {
+    let epoch = table.seal(&access, &params.channel()?, params.store()?, sealed).await?;
+    Ok(Json(TableChanged { epoch }))
+}
+
+/// Takes a store off a channel: one that is sealed, or the last, with which the channel goes, or one that is abandoned.
+#[utoipa::path(delete, path = "/user/{user}/table/{channel}/store/{store}", tag = "mounts",
+    params(("user", description = "The user"), ("channel", description = "The channel"),
+        ("store", description = "The store's id"),
+        ("abandon" = Option<bool>, Query, description = "Whether what only this store holds may be lost")),
     security(("session" = [])),
-    responses((status = 200, body = TableChanged), (status = 401, body = Refusal), (status = 404, body = Refusal)))]
+    responses((status = 200, body = TableChanged), (status = 401, body = Refusal), (status = 404, body = Refusal),
+        (status = 409, body = Refusal, description = "The store is not sealed")))]
 pub(crate) async fn remove_store(
     State(table): State<Table>,
     params: Params,
     access: Access,
+    Abandon(abandon): Abandon,
 ) -> Result<Json<TableChanged>, Refused> {
-    let epoch = table.remove_store(&access, &params.channel()?, params.store()?).await?;
+    let epoch = table.remove_store(&access, &params.channel()?, params.store()?, abandon).await?;
     Ok(Json(TableChanged { epoch }))
 }
 

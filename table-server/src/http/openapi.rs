@@ -6,15 +6,17 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{mounts, sessions, status, stream, users};
+use super::{checkpoints, mounts, sessions, status, stream, users};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "gigfs table", description = "Users, sessions, mount tables and store tokens. Every error body is a Refusal."),
+    info(title = "gigfs table", description = "Users, sessions, mount tables, store tokens and committed checkpoints. Every error body is a Refusal."),
     paths(
         users::password, users::create, users::replace_master,
         sessions::create, sessions::list, sessions::check, sessions::revoke,
-        mounts::table, mounts::channel, mounts::add_store, mounts::remove_store, mounts::remove_channel, mounts::check,
+        mounts::table, mounts::channel, mounts::add_store, mounts::seal_store, mounts::remove_store,
+        mounts::remove_channel, mounts::check,
+        checkpoints::commit,
         stream::stream,
         status::healthz, status::readyz, status::metrics, openapi,
     ),

@@ -7,9 +7,12 @@ use gigfs_serve::refusal::answer;
 use crate::clock;
 use crate::db::DatabaseError;
 use crate::mount::{AddStoreError, MountError};
+use crate::register::CommitError;
+use crate::seal::SealError;
 use crate::session::{AccessError, CreateSessionError, RevokeSessionError};
 use crate::standing::StandingError;
 use crate::store::{StoreCallError, StoreUrlError};
+use crate::unmount::UnmountError;
 use crate::user::{CreateUserError, MasterError, ReplaceMasterError};
 
 /// A refusal on its way to the client.
@@ -158,6 +161,61 @@ impl Coded for MountError {
     }
 }
 
+impl Coded for UnmountError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotSealed { .. } => ErrorCode::Conflict,
+            Self::Mount(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotSealed { .. } => {
+                "seal and drain it first with `gig store rm`, or add ?abandon=true for a store that will never answer"
+            }
+            Self::Mount(error) => error.hint(),
+            Self::Database(error) => error.hint(),
+        }
+    }
+}
+
+impl Coded for SealError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Mount(error) => error.code(),
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Mount(error) => error.refusal(),
+            Self::Store(error) => error.refusal(),
+        }
+    }
+}
+
+impl Coded for CommitError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooManyLogs { .. } | Self::TooManyAcks { .. } => ErrorCode::TooLarge,
+            Self::Mount(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::TooManyLogs { .. } => "send them in several requests",
+            Self::TooManyAcks { .. } => "send one of each store",
+            Self::Mount(error) => error.hint(),
+            Self::Database(error) => error.hint(),
+        }
+    }
+}
+
 impl Coded for StoreUrlError {
     fn code(&self) -> ErrorCode {
         ErrorCode::BadRequest
@@ -201,6 +259,7 @@ impl Coded for AddStoreError {
             Self::ReservedName { .. } => ErrorCode::InvalidName,
             Self::NoCode { .. } => ErrorCode::UnknownStore,
             Self::UnknownUser { .. } => ErrorCode::UnknownUser,
+            Self::OtherKey { .. } => ErrorCode::Conflict,
             Self::TooManyStores { .. } | Self::TooManyUserStores { .. } | Self::TooManyChannels { .. } => {
                 ErrorCode::TooMany
             }
@@ -216,6 +275,8 @@ impl Coded for AddStoreError {
             Self::Access(error) => error.refusal(),
             Self::NoCode { .. } => Refusal::new(self.code(), self.to_string()).hint("get one with `gig store code`"),
             Self::ReservedName { .. } => Refusal::new(self.code(), self.to_string()).hint("choose another name"),
+            Self::OtherKey { .. } => Refusal::new(self.code(), self.to_string())
+                .hint("check the url; if the store itself has a new key, take it off all channels and mount it again"),
             Self::TooManyStores { .. } | Self::TooManyUserStores { .. } | Self::TooManyChannels { .. } => {
                 Refusal::new(self.code(), self.to_string()).hint("remove one that is not used any more")
             }

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod checkpoints;
 mod credentials;
 mod edges;
 mod mounts;
 mod restart;
 mod revocations;
+mod seals;
 mod sessions;
 mod streams;
 mod tls;

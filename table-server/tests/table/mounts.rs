@@ -46,7 +46,7 @@ async fn the_epoch_grows_by_one_with_each_change_and_by_none_without() {
     assert_eq!(moved.stores[0].url, url);
     assert_eq!(epochs().await, (4, of(3, 2)), "a new url changes the table, and no set of stores");
 
-    let gone = world.ask(Method::DELETE, &format!("/table/notes/store/{}", two.id), &ann).await;
+    let gone = world.remove(&ann, "notes", two.id, "?abandon=true").await;
     assert_eq!(gone.json::<TableChanged>().await.unwrap().epoch, 5);
     assert_eq!(epochs().await, (5, of(5, 2)));
     assert_eq!(world.ask(Method::DELETE, "/table/photos", &ann).await.status(), 200);
@@ -98,6 +98,57 @@ async fn a_store_that_refuses_is_named_with_what_it_said() {
     assert!(refusal.message.contains(&store.url) && refusal.message.contains("used up"), "{refusal}");
     assert!(!refusal.message.contains("the-code"), "{refusal}");
     assert_eq!(world.mounts(&ann).await.epoch, 0);
+}
+
+#[tokio::test]
+async fn another_server_that_claims_a_stores_id_is_refused_and_nothing_is_changed() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person("ann").await, world.person("bobby").await);
+    let (store, impostor) = (StoreSide::start(1).await, StoreSide::start(1).await);
+    let before = world.mount(&ann, "notes", &store).await;
+    for channel in ["notes", "photos"] {
+        let refusal = refused_as(ErrorCode::Conflict, world.try_mount(&ann, channel, &impostor.url).await).await;
+        assert!(refusal.message.contains(&store.id.to_string()), "{refusal}");
+        assert!(refusal.message.contains(&impostor.url) && !refusal.hint.is_empty(), "{refusal:?}");
+    }
+    let table = world.mounts(&ann).await;
+    assert_eq!((table.epoch, table.channels.len()), (1, 1));
+    assert_eq!(table.channels[0].stores[0].url, before.stores[0].url);
+    world.mount(&bob, "notes", &impostor).await;
+
+    // The id is free again once the store is mounted nowhere.
+    world.mount(&ann, "photos", &store).await;
+    assert_eq!(world.ask(Method::DELETE, "/table/notes", &ann).await.status(), 200);
+    refused_as(ErrorCode::Conflict, world.try_mount(&ann, "notes", &impostor.url).await).await;
+    assert_eq!(world.ask(Method::DELETE, "/table/photos", &ann).await.status(), 200);
+    world.mount(&ann, "notes", &impostor).await;
+}
+
+#[tokio::test]
+async fn a_store_whose_key_is_malformed_is_not_mounted() {
+    let world = World::start().await;
+    let ann = world.person("ann").await;
+    let store = StoreSide::start(1).await;
+    let good = store.give_key("");
+    for key in ["", "key", &good[..40], &good.replace("PUBLIC", "PRIVATE")] {
+        store.give_key(key);
+        let refusal = refused_as(ErrorCode::Unreachable, world.try_mount(&ann, "notes", &store.url).await).await;
+        assert!(refusal.message.contains(&store.url) && refusal.message.contains("key"), "{refusal}");
+    }
+    assert_eq!(world.mounts(&ann).await.epoch, 0);
+    store.give_key(&good);
+    world.mount(&ann, "notes", &store).await;
+}
+
+#[tokio::test]
+async fn the_mount_table_says_whose_certificates_to_trust() {
+    let world = World::start().await;
+    let ann = world.person("ann").await;
+    let mut store = StoreSide::start(1).await;
+    world.mount(&ann, "notes", &store).await;
+    let (_, confirm) = store.hears_confirm().await;
+    let table = world.mounts(&ann).await;
+    assert_eq!((table.table_id, table.table_key), (confirm.table_id, confirm.table_key));
 }
 
 #[tokio::test]

@@ -12,12 +12,13 @@ use axum::routing::{delete, post};
 use axum::{Json, Router};
 use gigfs_core::api::{
     AddStore, Confirm, Confirmed, CreatedSession, MountTable, MountedChannel, NewMaster, NewSession, PasswordParams,
-    TableChanged,
+    Seal, TableChanged,
 };
-use gigfs_core::token::{RevokeClaims, StoreClaims};
+use gigfs_core::token::{AckClaims, RevokeClaims, SealClaims, StoreClaims};
 use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, StoreId, UserName, base64_text};
 use gigfs_table_server::{Config, Server, Table};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use parking_lot::Mutex;
 use reqwest::{Client, Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -166,6 +167,16 @@ impl World {
         answer.json().await.unwrap()
     }
 
+    pub(crate) async fn seal(&self, who: &Person, channel: &str, store: StoreId, sealed: bool) -> Response {
+        let path = format!("/user/{}/table/{channel}/store/{store}/seal", who.name);
+        self.send(Method::POST, &path, &who.bearer(), Some(&Seal { sealed })).await
+    }
+
+    /// Takes a store off a channel. `how` is the query.
+    pub(crate) async fn remove(&self, who: &Person, channel: &str, store: StoreId, how: &str) -> Response {
+        self.ask(Method::DELETE, &format!("/table/{channel}/store/{store}{how}"), who).await
+    }
+
     pub(crate) async fn mounts(&self, who: &Person) -> MountTable {
         self.get("/table", who).await
     }
@@ -266,6 +277,7 @@ impl Events {
 pub(crate) enum Heard {
     Confirm { user: String, confirm: Confirm },
     Revoke { user: String, session: SessionId, authorization: String },
+    Seal { user: String, channel: String, authorization: String },
 }
 
 /// A store's side: answers what it is told to and writes down what it hears.
@@ -273,6 +285,7 @@ pub(crate) struct StoreSide {
     pub(crate) id: StoreId,
     pub(crate) url: String,
     pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
+    signing: EncodingKey,
     answering: Arc<Answering>,
     serving: Option<JoinHandle<()>>,
 }
@@ -281,6 +294,8 @@ struct Answering {
     id: StoreId,
     refuse_confirm: AtomicBool,
     refuse_revoke: AtomicBool,
+    refuse_seal: AtomicBool,
+    key_pem: Mutex<String>,
     hears: mpsc::UnboundedSender<Heard>,
 }
 
@@ -290,9 +305,12 @@ impl StoreSide {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (hears, heard) = mpsc::unbounded_channel();
         let id = StoreId::from_bytes([number; 16]);
-        let (refuse_confirm, refuse_revoke) = Default::default();
-        let answering = Arc::new(Answering { id, refuse_confirm, refuse_revoke, hears });
-        let mut store = Self { id, url, heard, answering, serving: None };
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let signing = EncodingKey::from_ed_der(pair.serialized_der());
+        let key_pem = Mutex::new(pair.public_key_pem());
+        let (refuse_confirm, refuse_revoke, refuse_seal) = Default::default();
+        let answering = Arc::new(Answering { id, refuse_confirm, refuse_revoke, refuse_seal, key_pem, hears });
+        let mut store = Self { id, url, heard, signing, answering, serving: None };
         store.serve(listener);
         store
     }
@@ -325,6 +343,32 @@ impl StoreSide {
         self.answering.refuse_revoke.store(refuse, Ordering::SeqCst);
     }
 
+    pub(crate) fn refuse_seal(&self, refuse: bool) {
+        self.answering.refuse_seal.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Has the store give another text for its key, and returns the one that it gave.
+    pub(crate) fn give_key(&self, pem: &str) -> String {
+        std::mem::replace(&mut *self.answering.key_pem.lock(), pem.to_owned())
+    }
+
+    /// Signs an acknowledgement, whatever it says.
+    pub(crate) fn sign(&self, ack: &AckClaims) -> String {
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), ack, &self.signing).unwrap()
+    }
+
+    /// Returns the next word about a seal, after checking it as a store does.
+    pub(crate) async fn hears_seal(&mut self, confirm: &Confirm) -> SealClaims {
+        match within("a seal call", self.heard.recv()).await.unwrap() {
+            Heard::Seal { user, channel, authorization } => {
+                let claims: SealClaims = verify(authorization.strip_prefix("Bearer ").unwrap(), confirm, self.id);
+                assert_eq!((claims.sub.as_str(), claims.channel.as_str()), (user.as_str(), channel.as_str()));
+                claims
+            }
+            other => panic!("the store heard {other:?}"),
+        }
+    }
+
     pub(crate) async fn hears_confirm(&mut self) -> (String, Confirm) {
         match within("a confirm call", self.heard.recv()).await.unwrap() {
             Heard::Confirm { user, confirm } => (user, confirm),
@@ -348,6 +392,7 @@ impl StoreSide {
         let router = Router::new()
             .route("/user/{user}/confirm", post(confirm))
             .route("/user/{user}/session/{session}", delete(revoke))
+            .route("/user/{user}/channel/{channel}/seal", post(seal))
             .with_state(self.answering.clone());
         // Each connection ends with the task, as with a process: axum::serve would leave them to themselves.
         self.serving = Some(tokio::spawn(async move {
@@ -377,7 +422,23 @@ async fn confirm(
         let refusal = Refusal::new(ErrorCode::Unauthorized, "the confirmation code is used up");
         return Err((StatusCode::UNAUTHORIZED, Json(refusal)));
     }
-    Ok(Json(Confirmed { store: store.id }))
+    Ok(Json(Confirmed { store: store.id, store_key: store.key_pem.lock().clone() }))
+}
+
+async fn seal(
+    State(store): State<Arc<Answering>>,
+    Path((user, channel)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, (StatusCode, Json<Refusal>)> {
+    let authorization = headers["authorization"].to_str().unwrap().to_owned();
+    store.hears.send(Heard::Seal { user, channel, authorization }).unwrap();
+    match store.refuse_seal.load(Ordering::SeqCst) {
+        true => {
+            let refusal = Refusal::new(ErrorCode::StorageFailed, "the disk failed");
+            Err((StatusCode::INTERNAL_SERVER_ERROR, Json(refusal)))
+        }
+        false => Ok(StatusCode::NO_CONTENT),
+    }
 }
 
 async fn revoke(

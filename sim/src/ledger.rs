@@ -1,0 +1,99 @@
+//! What a world knows of all that was ever written and committed, to check what its replicas make of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gigfs_core::commit::with_all;
+use gigfs_core::{BaseId, Checkpoint, Digest, Kind, LogName, Op, Oplog, Payload, Sha, TypeName};
+
+/// Everything that was written, and what each checkpoint covers.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    ops: BTreeMap<LogName, BTreeMap<Sha, Op>>,
+    /// Checkpoints that clients proposed, with what each newly covers.
+    proposed: BTreeMap<Sha, (Checkpoint, BTreeSet<Sha>)>,
+    covered: BTreeMap<Sha, BTreeSet<Sha>>,
+    /// Logs that began with the state of another one's base.
+    copies: BTreeMap<LogName, Sha>,
+}
+
+impl Ledger {
+    /// Notes operations that were written or dated again.
+    pub(crate) fn note(&mut self, log: &LogName, ops: Vec<Op>) {
+        let known = self.ops.entry(log.clone()).or_default();
+        known.extend(ops.into_iter().map(|op| (op.sha(), op)));
+    }
+
+    /// Notes a checkpoint that a client proposes who holds `oplog` on top of its base.
+    pub(crate) fn propose(&mut self, log: &LogName, sha: Sha, record: &[u8], oplog: &Oplog) {
+        if let Ok((checkpoint, _)) = Checkpoint::from_record(log, record, sha) {
+            let deps = |sha: &Sha| Ok::<_, ()>(oplog.get(sha).map(|op| op.deps().to_vec()));
+            let newly = checkpoint.follow(deps).unwrap_or_default();
+            self.proposed.insert(sha, (checkpoint, newly));
+        }
+    }
+
+    /// Notes that a base lives on in a log of its own.
+    pub(crate) fn copied(&mut self, base: BaseId, copy: Option<LogName>) {
+        self.copies.extend(copy.map(|copy| (copy, base.sha)));
+    }
+
+    /// Returns what a committed checkpoint covers.
+    pub(crate) fn covered(&self, base: Option<BaseId>) -> BTreeSet<Sha> {
+        base.and_then(|base| self.covered.get(&base.sha)).cloned().unwrap_or_default()
+    }
+
+    /// Returns a committed checkpoint.
+    pub(crate) fn checkpoint(&self, base: Option<BaseId>) -> Option<&Checkpoint> {
+        self.proposed.get(&base?.sha).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// Returns an operation by its identity.
+    pub(crate) fn op(&self, log: &LogName, sha: &Sha) -> Option<&Op> {
+        self.ops.get(log)?.get(sha)
+    }
+
+    /// Returns what all bases cover that live on in logs of their own.
+    pub(crate) fn in_copies(&self) -> BTreeSet<Sha> {
+        self.copies.values().filter_map(|base| self.covered.get(base)).flatten().copied().collect()
+    }
+
+    /// Checks a checkpoint that the table is about to commit: it names what it covers exactly, and its state is the fold of
+    /// that on top of its parent's, unless `any_state` is fine.
+    pub(crate) fn commit(
+        &mut self,
+        kinds: &BTreeMap<TypeName, Arc<dyn Kind>>,
+        log: &LogName,
+        sha: Sha,
+        any_state: bool,
+    ) -> Result<(), String> {
+        if self.covered.contains_key(&sha) {
+            return Ok(());
+        }
+        let (checkpoint, newly) = self.proposed.get(&sha).ok_or("nobody proposed it")?;
+        if self.copies.contains_key(log) && checkpoint.parent.is_none() {
+            self.covered.insert(sha, BTreeSet::new());
+            return Ok(());
+        }
+        let before = match checkpoint.parent {
+            Some(parent) => self.covered.get(&parent).cloned().ok_or("its parent was never committed")?,
+            None => BTreeSet::new(),
+        };
+        let all: BTreeSet<Sha> = before.union(newly).copied().collect();
+        if with_all(Digest::default(), &all) != checkpoint.digest {
+            return Err("its digest is not that of what it covers".to_owned());
+        }
+        let newly: Oplog = newly.iter().filter_map(|sha| self.op(log, sha)).cloned().collect();
+        if !any_state && !newly.is_empty() {
+            let kind = kinds.get(&log.kind).ok_or("nothing reads the type")?;
+            let mut fold = kind.fold();
+            fold.rebase(checkpoint.parent.and_then(|parent| self.proposed.get(&parent)).map(|(parent, _)| parent));
+            newly.iter().for_each(|op| fold.inserted(&newly, op));
+            if Payload::Plain(fold.state(&newly)?.state.into()) != checkpoint.state {
+                return Err("its state is not the fold of what it covers".to_owned());
+            }
+        }
+        self.covered.insert(sha, all);
+        Ok(())
+    }
+}

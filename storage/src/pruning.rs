@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use gigfs_core::commit;
-use gigfs_core::limits::CANDIDATES_MAX;
+use gigfs_core::limits::{CANDIDATES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
+use gigfs_core::token::CertificateClaims;
 use gigfs_core::wire::WireBase;
 use gigfs_core::{Base, BaseId, Checkpoint, Date, Draft, ErrorCode, LogName, Refusal, Sha};
 
@@ -71,8 +72,14 @@ pub fn install(
     instead_of: Option<Sha>,
     now: Date,
 ) -> Decided<Vec<Batch>> {
+    let before = engine.tail(log)?.and_then(|tail| tail.header.base);
     let mut base = base.clone();
     if base.record.is_empty() {
+        let named = CertificateClaims::unverified(&base.certificate)
+            .map(|claims| BaseId { generation: claims.generation, sha: base.sha });
+        if before.is_some_and(|before| named.is_ok_and(|named| before.id >= named)) {
+            return Ok(Ok(Vec::new()));
+        }
         let Some(kept) = engine.note(&candidate(log, &base.sha))? else {
             let message = format!("the checkpoint {} is not here; send its record", base.sha);
             return Ok(Err(Refusal::new(ErrorCode::MissingOps, message).hint("send the record with it")));
@@ -84,7 +91,6 @@ pub fn install(
         Err(why) => return Ok(Err(Refusal::new(ErrorCode::InvalidOp, why))),
     };
     let id = BaseId { generation: checkpoint.generation, sha: base.sha };
-    let before = engine.tail(log)?.and_then(|tail| tail.header.base);
     if before.is_some_and(|before| before.id >= id) {
         return Ok(Ok(Vec::new()));
     }
@@ -157,7 +163,7 @@ pub fn under_retained(engine: &dyn Engine, log: &LogName) -> Result<Option<Base>
     let mut oldest: Option<u64> = None;
     let mut after = 0;
     loop {
-        let page = crate::engine::Page { ops: 4096, bytes: usize::MAX };
+        let page = crate::engine::Page { ops: READ_OPS_MAX, bytes: READ_BYTES_MAX };
         let retained = engine.retained(log, after, page)?;
         let Some((_, last)) = retained.last() else { break };
         after = last.index;

@@ -1,16 +1,17 @@
 //! The one thread that writes: it takes all pushes that wait, commits them with one sync, and answers each.
 //!
 //! A push is acknowledged after the commit that holds it, never before. A commit that fails refuses the pushes in it and
-//! nothing else: those after it are tried as if nothing had happened.
+//! nothing else: those after it are tried as if nothing had happened. What seals a channel comes through here like the
+//! pushes, so each push is either on disk before the seal or refused because of it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
-use gigfs_core::Refusal;
 use gigfs_core::api::PushResult;
 use gigfs_core::wire::Tag;
+use gigfs_core::{ErrorCode, LogName, Refusal};
 use gigfs_storage::{Appended, Batch, Engine, StorageError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -18,6 +19,7 @@ use crate::feed::Hub;
 use crate::metric::Metrics;
 use crate::push::Admitted;
 use crate::refusal;
+use crate::seal::{Sealing, Seals};
 
 /// Notes to write.
 pub(crate) type Notes = Vec<(Bytes, Option<Bytes>)>;
@@ -30,10 +32,13 @@ pub(crate) struct Commits {
     room: Arc<Semaphore>,
 }
 
+/// What became of a push: one result an operation, or why it is refused as a whole.
+pub(crate) type Outcome = Result<Vec<PushResult>, Refusal>;
+
 /// Where the results of a push go.
 pub(crate) enum Reply {
     /// To a handler that waits.
-    Http(oneshot::Sender<Vec<PushResult>>),
+    Http(oneshot::Sender<Outcome>),
     /// Into a stream.
     Stream(mpsc::Sender<Answer>, Tag, OwnedSemaphorePermit),
 }
@@ -41,7 +46,7 @@ pub(crate) enum Reply {
 /// The answer to a push over a stream.
 pub(crate) struct Answer {
     pub(crate) tag: Tag,
-    pub(crate) results: Vec<PushResult>,
+    pub(crate) outcome: Outcome,
     /// The request's place among those that the stream has unanswered.
     pub(crate) permit: OwnedSemaphorePermit,
 }
@@ -53,28 +58,44 @@ struct Push {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// Something to write that is no push.
+struct Write {
+    batch: Batch,
+    /// The log that has another base by it.
+    pruned: Option<LogName>,
+    done: Done,
+}
+
+type Done = oneshot::Sender<Result<(), Refusal>>;
+
 enum Job {
     Push(Push),
-    Notes(Notes, oneshot::Sender<Result<(), Refusal>>),
+    Write(Write),
+    Seal(Sealing, Done),
     Stop,
 }
 
 impl Reply {
     /// Sends the results; whoever does not wait any more does not need them.
-    pub(crate) fn send(self, results: Vec<PushResult>) {
+    pub(crate) fn send(self, outcome: Outcome) {
         match self {
-            Self::Http(waiting) => drop(waiting.send(results)),
+            Self::Http(waiting) => drop(waiting.send(outcome)),
             // There is room: the queue has as many places as there are permits.
-            Self::Stream(answers, tag, permit) => drop(answers.try_send(Answer { tag, results, permit })),
+            Self::Stream(answers, tag, permit) => drop(answers.try_send(Answer { tag, outcome, permit })),
         }
     }
 }
 
 impl Commits {
     /// Starts the thread, which ends with the last way to it, or when it is told to stop.
-    pub(crate) fn start(engine: Arc<dyn Engine>, hub: Arc<Hub>, metrics: Metrics) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(
+        engine: Arc<dyn Engine>,
+        hub: Arc<Hub>,
+        metrics: Metrics,
+        seals: Seals,
+    ) -> (Self, JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(QUEUED_JOBS_MAX);
-        let writer = Writer { engine, hub, metrics };
+        let writer = Writer { engine, hub, metrics, seals };
         let thread = std::thread::Builder::new().name("gigfs-commit".to_owned()).spawn(move || writer.run(jobs));
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX / ROOM_UNIT_BYTES));
         (Self { queue, room }, thread.expect("the system starts one more thread at the start"))
@@ -90,8 +111,24 @@ impl Commits {
 
     /// Writes notes, and returns when they are on disk. Blocks the thread.
     pub(crate) fn notes(&self, notes: Notes) -> Result<(), Refusal> {
+        self.write(Batch { notes, ..Batch::default() }, None)
+    }
+
+    /// Writes a batch that appends nothing, and returns when it is on disk. If a log has another base by it, whoever
+    /// watches the log is told. Blocks the thread.
+    pub(crate) fn write(&self, batch: Batch, pruned: Option<LogName>) -> Result<(), Refusal> {
+        self.done(|done| Job::Write(Write { batch, pruned, done }))
+    }
+
+    /// Seals channels or opens them, and returns when that is on disk, and every push that was accepted before it. Blocks
+    /// the thread.
+    pub(crate) fn seal(&self, sealing: Sealing) -> Result<(), Refusal> {
+        self.done(|done| Job::Seal(sealing, done))
+    }
+
+    fn done(&self, job: impl FnOnce(Done) -> Job) -> Result<(), Refusal> {
         let (done, written) = oneshot::channel();
-        self.queue.blocking_send(Job::Notes(notes, done)).map_err(|_| refusal::stopping())?;
+        self.queue.blocking_send(job(done)).map_err(|_| refusal::stopping())?;
         written.blocking_recv().map_err(|_| refusal::stopping())?
     }
 
@@ -110,16 +147,20 @@ struct Writer {
     engine: Arc<dyn Engine>,
     hub: Arc<Hub>,
     metrics: Metrics,
+    /// What a seal's own commit has left: nothing else changes it.
+    seals: Seals,
 }
 
 impl Writer {
-    fn run(self, mut jobs: mpsc::Receiver<Job>) {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut stopped = false;
         while !stopped && let Some(first) = jobs.blocking_recv() {
             let mut waiting = Vec::new();
             let mut size = 0;
             let mut next = Some(first);
             while let Some(job) = next {
+                // What comes after it is decided on once it is on disk.
+                let is_last = matches!(job, Job::Seal(..));
                 match job {
                     Job::Stop => {
                         stopped = true;
@@ -131,7 +172,7 @@ impl Writer {
                         waiting.push(job);
                     }
                 }
-                next = if size < COMMIT_BYTES_MAX { jobs.try_recv().ok() } else { None };
+                next = if size < COMMIT_BYTES_MAX && !is_last { jobs.try_recv().ok() } else { None };
             }
             if !waiting.is_empty() {
                 self.commit(waiting);
@@ -140,9 +181,14 @@ impl Writer {
         }
     }
 
-    fn commit(&self, mut jobs: Vec<Job>) {
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let mut jobs: Vec<Job> = jobs.into_iter().filter_map(|job| self.unless_sealed(job)).collect();
+        if jobs.is_empty() {
+            return;
+        }
         let mut batch = Batch::default();
-        let counts: Vec<usize> = jobs.iter_mut().map(|job| job.move_into(&mut batch)).collect();
+        let counts: Vec<usize> = jobs.iter_mut().map(|job| job.move_into(&mut batch, &self.seals)).collect();
+        let pruned: Vec<LogName> = jobs.iter().filter_map(Job::pruned).cloned().collect();
         let started = Instant::now();
         let result = self.engine.commit(&batch);
         self.metrics.commit(batch.appends.len(), started.elapsed(), result.is_ok());
@@ -155,6 +201,7 @@ impl Writer {
                     self.answer(job, Ok(own));
                 }
                 self.hub.publish(&appended);
+                pruned.iter().for_each(|log| self.tell_of_base(log));
             }
             // One damaged log does not take the pushes to others with it.
             Err(StorageError::Damaged { .. }) if jobs.len() > 1 => {
@@ -173,7 +220,33 @@ impl Writer {
         }
     }
 
-    fn answer(&self, job: Job, outcome: Result<&[Appended], &Refusal>) {
+    /// Refuses a push to a channel that is sealed, as a whole. Returns any other job.
+    fn unless_sealed(&self, job: Job) -> Option<Job> {
+        match job {
+            Job::Push(push) => match self.seals.check(push.admitted.log()) {
+                Ok(()) => Some(Job::Push(push)),
+                Err(refusal) => {
+                    self.metrics.pushes.increment(1);
+                    self.metrics.results(&vec![PushResult::Refused(refusal.clone()); push.admitted.results.len()]);
+                    push.reply.send(Err(refusal));
+                    None
+                }
+            },
+            job => Some(job),
+        }
+    }
+
+    /// Tells whoever watches a log of its base.
+    fn tell_of_base(&self, log: &LogName) {
+        let read = || Ok((self.engine.tail(log)?, self.engine.position(&log.user, &log.channel)?));
+        match read() {
+            Ok((tail, position)) => self.hub.prune(log, tail.unwrap_or_default().header, position),
+            // They learn of it when they read the log.
+            Err(error) => drop::<Refusal>(refusal::storage(&error)),
+        }
+    }
+
+    fn answer(&mut self, job: Job, outcome: Result<&[Appended], &Refusal>) {
         match job {
             Job::Push(Push { admitted, reply, .. }) => {
                 self.metrics.pushes.increment(1);
@@ -182,9 +255,15 @@ impl Writer {
                     Err(refusal) => admitted.finish(std::iter::repeat_with(|| PushResult::Refused(refusal.clone()))),
                 };
                 self.metrics.results(&results);
-                reply.send(results);
+                reply.send(Ok(results));
             }
-            Job::Notes(_, done) => drop(done.send(outcome.map(|_| ()).map_err(Refusal::clone))),
+            Job::Write(Write { done, .. }) => drop(done.send(outcome.map(|_| ()).map_err(Refusal::clone))),
+            Job::Seal(sealing, done) => {
+                if outcome.is_ok() {
+                    self.seals.apply(&sealing);
+                }
+                drop(done.send(outcome.map(|_| ()).map_err(Refusal::clone)));
+            }
             Job::Stop => {}
         }
     }
@@ -196,6 +275,12 @@ impl Writer {
                 PushResult::Accepted { sha: arrival.stored.sha }
             }
             Appended::Known { sha, .. } => PushResult::Known { sha: *sha },
+            Appended::Covered { sha } => PushResult::Covered { sha: *sha },
+            Appended::Doubtful { sha } => {
+                let message = format!("the log's base may cover {sha}, and not all that it covers is known here");
+                let hint = "keep the operation and send it again later; a store that knows will tell this one";
+                PushResult::Refused(Refusal::new(ErrorCode::CoverageUnknown, message).hint(hint))
+            }
             Appended::Refused(error) => PushResult::Refused(error.clone().into()),
         }
     }
@@ -205,20 +290,37 @@ impl Job {
     fn size(&self) -> usize {
         match self {
             Self::Push(push) => push.admitted.size(),
-            Self::Notes(..) | Self::Stop => 0,
+            Self::Write(write) => write.batch.installs.iter().map(|install| install.base.record.len()).sum(),
+            Self::Seal(..) | Self::Stop => 0,
         }
     }
 
-    /// Moves what is to be written into the batch, and returns how many appends those are. Notes are kept for a retry.
-    fn move_into(&mut self, batch: &mut Batch) -> usize {
+    fn pruned(&self) -> Option<&LogName> {
+        match self {
+            Self::Write(write) => write.pruned.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Moves what is to be written into the batch, and returns how many appends those are. What is no push is kept for a
+    /// retry.
+    fn move_into(&mut self, batch: &mut Batch, seals: &Seals) -> usize {
         match self {
             Self::Push(push) => {
                 let count = push.admitted.appends.len();
                 batch.appends.append(&mut push.admitted.appends);
                 count
             }
-            Self::Notes(notes, _) => {
-                batch.notes.extend(notes.iter().cloned());
+            Self::Write(Write { batch: own, .. }) => {
+                batch.installs.extend(own.installs.iter().cloned());
+                batch.disputes.extend(own.disputes.iter().cloned());
+                batch.removes.extend(own.removes.iter().cloned());
+                batch.restores.extend(own.restores.iter().cloned());
+                batch.notes.extend(own.notes.iter().cloned());
+                0
+            }
+            Self::Seal(sealing, _) => {
+                batch.notes.extend(seals.notes(sealing));
                 0
             }
             Self::Stop => 0,

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use gigfs_serve::Tls;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Files of PEM certificates to trust in tables, besides those that the system trusts. Default: none.
     pub trusted_certificates: Vec<PathBuf>,
+    /// How long operations are kept after a base has covered them, and bases after a later one took their place, so that
+    /// a base whose state is wrong can be repaired. In whole seconds. Default: 30 days.
+    #[serde(with = "seconds")]
+    pub retain: Duration,
     /// Seconds that requests and streams under way get to finish when the server stops. Default: 5.
     pub shutdown_seconds: u64,
 }
@@ -47,8 +52,24 @@ impl Default for Config {
             engine: EngineKind::Fjall,
             tls: None,
             trusted_certificates: Vec::new(),
+            retain: Duration::from_secs(30 * 24 * 3600),
             shutdown_seconds: 5,
         }
+    }
+}
+
+/// A time in whole seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.as_secs())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_secs)
     }
 }
 
@@ -61,6 +82,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
         let error = serde_json::from_str::<Config>(r#"{"prot": 1}"#).unwrap_err().to_string();
         assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn a_time_is_a_number_of_seconds() {
+        let config: Config = serde_json::from_str(r#"{"retain": 90}"#).unwrap();
+        assert_eq!(config.retain, Duration::from_secs(90));
+        assert_eq!(serde_json::to_value(&config).unwrap()["retain"], 90);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use gigfs_core::api::LogHeader;
 use gigfs_core::wire::{Event, LogRef, Message as _, ServerMessage, WireOp};
-use gigfs_core::{ChannelName, UserName};
+use gigfs_core::{ChannelName, LogName, UserName};
 use gigfs_storage::{Appended, Arrival};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -22,18 +23,26 @@ pub(crate) struct Hub {
 
 type Queue = broadcast::Sender<Arc<Published>>;
 
-/// Operations of one log at consecutive positions.
+/// Something that happened to one log.
 pub(crate) struct Published {
-    /// The first position.
-    pub(crate) first: u64,
-    /// The last position.
-    pub(crate) last: u64,
+    /// What happened.
+    pub(crate) what: What,
     /// The log.
     pub(crate) log: LogRef,
     /// Nothing where it is too large to be held here.
-    event: Option<ServerMessage>,
+    message: Option<ServerMessage>,
     cbor: OnceLock<Frame>,
     json: OnceLock<Frame>,
+}
+
+/// What happens to a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    /// Operations arrived at consecutive positions, from the first to the last.
+    Arrived { first: u64, last: u64 },
+    /// It has another base, since the channel's last arrival was at this position. This has no position of its own: a
+    /// stream that misses it learns of the base when it reads the log.
+    Pruned { at: u64 },
 }
 
 impl Hub {
@@ -53,7 +62,9 @@ impl Hub {
         }
         let arrivals = appended.iter().filter_map(|appended| match appended {
             Appended::New(arrival) => Some(arrival),
-            Appended::Known { .. } | Appended::Refused(_) => None,
+            Appended::Known { .. } | Appended::Covered { .. } | Appended::Doubtful { .. } | Appended::Refused(_) => {
+                None
+            }
         });
         // Several channels may take turns in one commit.
         let mut by_channel: BTreeMap<_, Vec<&Arrival>> = BTreeMap::new();
@@ -64,37 +75,49 @@ impl Hub {
             let Some(queue) = channels.get(&channel) else { continue };
             for run in runs(&arrivals, EVENT_BYTES_MAX) {
                 // Nobody is there to hear it; then nobody is.
-                drop(queue.send(Arc::new(Published::new(run))));
+                drop(queue.send(Arc::new(Published::arrived(run))));
             }
+        }
+    }
+
+    /// Tells the streams that a log has another base, after the arrivals that were published before.
+    pub(crate) fn prune(&self, log: &LogName, header: LogHeader, position: u64) {
+        let channels = self.channels.lock();
+        if let Some(queue) = channels.get(&(log.user.clone(), log.channel.clone())) {
+            drop(queue.send(Arc::new(Published::pruned(log, header, position))));
         }
     }
 }
 
 impl Published {
-    fn new(run: &[&Arrival]) -> Self {
-        let size: usize = run.iter().map(|arrival| arrival.stored.record.len()).sum();
-        let (first, last) = (run[0], run[run.len() - 1]);
-        Self {
-            first: first.position,
-            last: last.position,
-            log: LogRef::from(&first.log),
-            event: (size <= EVENT_BYTES_MAX).then(|| event(run)),
-            cbor: OnceLock::new(),
-            json: OnceLock::new(),
-        }
+    fn new(what: What, log: LogRef, message: Option<ServerMessage>) -> Self {
+        Self { what, log, message, cbor: OnceLock::new(), json: OnceLock::new() }
     }
 
-    /// Returns the event as a frame, encoded the first time; nothing if it is to be read from the engine.
+    fn arrived(run: &[&Arrival]) -> Self {
+        let size: usize = run.iter().map(|arrival| arrival.stored.record.len()).sum();
+        let (first, last) = (run[0], run[run.len() - 1]);
+        let what = What::Arrived { first: first.position, last: last.position };
+        Self::new(what, LogRef::from(&first.log), (size <= EVENT_BYTES_MAX).then(|| event(run)))
+    }
+
+    fn pruned(log: &LogName, header: LogHeader, at: u64) -> Self {
+        let log = LogRef::from(log);
+        let message = ServerMessage::Pruned { log: log.clone(), header };
+        Self::new(What::Pruned { at }, log, Some(message))
+    }
+
+    /// Returns the message as a frame, encoded the first time; nothing if it is to be read from the engine.
     pub(crate) fn frame(&self, encoding: Encoding) -> Option<Frame> {
-        let event = self.event.as_ref()?;
+        let message = self.message.as_ref()?;
         let cell = match encoding {
             Encoding::Cbor => &self.cbor,
             Encoding::Json => &self.json,
         };
         if cell.get().is_none() {
             let frame = match encoding {
-                Encoding::Cbor => Frame::from_cbor(event.to_cbor()),
-                Encoding::Json => Frame::from_json(event.to_json().ok()?),
+                Encoding::Cbor => Frame::from_cbor(message.to_cbor()),
+                Encoding::Json => Frame::from_json(message.to_json().ok()?),
             };
             return Some(cell.get_or_init(|| frame).clone());
         }

@@ -4,6 +4,7 @@
 //! same store for calls from this process.
 
 mod access;
+mod base;
 mod blob;
 mod clock;
 mod commit;
@@ -12,7 +13,9 @@ mod feed;
 mod http;
 mod metric;
 mod push;
+mod read;
 mod refusal;
+mod seal;
 mod server;
 mod standing;
 mod store;

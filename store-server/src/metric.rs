@@ -20,11 +20,13 @@ pub(crate) struct Metrics {
     pub(crate) pushes: Counter,
     accepted: Counter,
     known: Counter,
+    covered: Counter,
     commits: Counter,
     commits_failed: Counter,
     commit_ops: Histogram,
     commit_seconds: Histogram,
     pub(crate) stored_bytes: Counter,
+    pub(crate) forgotten: Counter,
     pub(crate) events: Counter,
     pub(crate) sent_bytes: Counter,
     streams: Gauge,
@@ -49,6 +51,7 @@ impl Metrics {
             describe_histogram!(COMMIT_OPS, "Operations in a commit");
             describe_histogram!(COMMIT_SECONDS, "Seconds that a commit took");
             describe_counter!(STORED_BYTES, "Bytes of operation records that were stored");
+            describe_counter!(FORGOTTEN, "Covered operations, and bases that were superseded, that are kept no more");
             describe_counter!(EVENTS, "Events sent to streams");
             describe_counter!(SENT_BYTES, "Bytes of messages sent to streams");
             describe_gauge!(STREAMS, "Streams that are open");
@@ -58,11 +61,13 @@ impl Metrics {
                 pushes: counter!(PUSHES),
                 accepted: counter!(OPS, "result" => "accepted"),
                 known: counter!(OPS, "result" => "known"),
+                covered: counter!(OPS, "result" => "covered"),
                 commits: counter!(COMMITS),
                 commits_failed: counter!(COMMITS_FAILED),
                 commit_ops: histogram!(COMMIT_OPS),
                 commit_seconds: histogram!(COMMIT_SECONDS),
                 stored_bytes: counter!(STORED_BYTES),
+                forgotten: counter!(FORGOTTEN),
                 events: counter!(EVENTS),
                 sent_bytes: counter!(SENT_BYTES),
                 streams: gauge!(STREAMS),
@@ -75,7 +80,8 @@ impl Metrics {
         for result in results {
             match result {
                 PushResult::Accepted { .. } => self.accepted.increment(1),
-                PushResult::Known { .. } | PushResult::Covered { .. } => self.known.increment(1),
+                PushResult::Known { .. } => self.known.increment(1),
+                PushResult::Covered { .. } => self.covered.increment(1),
                 PushResult::Refused(refusal) => self.refused(refusal.code),
             }
         }
@@ -118,6 +124,7 @@ const COMMITS_FAILED: &str = "gigfs_store_commits_failed_total";
 const COMMIT_OPS: &str = "gigfs_store_commit_ops";
 const COMMIT_SECONDS: &str = "gigfs_store_commit_seconds";
 const STORED_BYTES: &str = "gigfs_store_stored_bytes_total";
+const FORGOTTEN: &str = "gigfs_store_forgotten_ops_total";
 const EVENTS: &str = "gigfs_store_events_total";
 const SENT_BYTES: &str = "gigfs_store_sent_bytes_total";
 const STREAMS: &str = "gigfs_store_streams";

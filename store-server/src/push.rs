@@ -3,18 +3,25 @@
 use gigfs_core::api::{OpJson, PushResult};
 use gigfs_core::limits::PUSH_OPS_MAX;
 use gigfs_core::wire::WireOp;
-use gigfs_core::{Date, ErrorCode, LogName, Payload, Refusal, admit};
-use gigfs_storage::Append;
+use gigfs_core::{Date, ErrorCode, LogName, Payload, Refusal, Sha, admit};
+use gigfs_storage::{Append, Engine, StorageError};
 
 /// A push with the results that are known already; the commit fills in the others, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Admitted {
     pub(crate) appends: Vec<Append>,
     pub(crate) results: Vec<Option<PushResult>>,
+    /// Operations that were refused for their dates alone, each with its place among the results.
+    pub(crate) ahead: Vec<(usize, Sha)>,
 }
 
 impl Admitted {
-    fn add(&mut self, append: Result<Append, Refusal>) {
+    fn add(&mut self, sha: Option<Sha>, append: Result<Append, Refusal>) {
+        if let (Err(refusal), Some(sha)) = (&append, sha)
+            && refusal.code == ErrorCode::ClockAhead
+        {
+            self.ahead.push((self.results.len(), sha));
+        }
         match append {
             Ok(append) => {
                 self.appends.push(append);
@@ -22,6 +29,27 @@ impl Admitted {
             }
             Err(refusal) => self.results.push(Some(PushResult::Refused(refusal))),
         }
+    }
+
+    /// Looks up what was refused for its date: the store may have it all the same, since its clock was right once, or
+    /// have it covered. That comes first, or its author would date it again and it would be there twice.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the data cannot be read.
+    pub(crate) fn look_up(&mut self, log: &LogName, engine: &dyn Engine) -> Result<(), StorageError> {
+        for (at, sha) in std::mem::take(&mut self.ahead) {
+            if engine.find(log, &sha)?.is_some() {
+                self.results[at] = Some(PushResult::Known { sha });
+            } else if engine.is_covered(log, &sha)? {
+                self.results[at] = Some(PushResult::Covered { sha });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the log that is written to, if anything is.
+    pub(crate) fn log(&self) -> Option<&LogName> {
+        self.appends.first().map(Append::log)
     }
 
     /// Returns about how many bytes wait to be written.
@@ -54,7 +82,7 @@ pub(crate) fn check_count(ops: usize) -> Result<(), Refusal> {
 pub(crate) fn admit_records(log: &LogName, ops: &[WireOp], now: Date) -> Admitted {
     let mut admitted = Admitted::default();
     for op in ops {
-        admitted.add(admit(log, op, now).map(|op| Append::Op { log: log.clone(), op }));
+        admitted.add(Some(op.sha), admit(log, op, now).map(|op| Append::Op { log: log.clone(), op }));
     }
     admitted
 }
@@ -63,7 +91,7 @@ pub(crate) fn admit_records(log: &LogName, ops: &[WireOp], now: Date) -> Admitte
 pub(crate) fn admit_json(log: &LogName, ops: &[OpJson], now: Date) -> Admitted {
     let mut admitted = Admitted::default();
     for op in ops {
-        admitted.add(admit_one(log, op, now));
+        admitted.add(op.sha, admit_one(log, op, now));
     }
     admitted
 }

@@ -11,23 +11,27 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use gigfs_core::{StoreId, base64_text};
+use gigfs_core::{Date, StoreId, base64_text};
 use gigfs_serve::{Listener, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::base::Bases;
 use crate::blob::Blobs;
+use crate::clock;
 use crate::commit::Commits;
 use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
 use crate::http;
 use crate::metric::Metrics;
+use crate::seal::Seals;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
-use crate::token::Codes;
+use crate::token::{Codes, Signer};
 use crate::user::Users;
 
 /// Why a server did not start.
@@ -46,6 +50,14 @@ pub enum BindError {
     Secret {
         /// The file.
         path: PathBuf,
+    },
+    /// The file that holds the store's signing key does not.
+    #[error("{path} holds no Ed25519 key in PEM: {reason}; bring it back from a backup")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The oplogs cannot be opened.
     #[error(transparent)]
@@ -87,6 +99,7 @@ pub struct Server {
     tls: Option<RustlsConfig>,
     admin_token_path: PathBuf,
     grace: Duration,
+    retain: Duration,
 }
 
 impl Server {
@@ -102,10 +115,10 @@ impl Server {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => listener.own_url(config.tls.is_some()),
         };
-        let grace = Duration::from_secs(config.shutdown_seconds);
+        let (grace, retain) = (Duration::from_secs(config.shutdown_seconds), config.retain);
         let opened = tokio::task::spawn_blocking(move || open(&config, public_url));
         let Opened { store, thread, tls, admin_token_path } = opened.await.expect("opening does not panic")?;
-        Ok(Self { store, thread, listener, tls, admin_token_path, grace })
+        Ok(Self { store, thread, listener, tls, admin_token_path, grace, retain })
     }
 
     /// Returns the address that the server listens on.
@@ -139,7 +152,7 @@ impl Server {
     /// # Errors
     /// [`RunError`] if the listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { store, thread, listener, tls, grace, .. } = self;
+        let Self { store, thread, listener, tls, grace, retain, .. } = self;
         let address = listener.address();
         // Ends the streams also when this future is dropped.
         let _stop = store.inner.stopping.clone().drop_guard();
@@ -152,7 +165,7 @@ impl Server {
         };
         let stop = Stop { token: &store.inner.stopping, grace };
         let serving = stop.serve(&handle, serving, shutdown);
-        let (served, ()) = tokio::join!(serving, keep_house(&store));
+        let (served, ()) = tokio::join!(serving, keep_house(&store, retain));
         store.inner.streams.close();
         if tokio::time::timeout(grace, store.inner.streams.wait()).await.is_err() {
             tracing::warn!("streams that did not end in time are cut off");
@@ -166,9 +179,14 @@ impl Server {
 }
 
 /// Forgets what is old, asks tables again and folds the metrics, until the store stops.
-async fn keep_house(store: &Store) {
+async fn keep_house(store: &Store, retain: Duration) {
     let work = async {
+        let mut forget_at = Instant::now();
         loop {
+            if forget_at <= Instant::now() {
+                forget_retained(store, retain).await;
+                forget_at = Instant::now() + retain.min(FORGETTING);
+            }
             tokio::time::sleep(HOUSEKEEPING).await;
             store.inner.access.keep_house(&store.inner.commits).await;
             store.inner.metrics.figures.fold();
@@ -177,6 +195,24 @@ async fn keep_house(store: &Store) {
     tokio::select! {
         () = store.inner.stopping.cancelled() => {}
         () = work => {}
+    }
+}
+
+/// Forgets what was covered, and what was superseded, longer than `retain` ago. A little at a time: pushes wait meanwhile.
+async fn forget_retained(store: &Store, retain: Duration) {
+    let retain = u64::try_from(retain.as_micros()).unwrap_or(u64::MAX);
+    let before = Date::saturating(clock::date().micros().saturating_sub(retain));
+    loop {
+        match store.read(move |engine| engine.forget_retained(before, FORGOTTEN_AT_ONCE_MAX)).await {
+            Ok(forgotten) => {
+                store.inner.metrics.forgotten.increment(forgotten as u64);
+                if forgotten < FORGOTTEN_AT_ONCE_MAX {
+                    return;
+                }
+            }
+            // It is in the log, and is tried again the next time.
+            Err(_) => return,
+        }
     }
 }
 
@@ -202,6 +238,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let admin_token_path = dir.join("admin-token");
     let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
     let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
+    let signer = signer(&dir.join("signing-key.pem"))?;
     let tables = TableClient::new(trusted(&config.trusted_certificates)?)
         .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
     let users = Users::load(&*engine)?;
@@ -211,10 +248,26 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
     let (hub, metrics) = (Arc::new(Hub::default()), Metrics::new());
-    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone());
+    let seals = Seals::load(&*engine)?;
+    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals);
     let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
-    let inner =
-        Inner { engine, commits, hub, users, access, codes, blobs, metrics, admin, public_url, stopping, streams };
+    let bases = Bases::default();
+    let inner = Inner {
+        engine,
+        commits,
+        hub,
+        users,
+        access,
+        codes,
+        signer,
+        bases,
+        blobs,
+        metrics,
+        admin,
+        public_url,
+        stopping,
+        streams,
+    };
     let store = Store { inner: Arc::new(inner) };
     Ok(Opened { store, thread, tls: tls.map(RustlsConfig::from_config), admin_token_path })
 }
@@ -269,6 +322,20 @@ fn secret(path: &Path) -> Result<String, BindError> {
     }
 }
 
+/// Reads the key that the store signs with, or makes one.
+fn signer(path: &Path) -> Result<Signer, BindError> {
+    let data = |source| BindError::Data { path: path.to_owned(), source };
+    let pem = match files::read_if_there(path).map_err(data)? {
+        Some(pem) => pem,
+        None => {
+            let pem = Signer::generate().map_err(|error| data(std::io::Error::other(error)))?;
+            files::write_private(path, pem.as_bytes()).map_err(data)?;
+            pem
+        }
+    };
+    Signer::open(&pem).map_err(|reason| BindError::Key { path: path.to_owned(), reason })
+}
+
 fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {
     let mut certificates = Vec::new();
     for path in paths {
@@ -287,3 +354,6 @@ const TRUSTED: &str = "trusted_certificates";
 const SECRET_BYTES_MIN: usize = 16;
 /// Between rounds of housekeeping; a table that did not answer is asked again after this.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Between two looks for what is kept no more, or what is set for that, if it is less.
+const FORGETTING: Duration = Duration::from_secs(3600);
+const FORGOTTEN_AT_ONCE_MAX: usize = 256;

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::base::Bases;
 use crate::blob::Blobs;
 use crate::commit::Commits;
 use crate::feed::Hub;
 use crate::metric::Metrics;
 use crate::refusal;
-use crate::token::Codes;
+use crate::token::{Codes, Signer};
 use crate::user::{self, Users};
 
 /// A handle to a store, for calls from the process that serves it. Cheap to clone; good until the server has stopped.
@@ -30,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) users: Users,
     pub(crate) access: Access,
     pub(crate) codes: Codes,
+    pub(crate) signer: Signer,
+    pub(crate) bases: Bases,
     pub(crate) blobs: Blobs,
     pub(crate) metrics: Metrics,
     /// The hash of the admin token; comparing hashes takes the same time however much of it is right.

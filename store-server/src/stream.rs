@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use gigfs_core::limits::{MESSAGE_BYTES_MAX, STREAM_REQUESTS_MAX};
 use gigfs_core::token::Permission;
 use gigfs_core::wire::{
-    ClientMessage, Message as _, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Welcome, WireError,
+    ClientMessage, Message as _, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Tag, Welcome, WireError,
 };
 use gigfs_core::{ChannelName, ErrorCode, Refusal, UserName};
 use parking_lot::Mutex;
@@ -28,6 +28,8 @@ use crate::http::{Asked, Bearer, Names};
 use crate::refusal::{self, Refused};
 use crate::store::Store;
 
+mod pruning;
+mod read;
 mod reader;
 mod watch;
 mod writer;
@@ -137,18 +139,18 @@ struct Outgoing {
 }
 
 enum Message {
-    Plain(ServerMessage),
+    Plain(Box<ServerMessage>),
     /// Encoded once for many streams.
     Event(Frame),
 }
 
 impl Outgoing {
     fn part(message: ServerMessage) -> Self {
-        Self { message: Message::Plain(message), permit: None }
+        Self { message: Message::Plain(Box::new(message)), permit: None }
     }
 
     fn last(message: ServerMessage, permit: OwnedSemaphorePermit) -> Self {
-        Self { message: Message::Plain(message), permit: Some(permit) }
+        Self { message: Message::Plain(Box::new(message)), permit: Some(permit) }
     }
 }
 
@@ -162,6 +164,25 @@ struct Context {
     out: mpsc::Sender<Outgoing>,
     /// Turns for reads, each of which holds a page in memory.
     reading: Semaphore,
+}
+
+/// The stream is ending.
+struct Gone;
+
+impl Context {
+    /// Sends the last part of an answer.
+    async fn answer(&self, message: ServerMessage, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
+        self.out.send(Outgoing::last(message, permit)).await.map_err(|_| Gone)
+    }
+
+    /// Sends a part of an answer that is not the last.
+    async fn part(&self, message: ServerMessage) -> Result<(), Gone> {
+        self.out.send(Outgoing::part(message)).await.map_err(|_| Gone)
+    }
+
+    async fn fail(&self, tag: Tag, refusal: Refusal, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
+        self.answer(ServerMessage::Failed { tag, refusal }, permit).await
+    }
 }
 
 /// Opens a stream for one channel: WebSocket, with a token in the upgrade request. The subprotocols are

@@ -1,9 +1,13 @@
-//! Signed tokens: those that tables issue (EdDSA only) and the store's own confirmation codes (HS256 only).
+//! Signed tokens: those that tables issue (EdDSA only), the store's own confirmation codes (HS256 only), and its
+//! acknowledgements of checkpoints (EdDSA).
 //!
 //! Which algorithm is taken is decided here and never by the token.
 
-use gigfs_core::token::{ConfirmClaims, ConfirmUse, RevokeClaims, StoreClaims};
-use gigfs_core::{ErrorCode, Refusal, StoreId, UserName, base64_text};
+use gigfs_core::limits::CERTIFICATE_BYTES_MAX;
+use gigfs_core::token::{
+    AckClaims, CertificateClaims, ConfirmClaims, ConfirmUse, RevokeClaims, SealClaims, StoreClaims,
+};
+use gigfs_core::{ChannelName, ErrorCode, LogName, Refusal, Sha, StoreId, UserName, base64_text};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::de::DeserializeOwned;
@@ -59,6 +63,38 @@ impl Codes {
     }
 }
 
+/// Signs what the store says to tables.
+pub(crate) struct Signer {
+    signing: EncodingKey,
+    public: String,
+}
+
+impl Signer {
+    /// Makes a new key, PKCS #8 in PEM.
+    pub(crate) fn generate() -> Result<String, rcgen::Error> {
+        Ok(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_pem())
+    }
+
+    /// Reads a key that was made before.
+    pub(crate) fn open(pem: &str) -> Result<Self, String> {
+        let pair = rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(pem, &rcgen::PKCS_ED25519);
+        let pair = pair.map_err(|error| error.to_string())?;
+        let signing = EncodingKey::from_ed_der(&pair.serialize_der());
+        Ok(Self { signing, public: pair.public_key_pem() })
+    }
+
+    /// Returns the public key, PEM.
+    pub(crate) fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// Signs an acknowledgement.
+    pub(crate) fn acknowledge(&self, claims: &AckClaims) -> Result<String, Refusal> {
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &self.signing)
+            .map_err(|_| crate::refusal::internal("the signing of an acknowledgement"))
+    }
+}
+
 /// Reads a store token that `table` signed for this store and user.
 pub(crate) fn verify_store_token(
     token: &str,
@@ -89,6 +125,45 @@ pub(crate) fn verify_revocation(
     match claims.sub == *user {
         true => Ok(claims),
         false => Err(Refusal::new(ErrorCode::Forbidden, "the token is for another user")),
+    }
+}
+
+/// Reads a table's word that a channel of a user is sealed, or open again.
+pub(crate) fn verify_seal(
+    token: &str,
+    table: &Table,
+    store: StoreId,
+    user: &UserName,
+    channel: &ChannelName,
+) -> Result<SealClaims, Refusal> {
+    let claims: SealClaims = verify(token, table, store)?;
+    match (&claims.sub, &claims.channel) == (user, channel) {
+        true => Ok(claims),
+        false => Err(Refusal::new(ErrorCode::Forbidden, "the token is for another channel")),
+    }
+}
+
+/// Checks that `table` has certified this checkpoint of a log.
+pub(crate) fn verify_certificate(text: &str, table: &Table, log: &LogName, checkpoint: Sha) -> Result<(), Refusal> {
+    let forbidden = |what: &str| {
+        Refusal::new(ErrorCode::Forbidden, format!("{what}, so it does not become the log's base"))
+            .hint("ask the user's table where the log's register stands")
+    };
+    if text.len() > CERTIFICATE_BYTES_MAX {
+        let message = format!("the certificate has {} bytes and the limit is {CERTIFICATE_BYTES_MAX}", text.len());
+        return Err(Refusal::new(ErrorCode::TooLarge, message));
+    }
+    let mut validation = validation(Algorithm::EdDSA);
+    validation.set_issuer(&[&table.record.id]);
+    // It is for everybody and for good.
+    validation.validate_aud = false;
+    validation.validate_exp = false;
+    validation.set_required_spec_claims(&["iss", "sub"]);
+    let claims: CertificateClaims = decode(text, &table.key, &validation)
+        .map_err(|_| forbidden("the user's table did not certify the checkpoint"))?;
+    match claims.is_of(log) && claims.checkpoint == checkpoint {
+        true => Ok(()),
+        false => Err(forbidden("the certificate is of another log or checkpoint")),
     }
 }
 

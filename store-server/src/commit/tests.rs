@@ -6,7 +6,7 @@ use gigfs_storage::Append;
 use gigfs_storage::{Fault, Faulty};
 use serde_json::json;
 
-fn push(seq: u64) -> (Job, oneshot::Receiver<Vec<PushResult>>) {
+fn push(seq: u64) -> (Job, oneshot::Receiver<Outcome>) {
     let log = LogName::parse("me", "home", "list", "/a").unwrap();
     let draft = Draft {
         actor: ActorId::from_bytes([1; 16]),
@@ -16,13 +16,13 @@ fn push(seq: u64) -> (Job, oneshot::Receiver<Vec<PushResult>>) {
         payload: Payload::plain(&json!(seq)),
     };
     let op = draft.finish(&log).unwrap();
-    let admitted = Admitted { appends: vec![Append::Op { log, op }], results: vec![None] };
+    let admitted = Admitted { appends: vec![Append::Op { log, op }], results: vec![None], ahead: vec![] };
     let (reply, results) = oneshot::channel();
     (Job::Push(Push { admitted, reply: Reply::Http(reply), _room: None }), results)
 }
 
 fn writer(engine: &Arc<Faulty>) -> Writer {
-    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new() }
+    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new(), seals: Seals::default() }
 }
 
 fn faulty() -> Arc<Faulty> {
@@ -38,7 +38,7 @@ fn pushes_that_wait_together_share_one_commit() {
     drop(queue);
     writer(&engine).run(waiting);
     for mut results in results {
-        assert!(matches!(results.try_recv().unwrap()[..], [PushResult::Accepted { .. }]));
+        assert!(matches!(results.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
     }
     assert_eq!(engine.commits(), 1);
 }
@@ -47,11 +47,11 @@ fn pushes_that_wait_together_share_one_commit() {
 fn a_failed_commit_refuses_what_is_in_it_and_nothing_after() {
     let engine = faulty();
     engine.fail([Fault::Full, Fault::Io]);
-    let writer = writer(&engine);
+    let mut writer = writer(&engine);
     for expected in [Some(ErrorCode::InsufficientStorage), Some(ErrorCode::StorageFailed), None] {
         let (job, mut results) = push(1);
         writer.commit(vec![job]);
-        let refused = match &results.try_recv().unwrap()[0] {
+        let refused = match &results.try_recv().unwrap().unwrap()[0] {
             PushResult::Refused(refusal) => Some(refusal.code),
             _ => None,
         };
@@ -63,13 +63,13 @@ fn a_failed_commit_refuses_what_is_in_it_and_nothing_after() {
 fn a_push_that_was_written_and_not_acknowledged_is_known_when_it_comes_again() {
     let engine = faulty();
     engine.fail([Fault::Unacknowledged]);
-    let writer = writer(&engine);
+    let mut writer = writer(&engine);
     let (job, mut results) = push(1);
     writer.commit(vec![job]);
-    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Refused(_)));
+    assert!(matches!(results.try_recv().unwrap().unwrap()[0], PushResult::Refused(_)));
     let (job, mut results) = push(1);
     writer.commit(vec![job]);
-    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Known { .. }));
+    assert!(matches!(results.try_recv().unwrap().unwrap()[0], PushResult::Known { .. }));
 }
 
 #[test]
@@ -82,7 +82,51 @@ fn what_is_queued_when_the_thread_is_told_to_stop_is_written() {
         queue.try_send(job).map_err(|_| ()).unwrap();
     }
     writer(&engine).run(waiting);
-    assert!(matches!(results.try_recv().unwrap()[0], PushResult::Accepted { .. }));
-    assert!(matches!(later.try_recv().unwrap()[0], PushResult::Accepted { .. }));
+    assert!(matches!(results.try_recv().unwrap().unwrap()[0], PushResult::Accepted { .. }));
+    assert!(matches!(later.try_recv().unwrap().unwrap()[0], PushResult::Accepted { .. }));
     assert!(queue.is_closed());
+}
+
+fn seal(sealed: bool) -> (Job, oneshot::Receiver<Result<(), Refusal>>) {
+    let LogName { user, channel, .. } = LogName::parse("me", "home", "list", "/a").unwrap();
+    let (done, answer) = oneshot::channel();
+    (Job::Seal(Sealing::Channel { user, channel, sealed }, done), answer)
+}
+
+#[test]
+fn of_pushes_that_wait_with_a_seal_those_before_it_are_written_and_those_after_it_are_refused() {
+    let engine = faulty();
+    let (queue, waiting) = mpsc::channel(64);
+    let (before, mut results) = push(1);
+    let (seals, mut sealed) = seal(true);
+    let (after, mut refused) = push(2);
+    let (opens, mut opened) = seal(false);
+    let (later, mut taken) = push(3);
+    for job in [before, seals, after, opens, later] {
+        queue.try_send(job).map_err(|_| ()).unwrap();
+    }
+    drop(queue);
+    writer(&engine).run(waiting);
+    assert!(matches!(results.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
+    assert_eq!(sealed.try_recv().unwrap(), Ok(()));
+    assert_eq!(refused.try_recv().unwrap().unwrap_err().code, ErrorCode::Sealed);
+    assert_eq!(opened.try_recv().unwrap(), Ok(()));
+    assert!(matches!(taken.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
+}
+
+#[test]
+fn a_seal_that_is_not_on_disk_refuses_nothing() {
+    let engine = faulty();
+    engine.fail([Fault::Io]);
+    let mut writer = writer(&engine);
+    let (job, mut sealed) = seal(true);
+    writer.commit(vec![job]);
+    assert_eq!(sealed.try_recv().unwrap().unwrap_err().code, ErrorCode::StorageFailed);
+    let (job, mut results) = push(1);
+    writer.commit(vec![job]);
+    assert!(matches!(results.try_recv().unwrap().unwrap()[..], [PushResult::Accepted { .. }]));
+    assert_eq!(
+        Seals::load(&*engine).unwrap().check(Some(&LogName::parse("me", "home", "list", "/a").unwrap())),
+        Ok(())
+    );
 }

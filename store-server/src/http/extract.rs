@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use futures_util::StreamExt as _;
-use gigfs_core::{BlobName, ErrorCode, Refusal, SessionId, UserName};
+use gigfs_core::{BlobName, ChannelName, ErrorCode, Refusal, SessionId, UserName};
 use gigfs_serve::request::{self, PathParams};
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,10 @@ impl Names {
 
     pub(crate) fn session(&self) -> Result<SessionId, Refused> {
         Ok(self.0.text("session").parse()?)
+    }
+
+    pub(crate) fn channel(&self) -> Result<ChannelName, Refused> {
+        Ok(ChannelName::parse(self.0.text("channel"))?)
     }
 
     pub(crate) fn blob(&self) -> Result<BlobName, Refused> {

@@ -12,8 +12,8 @@ use crate::stream;
 #[openapi(
     info(title = "gigfs store", description = "Oplogs, their stream and blobs. Every error body is a Refusal."),
     paths(
-        admin::create_user, admin::confirm_code, tables::confirm, tables::revoke,
-        oplogs::push, oplogs::read, oplogs::list, stream::open,
+        admin::create_user, admin::confirm_code, tables::confirm, tables::revoke, tables::seal,
+        oplogs::push, oplogs::get, oplogs::list, stream::open,
         blobs::put, blobs::get, blobs::head, blobs::have,
         status::healthz, status::readyz, status::metrics, openapi,
     ),
@@ -29,7 +29,7 @@ impl Modify for Schemes {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("store_token", bearer("A store token, from the user's table"));
         components.add_security_scheme("admin", bearer("The content of the file admin-token in the data folder"));
-        components.add_security_scheme("table", bearer("A table's signed word about one session"));
+        components.add_security_scheme("table", bearer("A table's signed word about one session or channel"));
     }
 }
 

@@ -3,17 +3,23 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use gigfs_core::api::{IndexedOp, ListedLog, LogList, LogQuery, OpJson, OplogPage, PushBody, PushResult, Pushed};
+use gigfs_core::api::{
+    BaseJson, IndexedOp, ListedLog, LogList, LogQuery, OpJson, OplogPage, PushBody, PushResult, Pushed,
+};
 use gigfs_core::limits::{LIST_LOGS_MAX, MESSAGE_BYTES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
 use gigfs_core::token::Permission;
-use gigfs_core::{ChannelName, Draft, ErrorCode, LogName, Path, PathPrefix, Refusal, TypeName, UserName};
+use gigfs_core::{
+    Base, BaseId, ChannelName, Checkpoint, Draft, ErrorCode, LogName, Path, PathPrefix, Payload, Refusal, TypeName,
+    UserName, base64_text,
+};
 use gigfs_storage::{Page, StoredOp};
 use tokio::sync::oneshot;
 
 use super::extract::{Asked, Bearer, Names, read_body};
 use crate::commit::Reply;
+use crate::read::{self, Wanted};
 use crate::refusal::{self, Refused};
-use crate::store::Store;
+use crate::store::{Inner, Store};
 use crate::{clock, push};
 
 /// Stores one operation or many, each refused on its own. What is `accepted` or `known` is on disk.
@@ -33,30 +39,33 @@ pub(crate) async fn push(
     let inner = &store.inner;
     inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Write).await?;
     let body = read_body(body, MESSAGE_BYTES_MAX).await?;
-    let admit = move || {
+    let admit = move |inner: &Inner| {
         let bad =
             |sentence| Refusal::new(ErrorCode::BadRequest, sentence).hint("GET /openapi.json shows what it takes");
         let ops = PushBody::parse(&body).map_err(bad)?;
         push::check_count(ops.len())?;
-        Ok(push::admit_json(&log, &ops, clock::date()))
+        let mut admitted = push::admit_json(&log, &ops, clock::date());
+        admitted.look_up(&log, &*inner.engine).map_err(|error| refusal::storage(&error))?;
+        Ok(admitted)
     };
-    let admitted = store.blocking(move |_| admit()).await?;
+    let admitted = store.blocking(admit).await?;
     Ok(Json(Pushed { results: commit(&store, admitted).await? }))
 }
 
 async fn commit(store: &Store, admitted: push::Admitted) -> Result<Vec<PushResult>, Refused> {
     let (reply, results) = oneshot::channel();
     store.inner.commits.push(admitted, Reply::Http(reply)).await?;
-    results.await.map_err(|_| Refused(refusal::stopping()))
+    Ok(results.await.map_err(|_| refusal::stopping())??)
 }
 
-/// Reads a log in the order in which its operations arrived here.
+/// Reads a log in the order in which its operations arrived here. The first page has the log's base, which stands for the
+/// operations that it covers.
 #[utoipa::path(get, path = "/user/{user}/oplog", tag = "oplogs",
     params(("user" = String, Path, description = "The user"), LogQuery,
         ("after" = Option<u64>, Query, description = "The index after which to begin; 0 if left out"),
         ("limit" = Option<u64>, Query, description = "At most so many operations")),
     security(("store_token" = [])), responses((status = 200, body = OplogPage), (status = 401, body = Refusal)))]
-pub(crate) async fn read(
+pub(crate) async fn get(
     State(store): State<Store>,
     names: Names,
     asked: Asked,
@@ -68,18 +77,12 @@ pub(crate) async fn read(
     let page = Page { ops: limit(&asked, READ_OPS_MAX)?, bytes: READ_BYTES_MAX };
     let inner = &store.inner;
     inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Read).await?;
-    let read = store.read(move |engine| {
-        let header = engine.tail(&log)?.unwrap_or_default().header;
-        let ops = engine.read(&log, after, page)?;
-        let more = match ops.last() {
-            Some(last) => !engine.inventory(&log, last.index, 1)?.is_empty(),
-            None => false,
-        };
-        Ok((header, ops, more))
-    });
-    let (header, ops, more) = read.await?;
-    let ops = ops.iter().map(indexed).collect::<Result<_, _>>()?;
-    Ok(Json(OplogPage { incarnation: store.inner.engine.incarnation(), header, ops, more }))
+    let wanted = if after == 0 { Wanted::LaterThan(None) } else { Wanted::Nothing };
+    let part = store.read(move |engine| read::part(engine, &log, after, wanted, page)).await?;
+    let ops = part.ops.iter().map(indexed).collect::<Result<_, _>>()?;
+    let base = part.base.as_ref().map(in_json).transpose()?;
+    let incarnation = store.inner.engine.incarnation();
+    Ok(Json(OplogPage { incarnation, header: part.header, base, ops, more: part.more }))
 }
 
 /// Lists the logs of a channel by type and path.
@@ -149,4 +152,19 @@ fn indexed(stored: &StoredOp) -> Result<IndexedOp, Refused> {
             .hint("read it from another store of the channel")
     })?;
     Ok(IndexedOp { index: stored.index, op: OpJson::from_parts(stored.sha, &draft, signature.as_ref()) })
+}
+
+fn in_json(base: &Base) -> Result<BaseJson, Refused> {
+    let checkpoint = Checkpoint::from_trusted(&base.record).map_err(|error| {
+        tracing::error!(sha = %base.sha, %error, "a base cannot be read");
+        Refusal::new(ErrorCode::StorageFailed, format!("the base {} is damaged in this store", base.sha))
+            .hint("read it from another store of the channel")
+    })?;
+    let Checkpoint { generation, parent, reducer, version, date, state, .. } = checkpoint;
+    let state = match state {
+        Payload::Plain(bytes) => serde_json::from_slice(&bytes).ok(),
+        Payload::Sealed { .. } => None,
+    };
+    let (id, record) = (BaseId { generation, sha: base.sha }, base64_text::encode(&base.record));
+    Ok(BaseJson { id, parent, reducer, version, date, state, record, certificate: base.certificate.clone() })
 }

@@ -9,11 +9,13 @@ use gigfs_core::{ErrorCode, Refusal};
 
 use super::extract::{Bearer, Names, read_json};
 use crate::refusal::Refused;
+use crate::seal::Sealing;
 use crate::store::{Inner, Store};
 use crate::token;
 use crate::user::{self, Table};
 
-/// Has a table speak for a user from now on, by the store's own confirmation code.
+/// Has a table speak for a user from now on, by the store's own confirmation code. The store is mounted anew by this: its
+/// channels that were sealed take writes again.
 #[utoipa::path(post, path = "/user/{user}/confirm", tag = "tables",
     params(("user" = String, Path, description = "The user")), request_body = Confirm,
     responses((status = 200, body = Confirmed), (status = 403, body = Refusal, description = "The code is not good"),
@@ -26,10 +28,11 @@ pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body
     tracing::info!(%user, table = table.record.url, "a table introduces itself");
     let confirm = move |inner: &Inner| {
         inner.users.confirm(&code, table, &inner.commits)?;
-        inner.access.begin_anew(&user, &inner.commits)
+        inner.access.begin_anew(&user, &inner.commits)?;
+        inner.commits.seal(Sealing::OpenAll(user))
     };
     store.blocking(confirm).await?;
-    Ok(Json(Confirmed { store: store.store_id() }))
+    Ok(Json(Confirmed { store: store.store_id(), store_key: store.inner.signer.public().to_owned() }))
 }
 
 /// Ends a session here, by its table's word: its tokens are refused from now on, and its streams end.
@@ -48,6 +51,25 @@ pub(crate) async fn revoke(
         return Err(Refused(Refusal::new(ErrorCode::Forbidden, "the token is for another session")));
     }
     store.blocking(move |inner| inner.access.revoke(&user, session, &inner.commits)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has a channel take no more writes, or take them again, by its table's word. Every push that was accepted before this
+/// answers is on disk, and every one after it is refused as a whole with the code `sealed`; reading and pruning go on.
+#[utoipa::path(post, path = "/user/{user}/channel/{channel}/seal", tag = "tables",
+    params(("user" = String, Path, description = "The user"), ("channel" = String, Path, description = "The channel")),
+    security(("table" = [])), responses((status = 204), (status = 401, body = Refusal), (status = 403, body = Refusal)))]
+pub(crate) async fn seal(
+    State(store): State<Store>,
+    names: Names,
+    Bearer(token): Bearer,
+) -> Result<StatusCode, Refused> {
+    let (user, channel) = (names.user()?, names.channel()?);
+    let Some(table) = store.inner.users.table(&user) else { return Err(Refused(user::unknown(&user))) };
+    let claims = token::verify_seal(&token, &table, store.store_id(), &user, &channel)?;
+    tracing::info!(%user, %channel, sealed = claims.sealed, "a table seals or opens a channel");
+    let sealing = Sealing::Channel { user, channel, sealed: claims.sealed };
+    store.blocking(move |inner| inner.commits.seal(sealing)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

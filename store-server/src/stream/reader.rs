@@ -7,18 +7,17 @@ use axum::extract::ws::{Message as Socketed, WebSocket};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, SplitStream};
 use futures_util::{FutureExt as _, StreamExt as _};
-use gigfs_core::limits::{
-    INVENTORY_SHAS_MAX, LIST_LOGS_MAX, MESSAGE_BYTES_MAX, READ_BYTES_MAX, READ_OPS_MAX, STREAM_REQUESTS_MAX,
-};
+use gigfs_core::limits::{MESSAGE_BYTES_MAX, STREAM_REQUESTS_MAX};
 use gigfs_core::token::Permission;
-use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, Tag, WireOp};
-use gigfs_core::{ErrorCode, LogName, PathPrefix, Refusal};
-use gigfs_storage::Page;
+use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, Tag, Which, WireOp};
+use gigfs_core::{ErrorCode, LogName, Refusal};
+use gigfs_storage::Engine;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::pruning::Decision;
 use super::watch::Order;
-use super::{Context, Outgoing};
+use super::{Context, Gone, read};
 use crate::commit::{Answer, Reply};
 use crate::{access, clock, push, refusal};
 
@@ -33,7 +32,7 @@ pub(super) struct Requests {
 /// Takes requests until the stream ends.
 pub(super) async fn run(context: Arc<Context>, mut source: SplitStream<WebSocket>, requests: Requests) {
     let end = context.end.clone();
-    let mut reads = FuturesUnordered::new();
+    let mut under_way = FuturesUnordered::new();
     let expiry = tokio::time::sleep_until(expires(&context));
     tokio::pin!(expiry);
     loop {
@@ -41,7 +40,7 @@ pub(super) async fn run(context: Arc<Context>, mut source: SplitStream<WebSocket
             () = end.cancelled.cancelled() => return,
             () = context.store.inner.stopping.cancelled() => break,
             () = &mut expiry => return end.because(access::expired()),
-            Some(()) = reads.next() => {}
+            Some(()) = under_way.next() => {}
             next = next(&mut source, &requests.places) => {
                 let (frame, permit) = match next {
                     Ok(Some(next)) => next,
@@ -53,13 +52,19 @@ pub(super) async fn run(context: Arc<Context>, mut source: SplitStream<WebSocket
                     Ok(None) => continue,
                     Err(error) => return end.because(Refusal::new(ErrorCode::BadRequest, error.to_string())),
                 };
-                let taken = tokio::select! {
-                    () = end.cancelled.cancelled() => return,
-                    taken = take(&context, message, permit, &requests) => taken,
+                let taking = take(&context, message, permit, &requests);
+                tokio::pin!(taking);
+                let taken = loop {
+                    tokio::select! {
+                        () = end.cancelled.cancelled() => return,
+                        taken = &mut taking => break taken,
+                        // It may wait for room that these have.
+                        Some(()) = under_way.next() => {}
+                    }
                 };
                 match taken {
                     Ok(Taken::Queued) => {}
-                    Ok(Taken::Read(read)) => reads.push(read),
+                    Ok(Taken::UnderWay(work)) => under_way.push(work),
                     Ok(Taken::Renewed) => expiry.as_mut().reset(expires(&context)),
                     Err(Gone) => return,
                 }
@@ -73,7 +78,7 @@ pub(super) async fn run(context: Arc<Context>, mut source: SplitStream<WebSocket
         loop {
             tokio::select! {
                 _ = &mut all => return,
-                Some(()) = reads.next() => {}
+                Some(()) = under_way.next() => {}
             }
         }
     };
@@ -118,12 +123,9 @@ fn is_too_long(error: &axum::Error) -> bool {
 
 enum Taken {
     Queued,
-    Read(BoxFuture<'static, ()>),
+    UnderWay(BoxFuture<'static, ()>),
     Renewed,
 }
-
-/// The stream is ending.
-struct Gone;
 
 async fn take(
     context: &Arc<Context>,
@@ -136,7 +138,7 @@ async fn take(
             Ok(admitted) if admitted.appends.is_empty() => {
                 let results = admitted.finish([]);
                 context.store.inner.metrics.results(&results);
-                send(context, ServerMessage::Pushed { tag, results }, permit).await?;
+                context.answer(ServerMessage::Pushed { tag, results }, permit).await?;
             }
             Ok(admitted) => {
                 let reply = Reply::Stream(requests.answer.clone(), tag, permit);
@@ -145,16 +147,34 @@ async fn take(
                     return Err(Gone);
                 }
             }
-            Err(refusal) => fail(context, tag, refusal, permit).await?,
+            Err(refusal) => context.fail(tag, refusal, permit).await?,
         },
-        ClientMessage::Get { tag, log, after } => {
-            return Ok(Taken::Read(get(context.clone(), tag, log, after, permit).boxed()));
+        ClientMessage::Get { tag, log, after, base } => {
+            return Ok(Taken::UnderWay(read::get(context.clone(), tag, log, after, base, permit).boxed()));
         }
-        ClientMessage::Inventory { tag, log } => {
-            return Ok(Taken::Read(inventory(context.clone(), tag, log, permit).boxed()));
+        ClientMessage::Inventory { tag, log, which: Which::Live } => {
+            return Ok(Taken::UnderWay(read::inventory(context.clone(), tag, log, permit).boxed()));
+        }
+        ClientMessage::Inventory { tag, log, which: Which::Covered } => {
+            return Ok(Taken::UnderWay(read::covered(context.clone(), tag, log, permit).boxed()));
         }
         ClientMessage::List { tag, prefix, after } => {
-            return Ok(Taken::Read(list(context.clone(), tag, prefix, after, permit).boxed()));
+            return Ok(Taken::UnderWay(read::list(context.clone(), tag, prefix, after, permit).boxed()));
+        }
+        ClientMessage::Retained { tag, log } => {
+            return Ok(Taken::UnderWay(read::retained(context.clone(), tag, log, permit).boxed()));
+        }
+        ClientMessage::Checkpoint { tag, log, sha, record, epoch } => {
+            return decide(context, tag, log, Decision::Acknowledge { sha, record, epoch }, permit).await;
+        }
+        ClientMessage::Install { tag, log, base, instead_of } => {
+            return decide(context, tag, log, Decision::Install { base, instead_of }, permit).await;
+        }
+        ClientMessage::Cover { tag, log, base, shas } => {
+            return decide(context, tag, log, Decision::Cover { base, shas }, permit).await;
+        }
+        ClientMessage::Dispute { tag, log, base } => {
+            return decide(context, tag, log, Decision::Dispute { base }, permit).await;
         }
         ClientMessage::Watch { tag, watched, after } => {
             let (placed, in_place) = oneshot::channel();
@@ -167,13 +187,32 @@ async fn take(
         }
         ClientMessage::Renew { tag, token } => match renew(context, &token).await {
             Ok(()) => {
-                send(context, ServerMessage::Renewed { tag }, permit).await?;
+                context.answer(ServerMessage::Renewed { tag }, permit).await?;
                 return Ok(Taken::Renewed);
             }
-            Err(refusal) => fail(context, tag, refusal, permit).await?,
+            Err(refusal) => context.fail(tag, refusal, permit).await?,
         },
     }
     Ok(Taken::Queued)
+}
+
+/// Has something decided about a log's base, once there is room for it.
+async fn decide(
+    context: &Arc<Context>,
+    tag: Tag,
+    log: LogRef,
+    decision: Decision,
+    permit: OwnedSemaphorePermit,
+) -> Result<Taken, Gone> {
+    let log = log.log(&context.user, &context.channel);
+    let room = match decision.check(context) {
+        Ok(()) => context.store.inner.bases.room(decision.bytes()).await,
+        Err(refusal) => Err(refusal),
+    };
+    match room {
+        Ok(room) => Ok(Taken::UnderWay(decision.make(context.clone(), tag, log, room, permit).boxed())),
+        Err(refusal) => context.fail(tag, refusal, permit).await.map(|()| Taken::Queued),
+    }
 }
 
 async fn admit(context: &Context, log: &LogRef, ops: Vec<WireOp>) -> Result<push::Admitted, Refusal> {
@@ -181,10 +220,19 @@ async fn admit(context: &Context, log: &LogRef, ops: Vec<WireOp>) -> Result<push
     push::check_count(ops.len())?;
     let log = log.log(&context.user, &context.channel);
     let bytes: usize = ops.iter().map(|op| op.record.len()).sum();
-    if bytes <= ADMITTED_INLINE_BYTES_MAX {
-        return Ok(push::admit_records(&log, &ops, clock::date()));
+    let admit = move |log: &LogName| push::admit_records(log, &ops, clock::date());
+    let mut admitted = match bytes <= ADMITTED_INLINE_BYTES_MAX {
+        true => admit(&log),
+        false => {
+            let log = log.clone();
+            context.store.blocking(move |_| Ok(admit(&log))).await?
+        }
+    };
+    if admitted.ahead.is_empty() {
+        return Ok(admitted);
     }
-    context.store.blocking(move |_| Ok(push::admit_records(&log, &ops, clock::date()))).await
+    let look_up = move |engine: &dyn Engine| admitted.look_up(&log, engine).map(|()| admitted);
+    context.store.read(look_up).await
 }
 
 async fn renew(context: &Context, text: &str) -> Result<(), Refusal> {
@@ -204,98 +252,6 @@ async fn renew(context: &Context, text: &str) -> Result<(), Refusal> {
 fn expires(context: &Context) -> Instant {
     let left = context.end.token().claims.exp.saturating_sub(clock::seconds());
     Instant::now() + Duration::from_secs(left)
-}
-
-async fn send(context: &Context, message: ServerMessage, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
-    context.out.send(Outgoing::last(message, permit)).await.map_err(|_| Gone)
-}
-
-async fn fail(context: &Context, tag: Tag, refusal: Refusal, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
-    send(context, ServerMessage::Failed { tag, refusal }, permit).await
-}
-
-async fn get(context: Arc<Context>, tag: Tag, log: LogRef, mut after: u64, permit: OwnedSemaphorePermit) {
-    let _turn = context.reading.acquire().await;
-    let log = log.log(&context.user, &context.channel);
-    let page = Page { ops: READ_OPS_MAX, bytes: READ_BYTES_MAX };
-    loop {
-        let log = log.clone();
-        let read = context.store.read(move |engine| {
-            let header = engine.tail(&log)?.unwrap_or_default().header;
-            let ops = engine.read(&log, after, page)?;
-            let last = ops.last().map(|last| last.index);
-            let more = match last {
-                Some(last) => !engine.inventory(&log, last, 1)?.is_empty(),
-                None => false,
-            };
-            let wire = |op: gigfs_storage::StoredOp| (op.index, WireOp { sha: op.sha, record: op.record });
-            Ok((ops.into_iter().map(wire).collect::<Vec<_>>(), header, last, more))
-        });
-        match read.await {
-            Ok((ops, header, Some(last), true)) => {
-                after = last;
-                let part = ServerMessage::Ops { tag, ops, header, more: true };
-                if context.out.send(Outgoing::part(part)).await.is_err() {
-                    return;
-                }
-            }
-            Ok((ops, header, _, _)) => {
-                return drop(send(&context, ServerMessage::Ops { tag, ops, header, more: false }, permit).await);
-            }
-            Err(refusal) => return drop(fail(&context, tag, refusal, permit).await),
-        }
-    }
-}
-
-async fn inventory(context: Arc<Context>, tag: Tag, log: LogRef, permit: OwnedSemaphorePermit) {
-    let _turn = context.reading.acquire().await;
-    let log: LogName = log.log(&context.user, &context.channel);
-    let mut after = 0;
-    loop {
-        let log = log.clone();
-        let read = context.store.read(move |engine| {
-            let header = engine.tail(&log)?.unwrap_or_default().header;
-            Ok((engine.inventory(&log, after, INVENTORY_SHAS_MAX)?, header))
-        });
-        let (found, header) = match read.await {
-            Ok(read) => read,
-            Err(refusal) => return drop(fail(&context, tag, refusal, permit).await),
-        };
-        let more = found.len() == INVENTORY_SHAS_MAX;
-        after = found.last().map_or(after, |(index, _)| *index);
-        let shas = found.into_iter().map(|(_, sha)| sha).collect();
-        let message = ServerMessage::Shas { tag, shas, header, more };
-        if !more {
-            return drop(send(&context, message, permit).await);
-        }
-        if context.out.send(Outgoing::part(message)).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn list(
-    context: Arc<Context>,
-    tag: Tag,
-    prefix: PathPrefix,
-    after: Option<LogRef>,
-    permit: OwnedSemaphorePermit,
-) {
-    let _turn = context.reading.acquire().await;
-    let (user, channel) = (context.user.clone(), context.channel.clone());
-    let read = context.store.read(move |engine| {
-        let after = after.as_ref().map(|after| (&after.kind, &after.path));
-        engine.list(&user, &channel, &prefix, after, LIST_LOGS_MAX + 1)
-    });
-    match read.await {
-        Ok(mut found) => {
-            let more = found.len() > LIST_LOGS_MAX;
-            found.truncate(LIST_LOGS_MAX);
-            let logs = found.iter().map(|(log, header)| (LogRef::from(log), *header)).collect();
-            drop(send(&context, ServerMessage::Logs { tag, logs, more }, permit).await);
-        }
-        Err(refusal) => drop(fail(&context, tag, refusal, permit).await),
-    }
 }
 
 /// Without a frame for so long, pongs included, the client is gone.

@@ -13,8 +13,8 @@ use gigfs_storage::{Arrival, Page};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
-use super::{Context, Message, Outgoing};
-use crate::feed::{self, Published};
+use super::{Context, Gone, Message, Outgoing};
+use crate::feed::{self, Published, What};
 
 /// A change of what is watched.
 pub(super) enum Order {
@@ -31,9 +31,6 @@ pub(super) enum Order {
         permit: OwnedSemaphorePermit,
     },
 }
-
-/// The stream is ending.
-struct Gone;
 
 /// Follows the channel until the stream ends.
 pub(super) async fn run(context: &Context, mut orders: mpsc::Receiver<Order>) {
@@ -80,13 +77,13 @@ impl Watch<'_> {
     async fn take(&mut self, order: Order) -> Result<(), Gone> {
         match order {
             Order::Watch { tag, watched, after, permit, placed } => match self.watch(watched, after, placed).await? {
-                Ok(position) => self.answer(ServerMessage::Watching { tag, position }, permit).await,
-                Err(refusal) => self.answer(ServerMessage::Failed { tag, refusal }, permit).await,
+                Ok(position) => self.context.answer(ServerMessage::Watching { tag, position }, permit).await,
+                Err(refusal) => self.context.fail(tag, refusal, permit).await,
             },
             Order::Unwatch { tag, permit } => {
                 self.live = None;
                 self.filter = Filter::default();
-                self.answer(ServerMessage::Unwatched { tag }, permit).await
+                self.context.answer(ServerMessage::Unwatched { tag }, permit).await
             }
         }
     }
@@ -134,29 +131,48 @@ impl Watch<'_> {
     async fn follow(&mut self, event: Result<Arc<Published>, RecvError>) -> Result<(), Gone> {
         let Some(live) = &mut self.live else { return Ok(()) };
         let event = match event {
-            Ok(event) if event.last <= live.cursor => return Ok(()),
-            Ok(event) if event.first == live.cursor + 1 => {
-                if !self.filter.covers(&event.log) {
-                    live.cursor = event.last;
-                    return Ok(());
-                }
-                if let Some(frame) = event.frame(self.context.encoding) {
-                    live.cursor = event.last;
-                    return self.send(Message::Event(frame)).await;
-                }
-                Some(event)
-            }
-            Ok(event) => Some(event),
-            Err(RecvError::Lagged(_)) => None,
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => return self.catch_up(0).await,
             // The queue outlives its readers.
             Err(RecvError::Closed) => return Ok(()),
         };
+        let is_watched = self.filter.covers(&event.log);
+        match event.what {
+            What::Arrived { last, .. } if last <= live.cursor => Ok(()),
+            What::Arrived { first, last } if first == live.cursor + 1 && !is_watched => {
+                live.cursor = last;
+                Ok(())
+            }
+            What::Arrived { first, last } => {
+                match event.frame(self.context.encoding).filter(|_| first == live.cursor + 1) {
+                    Some(frame) => {
+                        live.cursor = last;
+                        self.send(Message::Event(frame)).await
+                    }
+                    None => self.catch_up(last).await,
+                }
+            }
+            What::Pruned { at } => {
+                if live.cursor < at {
+                    self.catch_up(at).await?;
+                }
+                match event.frame(self.context.encoding).filter(|_| is_watched) {
+                    Some(frame) => self.send(Message::Event(frame)).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Sends everything that arrived after the cursor, from the engine. All up to `least` is there.
+    async fn catch_up(&mut self, least: u64) -> Result<(), Gone> {
+        let Some(live) = &self.live else { return Ok(()) };
         let cursor = live.cursor;
         let filter = std::mem::take(&mut self.filter);
         let replayed = self.replay(&filter, cursor, u64::MAX).await?;
         self.filter = filter;
         match (replayed, &mut self.live) {
-            (Ok(reached), Some(live)) => live.cursor = reached.max(event.map_or(0, |event| event.last)),
+            (Ok(reached), Some(live)) => live.cursor = reached.max(least),
             (Ok(_), None) => {}
             // What was missed cannot be read: the client has to know, and begins again from its own cursor.
             (Err(refusal), _) => self.context.end.because(refusal),
@@ -179,7 +195,7 @@ impl Watch<'_> {
             let covered = |arrival: &&Arrival| arrival.position <= until && filter.covers(&LogRef::from(&arrival.log));
             let covered: Vec<_> = arrivals.iter().filter(covered).collect();
             for run in feed::runs(&covered, READ_BYTES_MAX) {
-                self.send(Message::Plain(feed::event(run))).await?;
+                self.send(Message::Plain(Box::new(feed::event(run)))).await?;
             }
         }
         Ok(Ok(after))
@@ -188,10 +204,6 @@ impl Watch<'_> {
     async fn send(&self, message: Message) -> Result<(), Gone> {
         self.context.store.inner.metrics.events.increment(1);
         self.context.out.send(Outgoing { message, permit: None }).await.map_err(|_| Gone)
-    }
-
-    async fn answer(&self, message: ServerMessage, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
-        self.context.out.send(Outgoing::last(message, permit)).await.map_err(|_| Gone)
     }
 }
 

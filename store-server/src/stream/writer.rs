@@ -79,8 +79,12 @@ pub(super) async fn run(
 }
 
 fn pushed(context: &Context, answer: Answer) -> Socketed {
-    let Answer { tag, results, permit } = answer;
-    encode(context, Outgoing::last(ServerMessage::Pushed { tag, results }, permit))
+    let Answer { tag, outcome, permit } = answer;
+    let message = match outcome {
+        Ok(results) => ServerMessage::Pushed { tag, results },
+        Err(refusal) => ServerMessage::Failed { tag, refusal },
+    };
+    encode(context, Outgoing::last(message, permit))
 }
 
 /// Encodes a message and gives back the place of the request that it answers.

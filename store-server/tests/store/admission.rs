@@ -39,7 +39,7 @@ async fn a_forged_operation_is_refused_and_does_not_keep_the_real_one_out() {
         stream.next().await,
         Some(ServerMessage::Pushed { tag: 2, results: vec![PushResult::Accepted { sha: real.sha() }] })
     );
-    stream.send(&ClientMessage::Get { tag: 3, log: LogRef::from(&a), after: 0 }).await;
+    stream.send(&ClientMessage::Get { tag: 3, log: LogRef::from(&a), after: 0, base: None }).await;
     let Some(ServerMessage::Ops { ops, header, .. }) = stream.next().await else { panic!("no answer") };
     assert_eq!((ops.len(), header.digest.count), (1, 1));
 }

@@ -275,7 +275,7 @@ async fn only_the_owner_makes_users_and_codes() {
 async fn a_code_brings_one_table_once_and_never_replaces_it() {
     let world = World::start().await;
     let (me, you) = (UserName::parse("me").unwrap(), UserName::parse("you").unwrap());
-    world.store.create_user(&you).await.unwrap();
+    world.store().create_user(&you).await.unwrap();
     let other = Table::start("table-2").await;
     let confirm = async |user: &UserName, introduction| {
         let answer = world.http.post(format!("{}/user/{user}/confirm", world.url)).json(&introduction);
@@ -285,7 +285,7 @@ async fn a_code_brings_one_table_once_and_never_replaces_it() {
             false => Err(refusal(answer).await.code),
         }
     };
-    let code = async |user: &UserName| world.store.confirm_code(user).await.unwrap().code;
+    let code = async |user: &UserName| world.store().confirm_code(user).await.unwrap().code;
     // Another table, another key, another user's code, a used code, no code.
     assert_eq!(confirm(&me, other.introduction(code(&me).await)).await, Err(ErrorCode::Conflict));
     let mut same_id = other.introduction(code(&me).await);

@@ -5,7 +5,9 @@
 mod admission;
 mod blobs;
 mod http;
+mod pruning;
 mod revocation;
+mod seal;
 mod stream;
 mod tls;
 mod tokens;

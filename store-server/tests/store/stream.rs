@@ -6,7 +6,7 @@ use futures_util::SinkExt as _;
 use gigfs_core::api::PushResult;
 use gigfs_core::limits::MESSAGE_BYTES_MAX;
 use gigfs_core::token::Permission;
-use gigfs_core::wire::{ClientMessage, LogRef, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage};
+use gigfs_core::wire::{ClientMessage, LogRef, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Which};
 use gigfs_core::{ErrorCode, PathPrefix};
 use gigfs_store_server::EngineKind;
 use serde_json::json;
@@ -30,11 +30,13 @@ async fn both_subprotocols_and_none_speak_the_same_messages() {
         let known = vec![PushResult::Known { sha: op.sha() }];
         assert_eq!(stream.next().await, Some(ServerMessage::Pushed { tag: 2, results: known }));
 
-        stream.send(&ClientMessage::Get { tag: 3, log: LogRef::from(&a), after: 0 }).await;
-        let Some(ServerMessage::Ops { tag: 3, ops, header, more: false }) = stream.next().await else { panic!() };
+        stream.send(&ClientMessage::Get { tag: 3, log: LogRef::from(&a), after: 0, base: None }).await;
+        let Some(ServerMessage::Ops { tag: 3, base: None, ops, header, more: false }) = stream.next().await else {
+            panic!()
+        };
         assert_eq!((ops.len(), header.last_index), (seq + 1, seq as u64 + 1));
         assert_eq!(ops[seq].1.open(&a).unwrap(), op);
-        stream.send(&ClientMessage::Inventory { tag: 4, log: LogRef::from(&a) }).await;
+        stream.send(&ClientMessage::Inventory { tag: 4, log: LogRef::from(&a), which: Which::Live }).await;
         let Some(ServerMessage::Shas { tag: 4, shas, more: false, .. }) = stream.next().await else { panic!() };
         assert_eq!(shas.len(), seq + 1);
         stream.send(&ClientMessage::List { tag: 5, prefix: PathPrefix::default(), after: None }).await;
@@ -70,7 +72,7 @@ async fn pushes_in_flight_share_syncs_and_each_is_answered() {
     let commits = world.metric("gigfs_store_commits_total").await - before;
     assert!(commits < 250.0, "{commits} commits for 500 pushes");
     // Pushes of one stream are stored in the order in which they were sent.
-    stream.send(&ClientMessage::Get { tag: 1, log: LogRef::from(&a), after: 0 }).await;
+    stream.send(&ClientMessage::Get { tag: 1, log: LogRef::from(&a), after: 0, base: None }).await;
     let Some(ServerMessage::Ops { ops, .. }) = stream.next().await else { panic!("no answer") };
     let seqs: Vec<_> = ops.iter().map(|(_, op)| op.open(&a).unwrap().seq().get()).collect();
     assert_eq!(seqs, (1..=500).collect::<Vec<_>>());
@@ -85,7 +87,7 @@ async fn a_long_log_comes_in_parts_under_one_tag() {
         stream.push(seq, &a, &[op_with(&a, 1, seq, &[], &json!("x".repeat(200_000)))]).await;
         stream.next().await.unwrap();
     }
-    stream.send(&ClientMessage::Get { tag: 9, log: LogRef::from(&a), after: 2 }).await;
+    stream.send(&ClientMessage::Get { tag: 9, log: LogRef::from(&a), after: 2, base: None }).await;
     let (mut indexes, mut parts) = (Vec::new(), 0);
     loop {
         let Some(ServerMessage::Ops { tag: 9, ops, more, .. }) = stream.next().await else { panic!("no answer") };
@@ -107,7 +109,7 @@ async fn more_requests_than_are_done_at_once_are_all_answered() {
     stream.push(0, &a, &[op_with(&a, 1, 1, &[], &json!("x".repeat(10_000)))]).await;
     stream.next().await.unwrap();
     for tag in 1..=5000 {
-        stream.send(&ClientMessage::Get { tag, log: LogRef::from(&a), after: 0 }).await;
+        stream.send(&ClientMessage::Get { tag, log: LogRef::from(&a), after: 0, base: None }).await;
         if tag % 1000 == 0 {
             let mut answered = BTreeSet::new();
             while answered.len() < 1000 {
@@ -127,7 +129,7 @@ async fn a_stream_for_reading_reads_and_its_pushes_fail() {
     stream.push(1, &log("/a"), &[op(&log("/a"), 1)]).await;
     let Some(ServerMessage::Failed { tag: 1, refusal }) = stream.next().await else { panic!("taken") };
     assert_eq!(refusal.code, ErrorCode::Forbidden);
-    stream.send(&ClientMessage::Get { tag: 2, log: LogRef::from(&log("/a")), after: 0 }).await;
+    stream.send(&ClientMessage::Get { tag: 2, log: LogRef::from(&log("/a")), after: 0, base: None }).await;
     assert!(matches!(stream.next().await, Some(ServerMessage::Ops { tag: 2, .. })));
 }
 

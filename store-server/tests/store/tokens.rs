@@ -97,7 +97,7 @@ async fn one_request_with_a_bad_token_keeps_nobody_else_out() {
 #[tokio::test]
 async fn a_user_whom_no_table_speaks_for_is_refused() {
     let world = World::start().await;
-    world.store.create_user(&UserName::parse("you").unwrap()).await.unwrap();
+    world.store().create_user(&UserName::parse("you").unwrap()).await.unwrap();
     for user in ["you", "nobody"] {
         let path = format!("/user/{user}/oplogs?channel=home");
         let answer = world.request(Method::GET, &path).send().await.unwrap();

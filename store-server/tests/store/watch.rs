@@ -172,7 +172,7 @@ async fn a_read_right_behind_a_watch_leaves_no_gap_between_them() {
         let mut reader = world.stream().await.welcomed().await;
         let (name, pushed) = (log("/a"), op(&log("/a"), seq));
         reader.watch(1, "/", None).await;
-        reader.send(&ClientMessage::Get { tag: 2, log: LogRef::from(&name), after: 0 }).await;
+        reader.send(&ClientMessage::Get { tag: 2, log: LogRef::from(&name), after: 0, base: None }).await;
         writer.push(seq, &name, std::slice::from_ref(&pushed)).await;
         assert!(matches!(writer.next().await, Some(ServerMessage::Pushed { .. })));
         // It comes with the read or as an event; the stream's own deadline fails the test if it comes with neither.

@@ -1,5 +1,6 @@
 //! A real store on loopback, a table made of a key and one route, and clients that speak to it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,12 +11,17 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::{SinkExt as _, StreamExt as _};
-use gigfs_core::api::{Confirm, Confirmed, TokenStanding};
-use gigfs_core::token::{Permission, RevokeClaims, RevokeUse, StoreClaims, StoreUse};
-use gigfs_core::wire::{ClientMessage, Event, LogRef, Message as _, SUBPROTOCOL_CBOR, ServerMessage, Watched, WireOp};
+use gigfs_core::api::{Confirm, Confirmed, PushResult, TokenStanding};
+use gigfs_core::commit::with_all;
+use gigfs_core::token::{
+    CertificateClaims, CertificateUse, Permission, RevokeClaims, RevokeUse, SealClaims, SealUse, StoreClaims, StoreUse,
+};
+use gigfs_core::wire::{
+    ClientMessage, Event, LogRef, Message as _, SUBPROTOCOL_CBOR, ServerMessage, Watched, WireBase, WireOp,
+};
 use gigfs_core::{
-    ActorId, ChannelName, Date, Draft, ErrorCode, LogName, Op, PathPrefix, Payload, Refusal, Seq, SessionId, Sha,
-    StoreId, UserName,
+    ActorId, BaseId, ChannelName, Checkpoint, Date, Draft, ErrorCode, LogName, Op, PathPrefix, Payload, Refusal, Seq,
+    SessionId, Sha, StoreId, TypeName, UserName,
 };
 use gigfs_store_server::{Config, EngineKind, Server, Store};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -90,6 +96,28 @@ impl Table {
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &self.signing).unwrap()
     }
 
+    /// The table's word that a checkpoint is committed.
+    pub(crate) fn certificate(&self, log: &LogName, id: BaseId) -> CertificateClaims {
+        let LogName { user, channel, kind, path } = log.clone();
+        CertificateClaims {
+            iss: self.id.clone(),
+            sub: user,
+            channel,
+            kind,
+            path,
+            generation: id.generation,
+            checkpoint: id.sha,
+            iat: seconds(),
+            usage: CertificateUse::Checkpoint,
+        }
+    }
+
+    /// A checkpoint as it is to be installed.
+    pub(crate) fn certified(&self, made: &Made) -> WireBase {
+        let certificate = self.sign(&self.certificate(&made.log, made.id));
+        WireBase { sha: made.id.sha, record: made.record.clone(), certificate }
+    }
+
     pub(crate) fn introduction(&self, code: String) -> Confirm {
         Confirm { table_url: self.url.clone(), code, table_id: self.id.clone(), table_key: self.public.clone() }
     }
@@ -104,7 +132,8 @@ impl Drop for Table {
 /// A store with one user, `me`, whose table is the test.
 pub(crate) struct World {
     pub(crate) folder: TempDir,
-    pub(crate) store: Store,
+    /// Nothing while the server is stopped.
+    pub(crate) store: Option<Store>,
     pub(crate) store_id: StoreId,
     pub(crate) url: String,
     pub(crate) admin: String,
@@ -127,19 +156,40 @@ impl World {
         let running = tokio::spawn(async move { server.run(async { drop(stopped.await) }).await.unwrap() });
         let table = Table::start("table-1").await;
         let http = Client::builder().no_proxy().build().unwrap();
-        let world = Self { folder, store, store_id, url, admin, table, http, stop: Some(stop), running };
+        let world = Self { folder, store: Some(store), store_id, url, admin, table, http, stop: Some(stop), running };
         world.confirm("me").await;
         world
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Stops the server, and starts another one on the same data.
+    pub(crate) async fn restart(&mut self, retain: Duration) {
+        self.stop().await;
+        self.start_again(retain).await;
+    }
+
+    /// Starts a server on the data of one that was stopped.
+    pub(crate) async fn start_again(&mut self, retain: Duration) {
+        let (server, _) = bind_with(Config { retain, ..config(self.folder.path(), EngineKind::Fjall) }).await;
+        (self.store, self.url) = (Some(server.store()), server.public_url().to_owned());
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.running = tokio::spawn(async move { server.run(async { drop(stopped.await) }).await.unwrap() });
+        self.stop = Some(stop);
+    }
+
     /// Makes a user whose table is the test.
-    pub(crate) async fn confirm(&self, user: &str) {
+    pub(crate) async fn confirm(&self, user: &str) -> Confirmed {
         let user = UserName::parse(user).unwrap();
-        self.store.create_user(&user).await.unwrap();
-        let code = self.store.confirm_code(&user).await.unwrap().code;
+        self.store().create_user(&user).await.unwrap();
+        let code = self.store().confirm_code(&user).await.unwrap().code;
         let answer = self.http.post(format!("{}/user/{user}/confirm", self.url));
         let answer = answer.json(&self.table.introduction(code)).send().await.unwrap();
-        assert_eq!(answer.json::<Confirmed>().await.unwrap().store, self.store_id);
+        let confirmed = answer.json::<Confirmed>().await.unwrap();
+        assert_eq!(confirmed.store, self.store_id);
+        confirmed
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -198,6 +248,23 @@ impl World {
         self.http.delete(path).bearer_auth(self.table.sign(&claims)).send().await.unwrap()
     }
 
+    pub(crate) fn seal_claims(&self, sealed: bool) -> SealClaims {
+        SealClaims {
+            iss: self.table.id.clone(),
+            aud: self.store_id,
+            sub: UserName::parse("me").unwrap(),
+            channel: ChannelName::parse("home").unwrap(),
+            sealed,
+            exp: seconds() + 60,
+            usage: SealUse::Seal,
+        }
+    }
+
+    /// Has the table seal the channel, or open it again.
+    pub(crate) async fn seal(&self, token: &str) -> Response {
+        self.http.post(format!("{}/user/me/channel/home/seal", self.url)).bearer_auth(token).send().await.unwrap()
+    }
+
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.http.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
@@ -229,6 +296,7 @@ impl World {
     pub(crate) async fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         soon(&mut self.running).await.unwrap();
+        self.store = None;
     }
 
     /// Tells the server to stop and does not wait.
@@ -238,8 +306,14 @@ impl World {
 }
 
 pub(crate) async fn bind(folder: &Path, engine: EngineKind) -> (Server, String) {
-    let config =
-        Config { data_dir: folder.to_owned(), listen: "127.0.0.1:0".parse().unwrap(), engine, ..Config::default() };
+    bind_with(config(folder, engine)).await
+}
+
+fn config(folder: &Path, engine: EngineKind) -> Config {
+    Config { data_dir: folder.to_owned(), listen: "127.0.0.1:0".parse().unwrap(), engine, ..Config::default() }
+}
+
+async fn bind_with(config: Config) -> (Server, String) {
     let server = Server::bind(config).await.unwrap();
     let admin = std::fs::read_to_string(server.admin_token_path()).unwrap().trim().to_owned();
     (server, admin)
@@ -272,6 +346,51 @@ pub(crate) fn op_with(log: &LogName, actor: u8, seq: u64, deps: &[Sha], payload:
 
 pub(crate) fn op(log: &LogName, seq: u64) -> Op {
     op_with(log, 1, seq, &[], &json!({ "n": seq }))
+}
+
+/// Operations of one actor, each on top of the one before.
+pub(crate) fn chain(log: &LogName, actor: u8, seqs: std::ops::RangeInclusive<u64>) -> Vec<Op> {
+    let mut ops: Vec<Op> = Vec::new();
+    for seq in seqs {
+        let deps: Vec<Sha> = ops.last().map(Op::sha).into_iter().collect();
+        ops.push(op_with(log, actor, seq, &deps, &json!({ "n": seq })));
+    }
+    ops
+}
+
+/// A checkpoint that somebody made.
+pub(crate) struct Made {
+    pub(crate) log: LogName,
+    pub(crate) id: BaseId,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) record: bytes::Bytes,
+}
+
+impl Made {
+    pub(crate) fn of(log: &LogName, checkpoint: Checkpoint) -> Self {
+        let (id, record) = (checkpoint.id(log), checkpoint.to_record(None).into());
+        Self { log: log.clone(), id, checkpoint, record }
+    }
+}
+
+/// Covers operations on top of what another checkpoint covers.
+pub(crate) fn checkpoint(log: &LogName, parent: Option<&Made>, ops: &[Op], state: &Value) -> Made {
+    let before = parent.map(|parent| &parent.checkpoint);
+    let shas: Vec<Sha> = ops.iter().map(Op::sha).collect();
+    let absent: BTreeSet<Sha> = ops.iter().flat_map(Op::deps).filter(|dep| !shas.contains(dep)).copied().collect();
+    let checkpoint = Checkpoint {
+        generation: parent.map_or(Seq::FIRST, |parent| parent.id.generation.next()),
+        parent: parent.map(|parent| parent.id.sha),
+        covers: before.map(|before| before.covers.clone()).unwrap_or_default().with(ops),
+        absent: absent.into_iter().collect(),
+        digest: with_all(before.map(|before| before.digest).unwrap_or_default(), &shas),
+        reducer: TypeName::parse("list").unwrap(),
+        version: 1,
+        state: Payload::plain(state),
+        date: Date::saturating(seconds() * 1_000_000),
+        author: ActorId::from_bytes([7; 16]),
+    };
+    Made::of(log, checkpoint)
 }
 
 /// A client's end of a stream.
@@ -314,6 +433,16 @@ impl Stream {
     pub(crate) async fn push(&mut self, tag: u64, log: &LogName, ops: &[Op]) {
         let ops = ops.iter().map(WireOp::from).collect();
         self.send(&ClientMessage::Push { tag, log: LogRef::from(log), ops }).await;
+    }
+
+    /// Pushes operations and returns what became of them.
+    pub(crate) async fn pushed(&mut self, log: &LogName, ops: &[Op]) -> Result<Vec<PushResult>, Refusal> {
+        self.push(900, log, ops).await;
+        match self.next().await {
+            Some(ServerMessage::Pushed { tag: 900, results }) => Ok(results),
+            Some(ServerMessage::Failed { tag: 900, refusal }) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Waits for the last message and the close code after it.

@@ -1,6 +1,6 @@
 //! What can go wrong between an app and its data, and what the app should do about it.
 
-use gigfs_core::sync::PushError as CorePushError;
+use gigfs_core::sync::{PruneHold, PushError as CorePushError};
 use gigfs_core::{ChannelName, ErrorCode, ErrorKind, LogName, NameError, Refusal, TypeName, UserName};
 use gigfs_storage::StorageError;
 
@@ -74,6 +74,22 @@ pub enum Error {
         /// The log.
         log: LogName,
     },
+    /// A log cannot be pruned, or was not before the deadline.
+    #[error("{log} is not pruned: {hold}")]
+    NotPruned {
+        /// The log.
+        log: LogName,
+        /// What holds it.
+        hold: PruneHold,
+    },
+    /// The log was pruned by a program that this one cannot follow. Nothing is lost.
+    #[error("{log}: {why}")]
+    UnreadableBase {
+        /// The log.
+        log: LogName,
+        /// Why.
+        why: String,
+    },
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -88,6 +104,12 @@ impl Error {
         match self {
             Self::Refused { refusal, .. } => refusal.code.kind(),
             Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } => ErrorKind::Retry,
+            Self::NotPruned { hold, .. } => match hold {
+                PruneHold::Unreachable { .. } => ErrorKind::Retry,
+                hold if hold.is_passing() => ErrorKind::Retry,
+                _ => ErrorKind::GiveUp,
+            },
+            Self::UnreadableBase { .. } => ErrorKind::GiveUp,
             Self::Storage(error) if error.is_transient() => ErrorKind::Retry,
             Self::Storage(_) | Self::Closed | Self::System(_) => ErrorKind::GiveUp,
             _ => ErrorKind::FixInput,

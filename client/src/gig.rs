@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::local::Job;
 use crate::log::Log;
 use crate::receipt::Pushed;
-use crate::shared::{Shared, Suspicion, now};
+use crate::shared::{Shared, Suspicion, Trouble, now};
 use crate::store::Store;
 use crate::table::Table;
 
@@ -88,6 +88,8 @@ pub struct Status {
     pub stores: Vec<(String, LinkStatus)>,
     /// Odd things that stores did since the client was opened.
     pub suspicions: Vec<Suspicion>,
+    /// What was found out about logs since the client was opened that a person should know.
+    pub troubles: Vec<Trouble>,
 }
 
 impl Gig {
@@ -177,7 +179,12 @@ impl Gig {
         let mut all = std::collections::BTreeSet::new();
         self.shared().look(|replica| {
             let open = replica.logs(&channel).filter(|log| prefix.covers(&log.path));
-            all.extend(open.filter(|log| replica.oplog(log).is_some_and(|oplog| !oplog.is_empty())).map(listed));
+            all.extend(
+                open.filter(|log| {
+                    replica.base(log).is_some() || replica.oplog(log).is_some_and(|oplog| !oplog.is_empty())
+                })
+                .map(listed),
+            );
         });
         let mut answers = 0;
         if self.shared().local.is_some() {
@@ -305,6 +312,7 @@ impl Gig {
             table_down: self.shared().table_down.lock().clone(),
             stores: links.into_iter().map(|link| (url_of(&link), link)).collect(),
             suspicions: self.shared().suspicions(),
+            troubles: self.shared().troubles(),
         }
     }
 

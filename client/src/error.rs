@@ -90,6 +90,14 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// Time ran out before the other stores of a channel had everything that one of them has.
+    #[error("{logs} logs are not at every other store yet, {log} among them")]
+    NotDrained {
+        /// One of them.
+        log: LogName,
+        /// How many.
+        logs: usize,
+    },
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -103,7 +111,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused { refusal, .. } => refusal.code.kind(),
-            Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } => ErrorKind::Retry,
+            Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } | Self::NotDrained { .. } => {
+                ErrorKind::Retry
+            }
             Self::NotPruned { hold, .. } => match hold {
                 PruneHold::Unreachable { .. } => ErrorKind::Retry,
                 hold if hold.is_passing() => ErrorKind::Retry,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode};
 use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix};
-use gigfs_core::{Reduced, Reducer, Refusal, TypeName, UserName};
+use gigfs_core::{Reduced, Reducer, Refusal, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -262,6 +262,43 @@ impl Gig {
         };
         // What is queued may be of the same logs.
         replica.queued(channel).max(merging.map(ops).sum()) + unread.count()
+    }
+
+    /// Brings everything that a store of a channel has to the channel's other stores. For a store that is to be taken off the
+    /// channel, and was sealed before ([`Table::seal`]), so that nothing comes behind. `left` hears how many logs remain.
+    ///
+    /// # Errors
+    /// Those of [`list`](Self::list); [`Error::NotDrained`] names a log that is not done when the deadline passes.
+    pub async fn drain(
+        &self,
+        channel: &ChannelName,
+        store: StoreId,
+        deadline: Duration,
+        mut left: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        let mut logs = Vec::new();
+        for listed in self.list(channel.as_str(), "/").await? {
+            logs.push(LogName {
+                user: self.user().clone(),
+                channel: channel.clone(),
+                kind: listed.kind,
+                path: listed.path,
+            });
+        }
+        self.shared().act(|replica, now| logs.iter().for_each(|log| replica.compare(now, log)));
+        let mut rest = logs;
+        let drained = self.shared().until(|replica| {
+            rest.retain(|log| !replica.is_drained_of(log, store));
+            left(rest.len());
+            rest.is_empty().then_some(())
+        });
+        if timeout(deadline, drained).await.is_ok() {
+            return Ok(());
+        }
+        match rest.pop() {
+            Some(log) => Err(Error::NotDrained { log, logs: rest.len() + 1 }),
+            None => Ok(()),
+        }
     }
 
     /// Sends what waits to the stores that can be reached now, and returns how many operations are left for some store.

@@ -199,4 +199,4 @@ fn date_of(value: &[u8]) -> Date {
 
 const DATE_BYTES: usize = 8;
 /// How long a checkpoint that nobody had committed keeps its place against others, in microseconds.
-const CANDIDATE_MICROS: u64 = 24 * 3600 * 1_000_000;
+const CANDIDATE_MICROS: u64 = 600 * 1_000_000;

@@ -514,7 +514,7 @@ async fn installs_that_come_at_once_never_take_a_log_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_while_bases_come_is_of_one_moment() {
-    let world = World::start().await;
+    let world = World::with(EngineKind::Fjall).await;
     let (a, mut stream) = (log("/a"), world.stream().await.welcomed().await);
     let ops = chain(&a, 1, 1..=150);
     stream.pushed(&a, &ops).await.unwrap();

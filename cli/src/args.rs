@@ -90,8 +90,12 @@ pub(crate) enum Command {
         #[arg(default_value = "/")]
         prefix: String,
     },
-    /// Print the operations behind a value.
+    /// Print what a log stands on and the operations since, and what keeps it from being pruned.
     Log(LogArgs),
+    /// Fold what was written into a checkpoint that every store keeps in place of it. Nothing that is written late is lost.
+    Prune(PruneArgs),
+    /// Remove a log. What somebody writes who does not know of it yet brings back that alone.
+    Rm(LogArgs),
     /// Say what is stored where, what waits, and why.
     Status,
     /// Wait until every store has everything.
@@ -262,6 +266,24 @@ pub(crate) struct LogArgs {
     pub(crate) kind: String,
     /// The path, such as /visits.
     pub(crate) path: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// The channel.
+    pub(crate) channel: ChannelName,
+    /// Only logs of this type.
+    #[arg(value_name = "TYPE", requires = "path")]
+    pub(crate) kind: Option<String>,
+    /// Only the log at this path.
+    pub(crate) path: Option<String>,
+    /// Compute the state of the log's checkpoint again from what the stores still keep, and take its place with what comes
+    /// out. For a log that was pruned by a device with a faulty reducer; run it on one that is right.
+    #[arg(long, requires = "path")]
+    pub(crate) repair: bool,
+    /// Seconds to wait at most for each log.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

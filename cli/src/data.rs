@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::account::short;
 use crate::args::{LogArgs, OnArgs, PushArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, columns, rfc3339};
+use crate::output::{Output, columns};
 use crate::profile::Home;
 
 /// How long a command waits for the stores before it goes on with what this device has.
-const MOMENT: Duration = Duration::from_secs(2);
+pub(crate) const MOMENT: Duration = Duration::from_secs(2);
 
 /// What to do about a session that has ended.
 const LOG_IN: &str = "log in again with `gig login`; what waits goes out then";
@@ -176,41 +176,6 @@ pub(crate) async fn ls(home: &Home, output: Output, channel: &ChannelName, prefi
         let value: Vec<Value> = logs.iter().map(|log| json!({"type": log.kind, "path": log.path})).collect();
         output.result(&json!({"logs": value}), || {
             columns(&logs.iter().map(|log| vec![log.kind.to_string(), log.path.to_string()]).collect::<Vec<_>>())
-        })
-    })
-    .await
-}
-
-pub(crate) async fn log(home: &Home, output: Output, args: LogArgs) -> Result<(), Failure> {
-    let gig = home.profile()?.open(home).await?;
-    let read = async {
-        let log = gig.log(&args.channel, &args.kind, &args.path)?;
-        log.refresh(MOMENT).await?;
-        Ok(log.history().await?)
-    };
-    let read = read.await;
-    finish(gig, read, |history| {
-        let ops: Vec<Value> = history
-            .iter()
-            .map(|(op, unreadable)| match unreadable {
-                Some(why) => json!({"op": OpJson::from(op), "unreadable": why}),
-                None => json!({"op": OpJson::from(op)}),
-            })
-            .collect();
-        output.result(&json!({"ops": ops}), || {
-            let row = |(op, unreadable): &(gigfs_core::Op, Option<String>)| {
-                let payload = String::from_utf8_lossy(op.payload().bytes()).into_owned();
-                let note = unreadable.as_ref().map(|why| format!("unreadable: {why}")).unwrap_or_default();
-                vec![
-                    rfc3339(op.date().micros()),
-                    short(&op.actor()),
-                    op.seq().to_string(),
-                    short(&op.sha()),
-                    payload,
-                    note,
-                ]
-            };
-            columns(&history.iter().map(row).collect::<Vec<_>>())
         })
     })
     .await

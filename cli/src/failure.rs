@@ -87,6 +87,9 @@ impl From<gigfs::Error> for Failure {
             gigfs::Error::Push(_) => (Exit::Refused, ErrorCode::InvalidOp.as_str()),
             gigfs::Error::OtherUser { .. } => (Exit::Refused, "other_user"),
             gigfs::Error::Storage(_) => (Exit::Machine, "storage"),
+            gigfs::Error::NotPruned { .. } => (exit_of(error.kind()), "not_pruned"),
+            gigfs::Error::NotDrained { .. } => (Exit::Retry, "not_drained"),
+            gigfs::Error::UnreadableBase { .. } => (Exit::Refused, "unreadable_base"),
             gigfs::Error::Closed | gigfs::Error::System(_) => (Exit::Machine, "machine"),
         };
         let hint = match error.hint() {
@@ -107,6 +110,10 @@ fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
         (gigfs::Error::UnknownType { .. } | gigfs::Error::Name(_), _) => {
             "a log is named by a channel, a type and a path, such as: home counter /visits".to_owned()
         }
+        (gigfs::Error::NotPruned { .. }, _) => {
+            "nothing is lost and nothing is changed; `gig log` shows the log".to_owned()
+        }
+        (gigfs::Error::UnreadableBase { .. }, _) => "update this program, or register the reducer".to_owned(),
         (gigfs::Error::Push(_), _) => "nothing was written; `gig push --help` shows what can be".to_owned(),
         (_, Exit::LogIn) => "log in again with `gig login`".to_owned(),
         (_, Exit::Retry) => "check the URL and that the server runs, or try again later".to_owned(),

@@ -10,6 +10,7 @@ mod failure;
 mod mounting;
 mod output;
 mod profile;
+mod pruning;
 mod serving;
 mod standing;
 
@@ -78,7 +79,9 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Get(args) => data::get(home, output, args).await,
         Command::On(args) => data::on(home, output, args).await,
         Command::Ls { channel, prefix } => data::ls(home, output, &channel, &prefix).await,
-        Command::Log(args) => data::log(home, output, args).await,
+        Command::Log(args) => pruning::log(home, output, args).await,
+        Command::Prune(args) => pruning::prune(home, output, args).await,
+        Command::Rm(args) => pruning::remove(home, output, args).await,
         Command::Status => standing::status(home, output).await,
         Command::Flush { channel, timeout } => standing::flush(home, output, channel, timeout).await,
         Command::Completions { .. } => Ok(()),

@@ -13,6 +13,7 @@ use crate::args::{AdminArgs, ChannelAction, StoreAction, one_beginning_with};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, columns};
 use crate::profile::{Home, read_text};
+use crate::standing::progress;
 
 /// How long a store that is to be removed may take to be drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -96,10 +97,10 @@ async fn list_stores(table: &Table, output: Output) -> Result<(), Failure> {
             .channels
             .iter()
             .flat_map(|mounted| {
-                mounted
-                    .stores
-                    .iter()
-                    .map(|store| vec![mounted.channel.to_string(), short(&store.id), store.url.clone()])
+                mounted.stores.iter().map(|store| {
+                    let sealed = if store.sealed { "takes no more writes" } else { "" };
+                    vec![mounted.channel.to_string(), short(&store.id), store.url.clone(), sealed.to_owned()]
+                })
             })
             .collect();
         columns(&rows)
@@ -129,14 +130,23 @@ async fn remove_store(
             let hint = "mount another one first, or say --abandon to give up what only this store has";
             return Err(Failure::new(Exit::Refused, "last_store", message).hint(hint));
         }
-        drain(home, output, channel).await?;
+        table.seal(channel, id, true).await.map_err(cannot_seal)?;
+        if let Err(failure) = drain(home, output, channel, id).await {
+            // It stays on the channel, so it is to take writes again. If it cannot be told now, trying again does it.
+            _ = table.seal(channel, id, false).await;
+            return Err(failure);
+        }
     }
-    table.remove_store(channel, id).await?;
+    table.remove_store(channel, id, abandon).await?;
     output.result(&json!({"removed": id, "channel": channel}), || format!("store {} is off {channel}", short(&id)))
 }
 
-/// Reads every log of the channel through at all stores, and waits until each store has what any of them has.
-async fn drain(home: &Home, output: Output, channel: &ChannelName) -> Result<(), Failure> {
+fn cannot_seal(error: gigfs::Error) -> Failure {
+    Failure::from(error).hint("try again when the store answers, or say --abandon to give up what only it has")
+}
+
+/// Waits until every other store of the channel has all that one of them has.
+async fn drain(home: &Home, output: Output, channel: &ChannelName, store: StoreId) -> Result<(), Failure> {
     let gig = home.profile()?.open(home).await?;
     gig.set_mode(Mode::Online);
     gig.settled(DRAIN_TIMEOUT).await;
@@ -148,8 +158,17 @@ async fn drain(home: &Home, output: Output, channel: &ChannelName) -> Result<(),
         .map(|(url, _)| url.clone())
         .collect();
     let drained = if down.is_empty() {
-        output.note(&format!("bringing what each store of {channel} has to the others"));
-        read_all(&gig, channel).await
+        output.note(&format!("bringing what the store has of {channel} to the others"));
+        let bar = progress(output, "logs drained");
+        let mut all = 0;
+        let drained = gig.drain(channel, store, DRAIN_TIMEOUT, |left| {
+            all = all.max(left);
+            bar.set_length(all as u64);
+            bar.set_position((all - left) as u64);
+        });
+        let drained = drained.await;
+        bar.finish_and_clear();
+        drained.map_err(Failure::from)
     } else {
         let message = format!("{} cannot be reached, so {channel} cannot be drained", down.join(", "));
         let hint = "try again when it answers, or say --abandon to give up what only the removed store has";
@@ -157,18 +176,6 @@ async fn drain(home: &Home, output: Output, channel: &ChannelName) -> Result<(),
     };
     gig.close().await?;
     drained
-}
-
-async fn read_all(gig: &gigfs::Gig, channel: &ChannelName) -> Result<(), Failure> {
-    for listed in gig.list(channel.as_str(), "/").await? {
-        let log = gig.log(channel.as_str(), listed.kind.as_str(), listed.path.as_str())?;
-        log.refresh(DRAIN_TIMEOUT).await?;
-        if log.standing().down > 0 {
-            let message = format!("{} could not be read at every store", log.name());
-            return Err(Failure::new(Exit::Retry, "unreachable", message).hint("try again, or say --abandon"));
-        }
-    }
-    Ok(gig.flush(Some(channel), DRAIN_TIMEOUT).await?)
 }
 
 async fn code(output: Output, user: &UserName, admin: AdminArgs) -> Result<(), Failure> {

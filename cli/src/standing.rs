@@ -65,10 +65,13 @@ fn status_text(table: &str, status: &Status) -> String {
     for suspicion in &status.suspicions {
         lines.push(format!("store {}, {}: {}", short(&suspicion.link.store), suspicion.log, suspicion.what));
     }
+    for trouble in &status.troubles {
+        lines.push(format!("{}: {}", trouble.log, trouble.what));
+    }
     lines.join("\n")
 }
 
-fn operations(count: usize) -> String {
+pub(crate) fn operations(count: usize) -> String {
     match count {
         1 => "1 operation".to_owned(),
         count => format!("{count} operations"),
@@ -91,6 +94,9 @@ fn status_json(table: &str, status: &Status) -> Value {
         "suspicions": status.suspicions.iter().map(|suspicion| json!({
             "channel": suspicion.link.channel, "store": suspicion.link.store, "type": suspicion.log.kind,
             "path": suspicion.log.path, "what": suspicion.what,
+        })).collect::<Vec<_>>(),
+        "troubles": status.troubles.iter().map(|trouble| json!({
+            "channel": trouble.log.channel, "type": trouble.log.kind, "path": trouble.log.path, "what": trouble.what,
         })).collect::<Vec<_>>(),
     })
 }

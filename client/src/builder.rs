@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gigfs_core::api::MountTable;
-use gigfs_core::sync::{Config, Mode, Replica};
+use gigfs_core::sync::{Config, Mode, PrunePolicy, Replica};
 use gigfs_core::{ActorId, ChannelName, Reduced, TypeName, UserName};
 use gigfs_reducers::{Counter, List, Map, Register, Set, Text};
 use tokio::sync::{mpsc, watch};
 
+use crate::commits;
 use crate::error::Error;
 use crate::gig::{Gig, Tasks};
 use crate::local::LocalStore;
@@ -30,6 +31,7 @@ pub struct Builder {
     local: Option<PathBuf>,
     local_channels: Vec<ChannelName>,
     offline: bool,
+    prune: PrunePolicy,
 }
 
 impl Builder {
@@ -63,6 +65,13 @@ impl Builder {
         self
     }
 
+    /// Says when this client prunes logs: by itself, unless this says otherwise.
+    #[must_use]
+    pub fn prune(mut self, policy: PrunePolicy) -> Self {
+        self.prune = policy;
+        self
+    }
+
     /// Opens the client. It needs no network: what cannot be reached now is reached later.
     ///
     /// # Errors
@@ -90,9 +99,10 @@ impl Builder {
             None => ActorId::from_bytes(crate::random::bytes()?),
         };
         let seed = u64::from_be_bytes(crate::random::bytes()?);
-        let config = Config { user: user.clone(), actor, durable: local.is_some(), seed };
+        let config = Config { user: user.clone(), actor, prune: self.prune, durable: local.is_some(), seed };
         let (mergers, inbox) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(Replica::new(config), local, mergers));
+        let (commits, asked) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(Replica::new(config), local, mergers, commits));
         register_stock(&shared)?;
 
         let mode = watch::Sender::new(if self.offline { Mode::Offline } else { Mode::Online });
@@ -113,6 +123,7 @@ impl Builder {
         }
         tasks.spawn_timers(shared.clone());
         tasks.spawn(mounts::run_mergers(inbox));
+        tasks.spawn(commits::run(shared.clone(), self.table.clone(), asked));
         if let Some(table) = &self.table {
             let streams = stream::supervise(shared.clone(), table.http().clone(), user.clone(), mode.subscribe());
             tasks.spawn(streams);

@@ -1,6 +1,6 @@
 //! What can go wrong between an app and its data, and what the app should do about it.
 
-use gigfs_core::sync::PushError as CorePushError;
+use gigfs_core::sync::{PruneHold, PushError as CorePushError};
 use gigfs_core::{ChannelName, ErrorCode, ErrorKind, LogName, NameError, Refusal, TypeName, UserName};
 use gigfs_storage::StorageError;
 
@@ -74,6 +74,30 @@ pub enum Error {
         /// The log.
         log: LogName,
     },
+    /// A log cannot be pruned, or was not before the deadline.
+    #[error("{log} is not pruned: {hold}")]
+    NotPruned {
+        /// The log.
+        log: LogName,
+        /// What holds it.
+        hold: PruneHold,
+    },
+    /// The log was pruned by a program that this one cannot follow. Nothing is lost.
+    #[error("{log}: {why}")]
+    UnreadableBase {
+        /// The log.
+        log: LogName,
+        /// Why.
+        why: String,
+    },
+    /// Time ran out before the other stores of a channel had everything that one of them has.
+    #[error("{logs} logs are not at every other store yet, {log} among them")]
+    NotDrained {
+        /// One of them.
+        log: LogName,
+        /// How many.
+        logs: usize,
+    },
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -87,7 +111,15 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused { refusal, .. } => refusal.code.kind(),
-            Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } => ErrorKind::Retry,
+            Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } | Self::NotDrained { .. } => {
+                ErrorKind::Retry
+            }
+            Self::NotPruned { hold, .. } => match hold {
+                PruneHold::Unreachable { .. } => ErrorKind::Retry,
+                hold if hold.is_passing() => ErrorKind::Retry,
+                _ => ErrorKind::GiveUp,
+            },
+            Self::UnreadableBase { .. } => ErrorKind::GiveUp,
             Self::Storage(error) if error.is_transient() => ErrorKind::Retry,
             Self::Storage(_) | Self::Closed | Self::System(_) => ErrorKind::GiveUp,
             _ => ErrorKind::FixInput,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode};
 use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix};
-use gigfs_core::{Reduced, Reducer, Refusal, TypeName, UserName};
+use gigfs_core::{Reduced, Reducer, Refusal, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::local::Job;
 use crate::log::Log;
 use crate::receipt::Pushed;
-use crate::shared::{Shared, Suspicion, now};
+use crate::shared::{Shared, Suspicion, Trouble, now};
 use crate::store::Store;
 use crate::table::Table;
 
@@ -88,6 +88,8 @@ pub struct Status {
     pub stores: Vec<(String, LinkStatus)>,
     /// Odd things that stores did since the client was opened.
     pub suspicions: Vec<Suspicion>,
+    /// What was found out about logs since the client was opened that a person should know.
+    pub troubles: Vec<Trouble>,
 }
 
 impl Gig {
@@ -177,7 +179,12 @@ impl Gig {
         let mut all = std::collections::BTreeSet::new();
         self.shared().look(|replica| {
             let open = replica.logs(&channel).filter(|log| prefix.covers(&log.path));
-            all.extend(open.filter(|log| replica.oplog(log).is_some_and(|oplog| !oplog.is_empty())).map(listed));
+            all.extend(
+                open.filter(|log| {
+                    replica.base(log).is_some() || replica.oplog(log).is_some_and(|oplog| !oplog.is_empty())
+                })
+                .map(listed),
+            );
         });
         let mut answers = 0;
         if self.shared().local.is_some() {
@@ -257,6 +264,43 @@ impl Gig {
         replica.queued(channel).max(merging.map(ops).sum()) + unread.count()
     }
 
+    /// Brings everything that a store of a channel has to the channel's other stores. For a store that is to be taken off the
+    /// channel, and was sealed before ([`Table::seal`]), so that nothing comes behind. `left` hears how many logs remain.
+    ///
+    /// # Errors
+    /// Those of [`list`](Self::list); [`Error::NotDrained`] names a log that is not done when the deadline passes.
+    pub async fn drain(
+        &self,
+        channel: &ChannelName,
+        store: StoreId,
+        deadline: Duration,
+        mut left: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        let mut logs = Vec::new();
+        for listed in self.list(channel.as_str(), "/").await? {
+            logs.push(LogName {
+                user: self.user().clone(),
+                channel: channel.clone(),
+                kind: listed.kind,
+                path: listed.path,
+            });
+        }
+        self.shared().act(|replica, now| logs.iter().for_each(|log| replica.compare(now, log)));
+        let mut rest = logs;
+        let drained = self.shared().until(|replica| {
+            rest.retain(|log| !replica.is_drained_of(log, store));
+            left(rest.len());
+            rest.is_empty().then_some(())
+        });
+        if timeout(deadline, drained).await.is_ok() {
+            return Ok(());
+        }
+        match rest.pop() {
+            Some(log) => Err(Error::NotDrained { log, logs: rest.len() + 1 }),
+            None => Ok(()),
+        }
+    }
+
     /// Sends what waits to the stores that can be reached now, and returns how many operations are left for some store.
     /// They stay queued, and go out at the next chance.
     pub async fn settle(&self, deadline: Duration) -> usize {
@@ -305,6 +349,7 @@ impl Gig {
             table_down: self.shared().table_down.lock().clone(),
             stores: links.into_iter().map(|link| (url_of(&link), link)).collect(),
             suspicions: self.shared().suspicions(),
+            troubles: self.shared().troubles(),
         }
     }
 

@@ -17,7 +17,9 @@
 
 mod backoff;
 mod builder;
+mod certificate;
 mod changes;
+mod commits;
 mod error;
 mod gig;
 mod http;
@@ -38,9 +40,10 @@ pub use changes::{Change, Subscription};
 pub use error::Error;
 pub use gig::{Gig, Listed, Status};
 pub use gigfs_core as core;
+pub use gigfs_core::sync::{BaseStatus, PruneHold, PrunePolicy};
 pub use gigfs_core::sync::{LinkId, LinkStatus, Mode, Origin, ReadStanding, Receipt, Standing};
 pub use log::Log;
 pub use receipt::Pushed;
-pub use shared::Suspicion;
+pub use shared::{Suspicion, Trouble};
 pub use store::Store;
 pub use table::Table;

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use gigfs_core::sync::{Event, Kept, PersistId, Record};
-use gigfs_core::{ActorId, ChannelName, LogName, Op, PathPrefix, StoreId, UserName};
-use gigfs_storage::{ActorLease, Append, Appended, Arrival, Batch, Engine, Page, Sqlite, StorageError};
+use gigfs_core::{ActorId, Base, BaseId, ChannelName, Checkpoint, LogName, Op, PathPrefix, StoreId, UserName};
+use gigfs_storage::{ActorLease, Append, Appended, Arrival, Batch, Engine, Install, Page, Sqlite, StorageError};
 use notify::{RecursiveMode, Watcher};
 use parking_lot::Mutex;
 
@@ -26,6 +26,8 @@ mod notes;
 pub(crate) enum Job {
     /// Read a log.
     Load(LogName),
+    /// Read what is known to be covered by a log's base.
+    List { log: LogName, base: BaseId },
     /// Write a batch.
     Persist { id: PersistId, records: Vec<Record> },
     /// Look for what other processes wrote.
@@ -206,6 +208,7 @@ impl Worker {
             let Some(job) = held.take().or_else(|| inbox.recv().ok()) else { return };
             match job {
                 Job::Load(log) => self.load(log),
+                Job::List { log, base } => self.list(log, base),
                 Job::Poll => self.poll(),
                 Job::Stop => return,
                 Job::Persist { id, records } => {
@@ -233,11 +236,20 @@ impl Worker {
         self.shared.act(|replica, now| replica.handle(now, Event::Loaded { log, kept }));
     }
 
+    /// Tells the replica what is known here to be covered by a log's base.
+    fn list(&self, log: LogName, base: BaseId) {
+        let shas = self.engine.covered(&log, None, usize::MAX).unwrap_or_else(|error| {
+            tracing::error!(%log, "the local store cannot be read: {error}");
+            Vec::new()
+        });
+        self.shared.act(|replica, now| replica.handle(now, Event::Listed { log, base, shas }));
+    }
+
     fn read(&mut self, log: &LogName) -> Result<Kept, StorageError> {
         if !self.positions.contains_key(&log.channel) {
             self.positions.insert(log.channel.clone(), self.engine.position(&self.user, &log.channel)?);
         }
-        let mut kept = Kept::default();
+        let mut kept = Kept { base: self.engine.base(log)?, ..Kept::default() };
         for stored in self.engine.read(log, 0, Page::ALL)? {
             match Op::from_record(log, &stored.record, Some(stored.sha)) {
                 Ok(op) => kept.ops.push(op),
@@ -255,7 +267,8 @@ impl Worker {
 
     fn persist(&mut self, batches: Vec<(PersistId, Vec<Record>)>) {
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
-        let committed = self.engine.commit(&to_batch(records.into_iter().flatten()));
+        let batch = self.to_batch(records.into_iter().flatten());
+        let committed = batch.and_then(|batch| self.engine.commit(&batch));
         for arrival in committed.iter().flatten().filter_map(new_arrival) {
             // What stands right behind what was looked through was written here, and need not be looked at again.
             if let Some(position) = self.positions.get_mut(&arrival.log.channel)
@@ -275,6 +288,34 @@ impl Worker {
             }
         });
         self.shared.progressed();
+    }
+
+    fn to_batch(&self, records: impl Iterator<Item = Record>) -> Result<Batch, StorageError> {
+        let mut batch = Batch::default();
+        for record in records {
+            match record {
+                Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
+                Record::Base { log, base, covered, archive } => {
+                    // Another process of this device may have met a later one.
+                    if !self.has_later(&log, &base)? {
+                        let at = crate::shared::now();
+                        batch.installs.push(Install { log, base, covered, retain: archive, at });
+                    }
+                }
+                Record::Restore { log } => batch.restores.push(log),
+                Record::Forget { log, sha } => batch.removes.push((log, sha)),
+                Record::Seen { log, store, seen } => batch.notes.push(notes::seen(&log, store, seen)),
+                Record::Pending { log, sha, pending } => batch.notes.push(notes::pending(&log, sha, pending)),
+                Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Tells whether a log's base here is later than another one.
+    fn has_later(&self, log: &LogName, base: &Base) -> Result<bool, StorageError> {
+        let Some(header) = self.engine.tail(log)?.and_then(|tail| tail.header.base) else { return Ok(false) };
+        Ok(Checkpoint::from_trusted(&base.record).is_ok_and(|checkpoint| header.id > checkpoint.id(log)))
     }
 
     /// Tells the replica what other processes of this device wrote to the logs that it has loaded.
@@ -314,20 +355,6 @@ impl Worker {
 fn new_arrival(appended: &Appended) -> Option<&Arrival> {
     match appended {
         Appended::New(arrival) => Some(arrival),
-        Appended::Known { .. } | Appended::Refused(_) => None,
+        Appended::Known { .. } | Appended::Covered { .. } | Appended::Doubtful { .. } | Appended::Refused(_) => None,
     }
-}
-
-fn to_batch(records: impl Iterator<Item = Record>) -> Batch {
-    let mut batch = Batch::default();
-    for record in records {
-        match record {
-            Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
-            Record::Forget { log, sha } => batch.removes.push((log, sha)),
-            Record::Seen { log, store, seen } => batch.notes.push(notes::seen(&log, store, seen)),
-            Record::Pending { log, sha, pending } => batch.notes.push(notes::pending(&log, sha, pending)),
-            Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
-        }
-    }
-    batch
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gigfs_core::sync::{PushError, ReadStanding, Replica};
-use gigfs_core::{LogName, Op};
+use gigfs_core::sync::{BaseStatus, PruneHold, PushError, ReadStanding, Replica};
+use gigfs_core::{BaseId, Date, LogName, Op};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -121,14 +121,101 @@ impl Log {
         }))
     }
 
+    /// Returns what the log stands on, and what keeps it from being pruned.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get), but that the base may be unreadable.
+    pub async fn base(&self) -> Result<BaseStatus, Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
+        let status = self.shared().look(|replica| replica.base_status(&self.name));
+        status.ok_or_else(|| Error::NoAnswer { log: self.name.clone() })
+    }
+
+    /// Has the log pruned: everything that is written so far becomes part of its base, once every store of the channel has
+    /// acknowledged that and the table has committed it. Returns the base; the one before if there is nothing to prune.
+    ///
+    /// # Errors
+    /// [`Error::NotPruned`] says what holds it; nothing is changed then.
+    pub async fn prune(&self, deadline: Duration) -> Result<Option<BaseId>, Error> {
+        self.settle_base(deadline, Replica::prune).await
+    }
+
+    /// Has the state of the log's base computed again here from what the stores still keep of what it covers, and if
+    /// another state comes out, makes that the next base. For when a device with a faulty reducer has pruned the log: run it
+    /// on a device that is right. Returns the new base; nothing if the state is right.
+    ///
+    /// # Errors
+    /// [`Error::NotPruned`] says what holds it; nothing is changed then.
+    pub async fn repair(&self, deadline: Duration) -> Result<Option<BaseId>, Error> {
+        self.settle_base(deadline, Replica::repair).await
+    }
+
+    async fn settle_base(
+        &self,
+        deadline: Duration,
+        begin: impl Fn(&mut Replica, Date, &LogName) -> Result<(), PruneHold>,
+    ) -> Result<Option<BaseId>, Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
+        let before = self.shared().look(|replica| replica.base(&self.name));
+        let mut last = PruneHold::NotOpen;
+        let attempts = async {
+            loop {
+                self.shared().expect_outcome(&self.name);
+                let begun = self.shared().act(|replica, now| begin(replica, now, &self.name));
+                let outcome = match begun {
+                    Ok(()) => self.shared().until(|_| self.shared().outcome(&self.name)).await,
+                    Err(hold) => Err(hold),
+                };
+                match outcome {
+                    Ok(base) => return Ok(Some(base)),
+                    Err(PruneHold::Nothing) => return Ok(self.shared().look(|replica| replica.base(&self.name))),
+                    Err(PruneHold::NothingToRepair) => {
+                        let now = self.shared().look(|replica| replica.base(&self.name));
+                        return Ok(now.filter(|now| Some(*now) != before));
+                    }
+                    Err(hold) if hold.is_passing() => {
+                        last = hold.clone();
+                        let moved = |replica: &mut Replica| {
+                            let now = replica.prune_hold(&self.name);
+                            (now.as_ref() != Some(&hold)).then_some(())
+                        };
+                        self.shared().until(moved).await;
+                    }
+                    Err(hold) => return Err(hold),
+                }
+            }
+        };
+        let settled = timeout(deadline, attempts).await;
+        settled.unwrap_or(Err(last)).map_err(|hold| Error::NotPruned { log: self.name.clone(), hold })
+    }
+
+    /// Removes the log as it is known here: it is as if it had never been written to, but for what others write that was not
+    /// known here. Nothing of it is left once it is pruned.
+    ///
+    /// # Errors
+    /// Those of [`push`](Self::push).
+    pub async fn remove(&self) -> Result<Pushed, Error> {
+        self.gig.mounts_known().await;
+        self.open().await?;
+        self.shared().remove(&self.name).map(Pushed::new).map_err(Error::Push)
+    }
+
     /// Returns how far the log has been read from the stores of its channel.
     pub fn standing(&self) -> ReadStanding {
         self.shared().look(|replica| replica.read_standing(&self.name))
     }
 
-    /// Returns how many operations are here.
+    /// Returns how many operations the log has, those that its base covers among them.
     pub fn len(&self) -> usize {
-        self.shared().look(|replica| replica.oplog(&self.name).map_or(0, gigfs_core::Oplog::len))
+        self.shared().look(|replica| self.count(replica))
+    }
+
+    fn count(&self, replica: &mut Replica) -> usize {
+        let ops = replica.oplog(&self.name).map_or(0, gigfs_core::Oplog::len);
+        let covered = replica.base_status(&self.name).map_or(0, |status| status.covered);
+        ops + usize::try_from(covered).unwrap_or(usize::MAX)
     }
 
     /// Waits until `count` operations are here.
@@ -138,8 +225,7 @@ impl Log {
     pub async fn until_len(&self, count: usize, deadline: Duration) -> Result<(), Error> {
         self.gig.mounts_known().await;
         self.open().await?;
-        let reached =
-            |replica: &mut Replica| replica.oplog(&self.name).is_some_and(|oplog| oplog.len() >= count).then_some(());
+        let reached = |replica: &mut Replica| (self.count(replica) >= count).then_some(());
         timeout(deadline, self.shared().until(reached)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 
@@ -164,8 +250,14 @@ impl Log {
     }
 
     fn value(&self) -> Result<Arc<Value>, Error> {
-        let value = self.shared().look(|replica| replica.value(&self.name));
-        value.ok_or_else(|| Error::UnknownType { kind: self.name.kind.clone() })
+        let read = |replica: &mut Replica| {
+            let value = replica.value(&self.name);
+            value.ok_or_else(|| replica.trouble(&self.name).map(str::to_owned))
+        };
+        self.shared().look(read).map_err(|trouble| match trouble {
+            Some(why) => Error::UnreadableBase { log: self.name.clone(), why },
+            None => Error::UnknownType { kind: self.name.kind.clone() },
+        })
     }
 
     /// Opens the log, and waits until it was read from the local store.

@@ -116,7 +116,9 @@ pub(crate) fn apply(shared: &Arc<Shared>, mounts: MountTable) -> Result<(), Erro
     shared.act(|replica, now| {
         for channel in channels {
             let stores = new.iter().filter(|link| link.channel == channel).map(|link| link.store).collect();
-            replica.handle(now, Event::Mounted { channel, stores });
+            let mounted = mounts.channels.iter().find(|mounted| mounted.channel == channel);
+            let epoch = mounted.map_or(0, |mounted| mounted.epoch);
+            replica.handle(now, Event::Mounted { channel, stores, epoch });
         }
     });
     if let Some(local) = &shared.local {

@@ -9,14 +9,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gigfs_core::Date;
 use gigfs_core::api::MountTable;
-use gigfs_core::sync::{LinkId, Notice, Output, PushError, PushId, Receipt, Replica};
+use gigfs_core::sync::{LinkId, Notice, Output, PruneHold, PushError, PushId, Receipt, Replica};
 use gigfs_core::wire::ClientMessage;
-use gigfs_core::{LogName, Refusal};
+use gigfs_core::{BaseId, LogName, Refusal};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::changes::Listeners;
+use crate::commits::Asked;
 use crate::local::{Job, LocalStore};
 use crate::mounts::Merger;
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) merging: Mutex<BTreeMap<LinkId, Vec<LogName>>>,
     /// Takes work that runs beside the rest.
     pub(crate) mergers: mpsc::UnboundedSender<Merger>,
+    /// Takes questions to the table about checkpoints.
+    commits: mpsc::UnboundedSender<Asked>,
     closed: AtomicBool,
 }
 
@@ -53,6 +56,9 @@ struct Desk {
     receipts: BTreeMap<PushId, watch::Sender<Receipt>>,
     listeners: Listeners,
     suspicions: Vec<Suspicion>,
+    troubles: Vec<Trouble>,
+    /// What came of pruning the logs that somebody waits for.
+    pruned: BTreeMap<LogName, Option<Result<BaseId, PruneHold>>>,
 }
 
 /// Something odd that a store did.
@@ -66,11 +72,25 @@ pub struct Suspicion {
     pub what: String,
 }
 
+/// Something about a log that a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Which log.
+    pub log: LogName,
+    /// What is the matter, and what to do.
+    pub what: String,
+}
+
 /// How many suspicions are remembered.
 const SUSPICIONS_MAX: usize = 100;
 
 impl Shared {
-    pub(crate) fn new(replica: Replica, local: Option<LocalStore>, mergers: mpsc::UnboundedSender<Merger>) -> Self {
+    pub(crate) fn new(
+        replica: Replica,
+        local: Option<LocalStore>,
+        mergers: mpsc::UnboundedSender<Merger>,
+        commits: mpsc::UnboundedSender<Asked>,
+    ) -> Self {
         Self {
             replica: Mutex::new(replica),
             desk: Mutex::new(Desk::default()),
@@ -84,6 +104,7 @@ impl Shared {
             fetched: AtomicBool::new(false),
             merging: Mutex::new(BTreeMap::new()),
             mergers,
+            commits,
             closed: AtomicBool::new(false),
         }
     }
@@ -128,6 +149,12 @@ impl Shared {
                 _ = desk.links.get(&link).map(|sender| sender.send(message));
                 return false;
             }
+            Output::Commit { log, proposal } => {
+                // The task ends only with the client.
+                _ = self.commits.send((log, proposal));
+                return false;
+            }
+            Output::List { log, base } => self.job(Job::List { log, base }),
             Output::Notify(notice) => desk.notice(notice),
         }
         true
@@ -149,8 +176,20 @@ impl Shared {
 
     /// Pushes, and returns what follows the push: it is there before anything can happen to it.
     pub(crate) fn push(&self, log: &LogName, intent: &Value) -> Result<watch::Receiver<Receipt>, PushError> {
+        self.write(|replica, now| replica.push(now, log, intent))
+    }
+
+    /// Removes a log, and returns what follows that.
+    pub(crate) fn remove(&self, log: &LogName) -> Result<watch::Receiver<Receipt>, PushError> {
+        self.write(|replica, now| replica.remove(now, log))
+    }
+
+    fn write(
+        &self,
+        write: impl FnOnce(&mut Replica, Date) -> Result<Receipt, PushError>,
+    ) -> Result<watch::Receiver<Receipt>, PushError> {
         self.act(|replica, now| {
-            let receipt = replica.push(now, log, intent)?;
+            let receipt = write(replica, now)?;
             let id = receipt.id;
             let (sender, receiver) = watch::channel(receipt);
             if replica.receipt(id).is_some() {
@@ -162,6 +201,25 @@ impl Shared {
 
     pub(crate) fn listeners<T>(&self, call: impl FnOnce(&mut Listeners) -> T) -> T {
         call(&mut self.desk.lock().listeners)
+    }
+
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        self.desk.lock().troubles.clone()
+    }
+
+    /// Has what comes of pruning a log kept for [`outcome`](Self::outcome).
+    pub(crate) fn expect_outcome(&self, log: &LogName) {
+        self.desk.lock().pruned.insert(log.clone(), None);
+    }
+
+    /// Takes what came of pruning a log.
+    pub(crate) fn outcome(&self, log: &LogName) -> Option<Result<BaseId, PruneHold>> {
+        let mut desk = self.desk.lock();
+        let outcome = desk.pruned.get_mut(log)?.take();
+        if outcome.is_some() {
+            desk.pruned.remove(log);
+        }
+        outcome
     }
 
     pub(crate) fn suspicions(&self) -> Vec<Suspicion> {
@@ -220,7 +278,42 @@ impl Desk {
                 }
             }
             Notice::Link { link, down: Some(_) } => _ = self.links.remove(&link),
+            Notice::Pruned { log, base } => {
+                if let Some(outcome) = self.pruned.get_mut(&log) {
+                    *outcome = Some(Ok(base));
+                }
+            }
+            Notice::NotPruned { log, hold } => {
+                tracing::debug!(%log, "not pruned: {hold}");
+                if let Some(outcome) = self.pruned.get_mut(&log) {
+                    *outcome = Some(Err(hold));
+                }
+            }
+            Notice::Disputed { log, base } => {
+                let generation = base.generation;
+                let what = format!(
+                    "another state came out here of what checkpoint {generation} covers; the log is not pruned further \
+                     before a device that is right repairs it (gig prune --repair)"
+                );
+                self.trouble(Trouble { log, what });
+            }
+            Notice::Conflict { log, base, copy } => {
+                let kept =
+                    copy.map_or("the stores keep it for a while".to_owned(), |copy| format!("it is kept as {copy}"));
+                let generation = base.generation;
+                let what = format!("checkpoint {generation} is not part of the log's history any more; {kept}");
+                self.trouble(Trouble { log, what });
+            }
             Notice::Read { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
+        }
+    }
+}
+
+impl Desk {
+    fn trouble(&mut self, trouble: Trouble) {
+        tracing::warn!(log = %trouble.log, "{}", trouble.what);
+        if self.troubles.len() < SUSPICIONS_MAX && !self.troubles.contains(&trouble) {
+            self.troubles.push(trouble);
         }
     }
 }

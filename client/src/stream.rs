@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 use crate::backoff::Backoff;
+use crate::certificate;
 use crate::http::Http;
 use crate::shared::Shared;
 
@@ -221,7 +222,13 @@ impl Link {
                             let why = format!("store {} answers at the URL of store {}", welcome.store, self.id.store);
                             return Refusal::new(ErrorCode::UnknownStore, why).hint("mount the store again");
                         }
-                        Ok(message) => *was_up |= self.take(message),
+                        Ok(message) => {
+                            let known = self.shared.mounts.borrow().clone();
+                            if let Err(refusal) = certificate::check(&message, known.as_deref()) {
+                                return refusal;
+                            }
+                            *was_up |= self.take(message);
+                        }
                         Err(error) => return unreachable(&error.to_string()),
                     }
                 }

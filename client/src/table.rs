@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt;
 use gigfs_core::api::{
-    AddStore, CreatedSession, Health, MountTable, MountedChannel, NewMaster, NewSession, PasswordParams, SessionInfo,
-    SessionList, TableChanged,
+    AddStore, CommitBody, CommitResults, CreatedSession, Health, MountTable, MountedChannel, NewMaster, NewSession,
+    PasswordParams, Seal, SessionInfo, SessionList, TableChanged,
 };
 use gigfs_core::{ChannelName, SessionId, StoreId, UserName, base64_text};
 use reqwest::Method;
@@ -138,12 +138,31 @@ impl Table {
         self.http.json(&self.url, request.json(store)).await
     }
 
-    /// Takes a store off a channel.
+    /// Has a store take no more writes for a channel, or take them again. It is the first step of taking the store off the
+    /// channel: nothing that it holds can be more than what is drained after this.
     ///
     /// # Errors
-    /// [`Error::Refused`] if it is not mounted there.
-    pub async fn remove_store(&self, channel: &ChannelName, store: StoreId) -> Result<(), Error> {
-        self.http.done(&self.url, self.authorized(Method::DELETE, &format!("table/{channel}/store/{store}"))).await
+    /// [`Error::Refused`] if it is not mounted there, or does not answer the table.
+    pub async fn seal(&self, channel: &ChannelName, store: StoreId, sealed: bool) -> Result<(), Error> {
+        let request = self.authorized(Method::POST, &format!("table/{channel}/store/{store}/seal"));
+        self.http.done(&self.url, request.json(&Seal { sealed })).await
+    }
+
+    /// Takes a store off a channel, which it was sealed for. With `abandon` it need not be: what nobody else has is lost
+    /// with it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it is not mounted there, or neither sealed nor abandoned.
+    pub async fn remove_store(&self, channel: &ChannelName, store: StoreId, abandon: bool) -> Result<(), Error> {
+        let abandon = if abandon { "?abandon=true" } else { "" };
+        let route = format!("table/{channel}/store/{store}{abandon}");
+        self.http.done(&self.url, self.authorized(Method::DELETE, &route)).await
+    }
+
+    /// Asks the table to commit checkpoints of a channel's logs.
+    pub(crate) async fn commit(&self, channel: &ChannelName, body: &CommitBody) -> Result<CommitResults, Error> {
+        let request = self.authorized(Method::POST, &format!("table/{channel}/checkpoint"));
+        self.http.json(&self.url, request.json(body)).await
     }
 
     /// Takes a channel out of the mount table. What its stores hold stays there.

@@ -249,7 +249,8 @@ impl Store {
         let answer = match changed {
             Ok((before, Ok(()), header)) => {
                 let log = LogRef::from(name);
-                if before.base.map(|base| base.id) != header.base.map(|base| base.id) {
+                let known = |header: &LogHeader| header.base.map(|base| (base.id, base.complete, base.disputed));
+                if known(&before) != known(&header) {
                     let watchers = self.sessions.iter().filter(|(_, session)| session.watches(&name.channel, &log));
                     let pruned = |id: &StreamId| (*id, ServerMessage::Pruned { log: log.clone(), header });
                     messages.extend(watchers.map(|(id, _)| pruned(id)));

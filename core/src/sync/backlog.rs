@@ -18,6 +18,7 @@ pub(super) struct Backlog {
     /// What becomes ready by itself, and when: what waits, and some of what is refused.
     timed: BTreeSet<(Date, OrderKey)>,
     in_flight: BTreeSet<OrderKey>,
+    parked: BTreeSet<OrderKey>,
     refused: BTreeMap<OrderKey, Refusal>,
 }
 
@@ -38,11 +39,8 @@ pub(super) enum Fate {
         /// Its size in bytes.
         size: usize,
     },
-    /// It is not to be sent before a time.
-    Waits {
-        /// When.
-        until: Date,
-    },
+    /// It is not to be sent before [`Backlog::hurry`] is called: nothing else would help.
+    Parks,
     /// It is no more.
     Gone,
 }
@@ -87,7 +85,7 @@ impl Backlog {
                     bytes += size;
                     keys.push(key);
                 }
-                Fate::Waits { until } => self.place_at(key, until),
+                Fate::Parks => _ = self.parked.insert(key),
                 Fate::Gone => _ = self.items.remove(&key),
             }
         }
@@ -143,11 +141,20 @@ impl Backlog {
         }
     }
 
-    /// Makes ready what waits.
+    /// Makes ready what waits for a time or for something to happen.
     pub(super) fn hurry(&mut self) {
         let waiting: Vec<OrderKey> =
             self.timed.iter().map(|(_, key)| *key).filter(|key| !self.refused.contains_key(key)).collect();
-        waiting.iter().for_each(|key| self.make_ready(key));
+        let parked: Vec<OrderKey> = self.parked.iter().copied().collect();
+        waiting.iter().chain(&parked).for_each(|key| self.make_ready(key));
+    }
+
+    /// Notes that the store cannot take an operation before something happens that [`hurry`](Self::hurry) is called for.
+    pub(super) fn park(&mut self, key: OrderKey) {
+        let Some(item) = self.items.get_mut(&key) else { return };
+        let before = item.at.take();
+        self.unplace(&key, before);
+        self.parked.insert(key);
     }
 
     /// Has everything that is timed be due earlier, because the clock went back.
@@ -227,6 +234,7 @@ impl Backlog {
         }
         self.ready.remove(key);
         self.in_flight.remove(key);
+        self.parked.remove(key);
         self.refused.remove(key);
     }
 }

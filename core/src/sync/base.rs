@@ -47,16 +47,37 @@ impl Replica {
         }
         self.verify(name, &met);
         self.install(name, met, origin, false);
+        self.look_whether_behind(name);
+    }
+
+    /// Has the stores looked at, after a while, that did not have a log's new base yet: most likely its author brings it.
+    fn look_whether_behind(&mut self, name: &LogName) {
+        let at = self.forward_at();
+        let log = self.log_mut(name);
+        let ours = log.base_id();
+        let behind = log.peers.iter_mut().filter(|(_, peer)| peer.current && peer.base.map(|base| base.id) < ours);
+        let mut stores = Vec::new();
+        for (store, peer) in behind {
+            peer.current = false;
+            stores.push(*store);
+        }
+        for store in stores {
+            self.read_again(&LinkId { channel: name.channel.clone(), store }, name, at);
+        }
     }
 
     /// Puts a log on top of a base: what it covers goes, the rest stays and is folded on top.
     pub(super) fn install(&mut self, name: &LogName, met: Installed, origin: Origin, archive: bool) {
+        let durable = self.config.durable;
         let log = self.log_mut(name);
         let known = log.base.as_ref().map(|base| base.checkpoint.digest).unwrap_or_default();
         let (id, digest, base) = (met.id, met.checkpoint.digest, met.base.clone());
         let covered = log.rebase(met);
         let covered: Vec<(OrderKey, Sha)> = covered.iter().map(|op| (op.key(), op.sha())).collect();
         let shas: Vec<Sha> = covered.iter().map(|(_, sha)| *sha).collect();
+        if !durable {
+            log.covered.extend(&shas);
+        }
         // What came before and was covered as well stood in the value already.
         let changed = with_all(known, &shas) != digest;
         log.known = true;
@@ -247,6 +268,7 @@ impl Replica {
 
     /// Does what can be done with a store whose base was just heard of.
     fn settled(&mut self, id: &LinkId, name: &LogName) {
+        let now = self.now;
         let log = self.log_mut(name);
         let Some(peer) = log.peers.get_mut(&id.store) else { return };
         let ours = log.base.as_ref().map(|base| base.id);
@@ -259,11 +281,14 @@ impl Replica {
                 self.send(id, ClientMessage::Dispute { tag, log: name.into(), base: theirs.id.sha });
             }
         }
+        self.plan_pruning(name);
         let log = self.log_mut(name);
         if let Some(peer) = log.peers.get_mut(&id.store)
             && !log.doubtful.is_empty()
             && peer.can_tell(log.base.as_ref())
         {
+            // What it was read to hold before it could tell is asked too.
+            log.doubtful.keys().for_each(|key| peer.backlog.offer(*key, now, now));
             peer.backlog.hurry();
             if let Some(link) = self.links.get_mut(id) {
                 link.may_send(name);
@@ -336,11 +361,17 @@ impl Replica {
                     let tag = self.up_mut(&source).ask(Request::List { log: name.clone(), to: store });
                     self.send(&source, ClientMessage::Inventory { tag, log: name.into(), which: Which::Covered });
                 }
-                (None, Listing::No) if self.config.durable => {
+                (None, Listing::No) => {
                     peer.listing = Listing::Asked;
-                    self.outputs.push_back(Output::List { log: name.clone(), base: base.id });
+                    match self.config.durable {
+                        true => self.outputs.push_back(Output::List { log: name.clone(), base: base.id }),
+                        false => {
+                            let shas = self.log_mut(name).covered.iter().copied().collect();
+                            self.listed(name, base.id, shas);
+                        }
+                    }
                 }
-                (None, _) => {}
+                (None, Listing::Told) => {}
             }
         }
     }

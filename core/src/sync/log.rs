@@ -25,6 +25,8 @@ pub(super) struct Log {
     pub(super) oplog: Oplog,
     /// What the base may cover: neither folded nor dropped before a store has said.
     pub(super) doubtful: BTreeMap<OrderKey, Op>,
+    /// What is known to be covered, if there is no local store that knows it.
+    pub(super) covered: BTreeSet<Sha>,
     pub(super) pruning: Pruning,
     pub(super) fold: Option<Box<dyn Fold>>,
     pub(super) loaded: Loaded,
@@ -179,6 +181,7 @@ impl Log {
             base: None,
             oplog: Oplog::new(),
             doubtful: BTreeMap::new(),
+            covered: BTreeSet::new(),
             pruning: Pruning::default(),
             fold,
             loaded: Loaded::Asked,

@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::link::Request;
-use super::log::{Installed, Interest, Loaded, Log};
+use super::log::{Installed, Interest, Loaded, Log, Peer};
 use super::repair::Repair;
 use super::{LinkId, Notice, Origin, Output, Replica};
 use crate::api::{CommitResult, Proposal};
@@ -66,6 +66,11 @@ pub enum PruneHold {
     },
     /// Stores that are not in step yet: they lack operations, or are still being read.
     Behind {
+        /// Which.
+        stores: Vec<StoreId>,
+    },
+    /// Stores that installed the base without its operations, and that nobody could tell yet what it covers.
+    NoList {
         /// Which.
         stores: Vec<StoreId>,
     },
@@ -131,6 +136,7 @@ impl fmt::Display for PruneHold {
             Self::NoStores => write!(f, "the channel has no store"),
             Self::Unreachable { stores } => write!(f, "{} cannot be reached", list(stores)),
             Self::Behind { stores } => write!(f, "{} is not in step yet", list(stores)),
+            Self::NoList { stores } => write!(f, "{} does not know all that the base covers", list(stores)),
             Self::Unreadable { ops } => {
                 write!(f, "{ops} operations cannot be read by this program, and would be lost in the checkpoint")
             }
@@ -262,10 +268,17 @@ impl Replica {
 
     /// Plans another attempt, if time may help.
     fn try_again_later(&mut self, name: &LogName, hold: &PruneHold) {
-        use PruneHold::{Disputed, Lost, NoState, NoStores, Nothing, Off, TooLarge, Unreadable};
+        use PruneHold::{Disputed, Lost, NoList, NoState, NoStores, Nothing, Off, TooLarge, Unreadable};
         let hopeless = matches!(
             hold,
-            Off | Nothing | NoStores | Disputed | Lost | NoState { .. } | TooLarge { .. } | Unreadable { .. }
+            Off | Nothing
+                | NoStores
+                | Disputed
+                | Lost
+                | NoList { .. }
+                | NoState { .. }
+                | TooLarge { .. }
+                | Unreadable { .. }
         );
         if !hopeless && matches!(self.config.prune, PrunePolicy::Automatic { .. }) {
             let at = self.now.plus((RETRY_MICROS + self.random_below(RETRY_MICROS)) as i64);
@@ -328,6 +341,12 @@ impl Replica {
         let stores: Vec<StoreId> = log.peers.keys().filter(down).copied().collect();
         if !stores.is_empty() {
             return Err(PruneHold::Unreachable { stores });
+        }
+        let unlisted = |peer: &Peer| peer.base.is_some_and(|base| Some(base.id) == log.base_id() && !base.complete);
+        let stores: Vec<StoreId> =
+            log.peers.iter().filter(|(_, peer)| unlisted(peer)).map(|(store, _)| *store).collect();
+        if !stores.is_empty() {
+            return Err(PruneHold::NoList { stores });
         }
         let behind = log.peers.iter().filter(|(_, peer)| {
             let in_step = peer.current && peer.backlog.keys().next().is_none() && peer.unreadable.is_empty();

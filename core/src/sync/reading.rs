@@ -400,7 +400,7 @@ impl Replica {
     }
 
     /// Returns when an operation that somebody else wrote is forwarded: in one to three seconds.
-    fn forward_at(&mut self) -> Date {
+    pub(super) fn forward_at(&mut self) -> Date {
         let jitter = self.random_below(2_000_000) as i64;
         self.now.plus(1_000_000 + jitter)
     }

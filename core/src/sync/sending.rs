@@ -97,7 +97,7 @@ impl Replica {
         let fate = |key: &OrderKey| match (oplog.at(key), doubtful.get(key)) {
             (Some(op), _) => Fate::Goes { size: op.size() },
             (None, Some(op)) if can_tell => Fate::Goes { size: op.size() },
-            (None, Some(_)) => Fate::Waits { until: now.plus(DOUBT_MICROS) },
+            (None, Some(_)) => Fate::Parks,
             (None, None) => Fate::Gone,
         };
         let full = |ops, bytes| ops >= CLIENT_PUSH_OPS_MAX || bytes >= CLIENT_PUSH_BYTES_MAX;
@@ -198,10 +198,12 @@ impl Replica {
                     let again = refusal.now.map(|store_now| now.plus(wait_for(key.date, store_now)));
                     peer.backlog.refuse(key, refusal.clone(), again);
                 }
+                // It is asked again when the store has been told what its base covers.
+                (ErrorCode::CoverageUnknown, _) => peer.backlog.park(key),
                 (code, ErrorKind::Retry | ErrorKind::LogIn) => {
                     // A disk that fails says so of what it may have written, too.
-                    use ErrorCode::{CoverageUnknown, InsufficientStorage, Sealed, TooMany};
-                    let in_doubt = !matches!(code, InsufficientStorage | TooMany | Sealed | CoverageUnknown);
+                    use ErrorCode::{InsufficientStorage, Sealed, TooMany};
+                    let in_doubt = !matches!(code, InsufficientStorage | TooMany | Sealed);
                     peer.backlog.put_off(key, retry_at, in_doubt);
                 }
                 (_, ErrorKind::FixInput | ErrorKind::GiveUp) => peer.backlog.refuse(key, refusal.clone(), None),
@@ -225,10 +227,6 @@ impl Replica {
         })
     }
 }
-
-/// How long an operation that the base may cover waits for a store that can tell, before that is looked at again, in
-/// microseconds. It goes out as soon as there is one.
-const DOUBT_MICROS: i64 = 30_000_000;
 
 /// Returns how many microseconds a store will go on finding a date too far ahead.
 fn wait_for(date: Date, store_now: Date) -> i64 {

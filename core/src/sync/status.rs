@@ -99,6 +99,18 @@ impl Replica {
         self.logs.get(name).into_iter().flat_map(|log| log.doubtful.values())
     }
 
+    /// Tells whether everything that a store has of a log is known here and at all other stores of the channel, so that
+    /// the store can go.
+    pub fn is_drained_of(&self, name: &LogName, store: StoreId) -> bool {
+        let Some(log) = self.logs.get(name) else { return false };
+        let done = |(id, peer): (&StoreId, &super::log::Peer)| match *id == store {
+            // It is sealed, so nothing can be brought to it.
+            true => peer.current,
+            false => peer.current && peer.backlog.is_empty() && peer.can_tell(log.base.as_ref()),
+        };
+        log.doubtful.is_empty() && log.unsaved.is_empty() && log.peers.iter().all(done)
+    }
+
     /// Returns what a log stands on.
     pub fn base_status(&mut self, name: &LogName) -> Option<BaseStatus> {
         let hold = self.prune_hold(name);

@@ -59,7 +59,9 @@ pub fn judge(engine: &dyn Engine, log: &LogName, sha: Sha, record: &Bytes, now: 
 }
 
 /// Decides what to write so that a committed checkpoint, whose certificate was checked, is the log's base. Nothing, if the
-/// log has it, or a later one. Each batch is to be committed before the next.
+/// log has it, or a later one. Each batch is to be committed before the next. Where there are two, the first makes operations
+/// live again: whoever asks anew once it is committed, instead of committing the second, has the base cover those of them
+/// that it covers.
 ///
 /// # Errors
 /// The outer one if the data cannot be read. The [`Refusal`] is `missing_ops` if the record did not come with it and is not

@@ -206,10 +206,11 @@ impl Replica {
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         peer.base = header.base;
         let theirs = header.base.map(|base| base.id);
-        if theirs > known && !last_try {
+        if theirs > known && peer.asked_base != theirs {
             // It was pruned while it was read.
+            peer.asked_base = theirs;
             let after = peer.seen.map_or(0, |seen| seen.index);
-            self.get(id, name, after, None, true);
+            self.get(id, name, after, None, last_try);
             return true;
         }
         let Some(ours) = log.base.as_ref().filter(|ours| Some(ours.id) > theirs && ours.is_committed() && sends) else {

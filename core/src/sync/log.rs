@@ -95,6 +95,8 @@ pub(super) struct Peer {
     pub(super) seen: Option<Seen>,
     /// The base that the store was last known to have, since the stream came up.
     pub(super) base: Option<BaseHeader>,
+    /// The base that the log was last read once more for.
+    pub(super) asked_base: Option<BaseId>,
     /// Whether the store was told all that the base covers.
     pub(super) listing: Listing,
     pub(super) reading: Reading,
@@ -155,6 +157,7 @@ impl Peer {
         self.backlog.lost();
         self.stop_reading();
         self.base = None;
+        self.asked_base = None;
         self.listing = Listing::No;
     }
 

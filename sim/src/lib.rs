@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod disk;
+pub mod model;
 mod payload;
 mod rng;
 mod script;

@@ -1,0 +1,315 @@
+//! What clients, stores and the table do: each point of the rule is in one place here.
+
+use super::rule::Rule;
+use super::set::Set;
+use super::world::{CHECKPOINTS, CLIENTS, Checkpoint, NULL, Op, World};
+
+/// A store's answer to the push of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is on its disk now, and was not before.
+    Accepted,
+    /// It was there already.
+    Known,
+    /// It is under the store's base.
+    Covered,
+    /// It may be under the store's base, whose list the store does not have yet.
+    NotNow,
+    /// The store is leaving.
+    Sealed,
+}
+
+impl World {
+    /// A client writes an operation on top of all that it shows.
+    pub(super) fn write(&mut self, rule: &Rule, client: usize) {
+        let seen = self.covered(self.clients[client].base) | self.folded(rule, client);
+        let past = seen.iter().fold(seen, |past, op| past | self.ops[op].past);
+        let deps = seen.iter().filter(|op| !seen.iter().any(|later| self.ops[later].past.has(*op))).collect();
+        let state = &mut self.clients[client];
+        state.seq += 1;
+        let (actor, seq, op) = (state.actor, state.seq, usize::from(self.written));
+        state.live |= Set::of(op);
+        self.ops[op] = Op { actor, seq, deps, past };
+        self.written += 1;
+    }
+
+    /// A client sends one of its operations to a store, and hears the answer.
+    pub(super) fn push(&mut self, rule: &Rule, client: usize, store: usize, op: usize) {
+        let answer = self.offer(rule, store, op);
+        let own = self.ops[op].actor == self.clients[client].actor;
+        let same_base = self.clients[client].base == self.stores[store].base;
+        let state = &mut self.clients[client];
+        match answer {
+            Answer::Covered if same_base => state.live -= Set::of(op),
+            Answer::Accepted | Answer::Known if !rule.keep_own && own => state.live -= Set::of(op),
+            Answer::Accepted | Answer::Known if same_base => state.clear |= Set::of(op),
+            _ => {}
+        }
+    }
+
+    /// A store is offered an operation.
+    fn offer(&mut self, rule: &Rule, store: usize, op: usize) -> Answer {
+        let state = self.stores[store];
+        if state.leaving && rule.seal {
+            return Answer::Sealed;
+        }
+        if (state.list | self.provably_covered(rule, state.base, state.live)).has(op) {
+            return Answer::Covered;
+        }
+        let in_doubt = !self.has_list(rule, store) && self.within_reach(state.base).has(op);
+        match (in_doubt, state.live.has(op)) {
+            (true, _) => Answer::NotNow,
+            (_, true) => Answer::Known,
+            _ => {
+                self.stores[store].live |= Set::of(op);
+                Answer::Accepted
+            }
+        }
+    }
+
+    /// The operations that a client would read from a store.
+    pub(super) fn readable(&self, rule: &Rule, client: usize, store: usize) -> Set {
+        let (base, of_store) = (self.clients[client].base, self.stores[store].base);
+        match self.is_newer(rule, of_store, base) {
+            true => Set::NONE,
+            false => self.stores[store].live - self.withheld(rule, store),
+        }
+    }
+
+    /// A client reads operations from a store.
+    pub(super) fn pull(&mut self, rule: &Rule, client: usize, store: usize, ops: Set) {
+        let same_base = self.clients[client].base == self.stores[store].base;
+        let base = self.clients[client].base;
+        let live = self.clients[client].live | ops;
+        let covered = self.provably_covered(rule, base, live);
+        let state = &mut self.clients[client];
+        state.live = live - covered;
+        if same_base {
+            state.clear |= ops;
+        }
+    }
+
+    /// Whether a client may propose a checkpoint: nothing that it holds is in doubt or hangs in the air, and there is
+    /// something to cover. That it is in step with its stores is not asked; the stores see to it.
+    pub(super) fn can_propose(&self, rule: &Rule, client: usize) -> bool {
+        let state = &self.clients[client];
+        let covered = self.covered(state.base) | state.live;
+        let repeats = |at: usize| {
+            let other = &self.checkpoints[at];
+            other.parent == state.base && other.covered == covered && usize::from(other.by) == client
+        };
+        !state.live.is_empty()
+            && self.doubtful(rule, client).is_empty()
+            && covered.iter().all(|op| self.ops[op].past.is_within(covered))
+            && (rule.by_date || !self.all_checkpoints().any(repeats))
+    }
+
+    /// A client makes a checkpoint of all that it shows.
+    pub(super) fn propose(&mut self, rule: &Rule, client: usize) -> u8 {
+        let (at, base) = (self.proposed, self.clients[client].base);
+        let (parent, live) = (*self.checkpoint(base), self.folded(rule, client));
+        let covered = parent.covered | live;
+        let is_last = |op: &usize| {
+            let later = |other: usize| self.ops[other].actor == self.ops[*op].actor && self.ops[other].past.has(*op);
+            !covered.iter().any(later)
+        };
+        let made = Checkpoint {
+            generation: parent.generation + 1,
+            parent: base,
+            by: client as u8,
+            covered,
+            heads: covered.iter().filter(is_last).collect(),
+            state: parent.state.and(live),
+            older: if rule.by_date { Set::below(usize::from(self.written)) } else { Set::NONE },
+            ..Checkpoint::default()
+        };
+        self.checkpoints[usize::from(at)] = made;
+        self.proposed += 1;
+        self.clients[client].offers |= Set::of(usize::from(at));
+        if rule.by_date {
+            self.committed |= Set::of(usize::from(at));
+            self.install_at_client(rule, client, at);
+        }
+        at
+    }
+
+    /// Whether a store acknowledges a checkpoint that its author brings.
+    pub(super) fn can_acknowledge(&self, rule: &Rule, store: usize, checkpoint: u8) -> bool {
+        let (state, offer) = (&self.stores[store], self.checkpoint(checkpoint));
+        let held = state.live - self.withheld(rule, store);
+        let newly = offer.covered - self.covered(offer.parent) - if rule.ack_base { Set::NONE } else { state.list };
+        !(state.leaving && rule.seal)
+            && (state.base == offer.parent || !rule.ack_base && self.is_newer(rule, checkpoint, state.base))
+            && (newly.is_within(held) && self.has_list(rule, store) || !rule.ack_ops)
+    }
+
+    /// A store keeps a checkpoint and acknowledges it.
+    pub(super) fn acknowledge(&mut self, rule: &Rule, store: usize, checkpoint: u8) {
+        let at = usize::from(checkpoint);
+        let epoch = self.clients[usize::from(self.checkpoints[at].by)].epoch;
+        self.checkpoints[at].acks[store] |= Set::of(usize::from(epoch));
+        self.stores[store].offers |= Set::of(at);
+        if !rule.committed_only {
+            self.stores[store].live -= self.checkpoints[at].covered;
+        }
+    }
+
+    /// Whether the register moves to a checkpoint, with the acknowledgements that there are. Who asks does not matter: what
+    /// was sent may arrive after its sender has forgotten it.
+    pub(super) fn can_commit(&self, rule: &Rule, checkpoint: u8) -> bool {
+        let offer = self.checkpoint(checkpoint);
+        let acked = |store: usize| match rule.epoch {
+            true => offer.acks[store].has(usize::from(self.table.epoch)),
+            false => !offer.acks[store].is_empty(),
+        };
+        let asked = match rule.epoch {
+            true => self.members(),
+            false => self.known_stores(usize::from(offer.by)),
+        };
+        let (register, parent) = (self.checkpoint(self.table.register), self.checkpoint(offer.parent));
+        // After a restore the register may be behind the stores, whose acknowledgements say that they have the parent.
+        let follows = offer.parent == self.table.register || parent.generation > register.generation;
+        !self.committed.has(usize::from(checkpoint)) && asked.iter().all(acked) && (follows || !rule.register)
+    }
+
+    /// The register moves.
+    pub(super) fn commit(&mut self, rule: &Rule, checkpoint: u8) {
+        let at = usize::from(checkpoint);
+        self.committed |= Set::of(at);
+        if !rule.register {
+            return;
+        }
+        self.table.register = checkpoint;
+        let offer = self.checkpoints[at];
+        // A store that acknowledged it and has it no more was restored since, and owes nothing for that.
+        let forgot = |store: usize| !offer.acks[store].is_empty() && !self.store_has(store, checkpoint);
+        self.bound = self.members().iter().filter(|store| !forgot(*store)).collect();
+        for store in self.bound.iter() {
+            self.ought[CLIENTS + store] |= offer.covered;
+        }
+    }
+
+    /// Whether somebody who has this checkpoint can learn from the table that it is committed.
+    fn is_certified(&self, rule: &Rule, checkpoint: u8) -> bool {
+        match rule.register {
+            true => self.table.register == checkpoint,
+            false => !rule.by_date && self.committed.has(usize::from(checkpoint)),
+        }
+    }
+
+    /// Whether a client can install a checkpoint: it or one of its stores has it, and there is a certificate.
+    pub(super) fn can_install_at_client(&self, rule: &Rule, client: usize, checkpoint: u8) -> bool {
+        let state = &self.clients[client];
+        let at = usize::from(checkpoint);
+        let from_store = |store: usize| {
+            self.stores[store].base == checkpoint
+                || self.stores[store].offers.has(at) && self.is_certified(rule, checkpoint)
+        };
+        checkpoint != NULL as u8
+            && self.is_newer(rule, checkpoint, state.base)
+            && (rule.install_freely || self.newly_covered(checkpoint, state.base).is_within(state.live))
+            && (state.offers.has(at) && self.is_certified(rule, checkpoint)
+                || self.known_stores(client).iter().any(from_store))
+    }
+
+    /// A client installs a checkpoint and lets go of what is provably under it.
+    pub(super) fn install_at_client(&mut self, rule: &Rule, client: usize, checkpoint: u8) {
+        let covered = self.provably_covered(rule, checkpoint, self.clients[client].live);
+        let state = &mut self.clients[client];
+        state.base = checkpoint;
+        state.live -= covered;
+        state.clear = Set::NONE;
+    }
+
+    /// Whether a client can have a store install a checkpoint: one of the two has it, and there is a certificate.
+    pub(super) fn can_install_at_store(&self, rule: &Rule, client: usize, store: usize, checkpoint: u8) -> bool {
+        let (from, state) = (&self.clients[client], &self.stores[store]);
+        let at = usize::from(checkpoint);
+        let held = from.offers.has(at) || state.offers.has(at);
+        self.known_stores(client).has(store)
+            && self.is_newer(rule, checkpoint, state.base)
+            && (rule.install_freely || self.newly_covered(checkpoint, state.base).is_within(state.live))
+            && (from.base == checkpoint || held && self.is_certified(rule, checkpoint))
+    }
+
+    /// A store installs a checkpoint and discards what it knows to be under it.
+    pub(super) fn install_at_store(&mut self, rule: &Rule, store: usize, checkpoint: u8) {
+        let covered = self.provably_covered(rule, checkpoint, self.stores[store].live);
+        let state = &mut self.stores[store];
+        state.base = checkpoint;
+        state.list = if rule.list { state.list | covered } else { self.checkpoints[usize::from(checkpoint)].heads };
+        state.live -= covered | state.list;
+    }
+
+    fn newly_covered(&self, checkpoint: u8, base: u8) -> Set {
+        self.covered(checkpoint) - self.covered(base)
+    }
+
+    /// Whether one store has the list that another one with the same base lacks.
+    pub(super) fn can_bring_list(&self, rule: &Rule, from: usize, to: usize) -> bool {
+        from != to
+            && self.stores[from].base == self.stores[to].base
+            && self.has_list(rule, from)
+            && !self.has_list(rule, to)
+    }
+
+    /// Somebody carries the list of a base from one store to another.
+    pub(super) fn bring_list(&mut self, to: usize) {
+        let covered = self.covered(self.stores[to].base);
+        let state = &mut self.stores[to];
+        state.list = covered;
+        state.live -= covered;
+    }
+
+    /// Whether a store can be drained.
+    pub(super) fn can_drain(&self, store: usize) -> bool {
+        self.stores[store].leaving && self.members().has(store) && !(self.members() - Set::of(store)).is_empty()
+    }
+
+    /// A store that leaves gives its base, its list and its operations to all that stay.
+    pub(super) fn drain(&mut self, rule: &Rule, store: usize) {
+        let leaving = self.stores[store];
+        let mut drained = true;
+        for other in (self.members() - Set::of(store)).iter().filter(|_| rule.drain).collect::<Vec<_>>() {
+            if self.is_newer(rule, leaving.base, self.stores[other].base) {
+                self.install_at_store(rule, other, leaving.base);
+            }
+            if self.can_bring_list(rule, store, other) {
+                self.bring_list(other);
+            }
+            for op in leaving.live.iter() {
+                drained &= matches!(self.offer(rule, other, op), Answer::Accepted | Answer::Known | Answer::Covered);
+            }
+        }
+        self.stores[store].drained = drained;
+    }
+
+    /// Whether the table may remove a store that leaves.
+    pub(super) fn can_remove(&self, rule: &Rule, store: usize) -> bool {
+        let others = self.members() - Set::of(store);
+        let has_register = |other: usize| self.stores[other].base == self.table.register;
+        self.can_drain(store) && self.stores[store].drained && (!rule.register_first || others.iter().all(has_register))
+    }
+
+    /// The table removes a store that leaves. What it ought to hold, the others ought to hold.
+    pub(super) fn remove(&mut self, store: usize) {
+        let left = std::mem::take(&mut self.ought[CLIENTS + store]);
+        let others = self.members() - Set::of(store);
+        others.iter().for_each(|other| self.ought[CLIENTS + other] |= left);
+        if self.bound.has(store) {
+            self.bound = others;
+        }
+        self.move_epoch(others);
+    }
+
+    /// The channel has other stores from now on.
+    pub(super) fn move_epoch(&mut self, stores: Set) {
+        self.table.epoch += 1;
+        self.table.stores[usize::from(self.table.epoch)] = stores;
+    }
+
+    /// Whether one more checkpoint fits into the world.
+    pub(super) fn has_room(&self) -> bool {
+        usize::from(self.proposed) < CHECKPOINTS
+    }
+}

@@ -94,14 +94,18 @@ impl World {
     pub(super) fn can_propose(&self, rule: &Rule, client: usize) -> bool {
         let state = &self.clients[client];
         let covered = self.covered(state.base) | state.live;
-        let repeats = |at: usize| {
-            let other = &self.checkpoints[at];
-            other.parent == state.base && other.covered == covered && usize::from(other.by) == client
-        };
         !state.live.is_empty()
             && self.doubtful(rule, client).is_empty()
             && covered.iter().all(|op| self.ops[op].past.is_within(covered))
-            && (rule.by_date || !self.all_checkpoints().any(repeats))
+    }
+
+    /// Whether a client has proposed already what it would propose.
+    pub(super) fn has_proposed(&self, client: usize) -> bool {
+        let covered = self.client_holds(client);
+        self.all_checkpoints().any(|at| {
+            let made = &self.checkpoints[at];
+            (made.parent, usize::from(made.by), made.covered) == (self.clients[client].base, client, covered)
+        })
     }
 
     /// A client makes a checkpoint of all that it shows.
@@ -245,20 +249,20 @@ impl World {
         self.covered(checkpoint) - self.covered(base)
     }
 
-    /// Whether one store has the list that another one with the same base lacks.
+    /// Whether one store knows more of the list than another one with the same base.
     pub(super) fn can_bring_list(&self, rule: &Rule, from: usize, to: usize) -> bool {
         from != to
             && self.stores[from].base == self.stores[to].base
-            && self.has_list(rule, from)
+            && !self.stores[from].list.is_within(self.stores[to].list)
             && !self.has_list(rule, to)
     }
 
     /// Somebody carries the list of a base from one store to another.
-    pub(super) fn bring_list(&mut self, to: usize) {
-        let covered = self.covered(self.stores[to].base);
+    pub(super) fn bring_list(&mut self, from: usize, to: usize) {
+        let list = self.stores[from].list;
         let state = &mut self.stores[to];
-        state.list = covered;
-        state.live -= covered;
+        state.list |= list;
+        state.live -= list;
     }
 
     /// Whether a store can be drained.
@@ -269,13 +273,14 @@ impl World {
     /// A store that leaves gives its base, its list and its operations to all that stay.
     pub(super) fn drain(&mut self, rule: &Rule, store: usize) {
         let leaving = self.stores[store];
-        let mut drained = true;
+        let mut drained = !rule.register_first || leaving.base == self.table.register;
         for other in (self.members() - Set::of(store)).iter().filter(|_| rule.drain).collect::<Vec<_>>() {
             if self.is_newer(rule, leaving.base, self.stores[other].base) {
                 self.install_at_store(rule, other, leaving.base);
             }
+            drained &= !rule.register_first || leaving.base == self.stores[other].base;
             if self.can_bring_list(rule, store, other) {
-                self.bring_list(other);
+                self.bring_list(store, other);
             }
             for op in leaving.live.iter() {
                 drained &= matches!(self.offer(rule, other, op), Answer::Accepted | Answer::Known | Answer::Covered);
@@ -286,9 +291,9 @@ impl World {
 
     /// Whether the table may remove a store that leaves.
     pub(super) fn can_remove(&self, rule: &Rule, store: usize) -> bool {
-        let others = self.members() - Set::of(store);
-        let has_register = |other: usize| self.stores[other].base == self.table.register;
-        self.can_drain(store) && self.stores[store].drained && (!rule.register_first || others.iter().all(has_register))
+        let has_register = |store: usize| self.stores[store].base == self.table.register;
+        let at_register = self.members().iter().all(has_register);
+        self.can_drain(store) && self.stores[store].drained && (at_register || !rule.register_first)
     }
 
     /// The table removes a store that leaves. What it ought to hold, the others ought to hold.

@@ -64,7 +64,7 @@ impl World {
             }
             for store in self.members().iter() {
                 for other in self.members().iter().filter(|other| self.can_bring_list(rule, store, *other)).collect::<Vec<_>>() {
-                    self.bring_list(other);
+                    self.bring_list(store, other);
                 }
             }
             self.settle(rule);

@@ -41,7 +41,8 @@ impl World {
             if self.clients[client].epoch != self.table.epoch {
                 take(Step::Refresh { client });
             }
-            if usize::from(self.proposed) <= config.checkpoints && self.can_propose(rule, client) {
+            let may_propose = usize::from(self.proposed) <= config.checkpoints && !self.has_proposed(client);
+            if may_propose && self.can_propose(rule, client) {
                 take(Step::Propose { client });
             }
             for checkpoint in self.all_checkpoints() {
@@ -120,7 +121,7 @@ impl World {
             Step::Commit { checkpoint } => self.commit(rule, checkpoint as u8),
             Step::InstallAtClient { client, checkpoint } => self.install_at_client(rule, client, checkpoint as u8),
             Step::InstallAtStore { store, checkpoint } => self.install_at_store(rule, store, checkpoint as u8),
-            Step::BringList { to, .. } => self.bring_list(to),
+            Step::BringList { from, to } => self.bring_list(from, to),
             Step::Drain { store } => self.drain(rule, store),
             Step::Happen { plan } => {
                 self.happen(rule, config.plans[plan][usize::from(self.at[plan])]);

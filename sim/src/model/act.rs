@@ -141,18 +141,39 @@ impl World {
     pub(super) fn can_acknowledge(&self, rule: &Rule, store: usize, checkpoint: u8) -> bool {
         let (state, offer) = (&self.stores[store], self.checkpoint(checkpoint));
         let held = state.live - self.withheld(rule, store);
-        let newly = offer.covered - self.covered(offer.parent) - if rule.ack_base { Set::NONE } else { state.list };
+        let newly = offer.covered - self.covered(offer.parent) - if rule.ack_base { Set::NONE } else { self.covered(state.base) };
         !(state.leaving && rule.seal)
-            && (state.base == offer.parent || !rule.ack_base && self.is_newer(rule, checkpoint, state.base))
+            && (state.base == offer.parent || !rule.ack_base)
             && (newly.is_within(held) && self.has_list(rule, store) || !rule.ack_ops)
+            || self.acknowledges_base(rule, store, checkpoint)
+    }
+
+    /// Whether a store acknowledges its own base again, for a table that has forgotten it.
+    fn acknowledges_base(&self, rule: &Rule, store: usize, checkpoint: u8) -> bool {
+        rule.term && checkpoint != NULL as u8 && self.stores[store].base == checkpoint
+    }
+
+    /// The epoch that an acknowledgement names, if anybody brings this checkpoint to this store: its author, or, where the
+    /// table has forgotten it, whoever has it as a base.
+    pub(super) fn brought_in_epoch(&self, rule: &Rule, store: usize, checkpoint: u8) -> Option<u8> {
+        let forgotten = rule.term && self.checkpoint(checkpoint).generation > self.checkpoint(self.table.register).generation;
+        let brings = |client: &usize| {
+            let state = &self.clients[*client];
+            let is_author = usize::from(self.checkpoint(checkpoint).by) == *client;
+            self.known_stores(*client).has(store)
+                && (is_author && state.offers.has(checkpoint.into()) || forgotten && state.base == checkpoint)
+        };
+        (0..CLIENTS).filter(brings).map(|client| self.clients[client].epoch).max()
     }
 
     /// A store keeps a checkpoint and acknowledges it.
-    pub(super) fn acknowledge(&mut self, rule: &Rule, store: usize, checkpoint: u8) {
+    pub(super) fn acknowledge(&mut self, rule: &Rule, store: usize, checkpoint: u8, epoch: u8) {
         let at = usize::from(checkpoint);
-        let epoch = self.clients[usize::from(self.checkpoints[at].by)].epoch;
         self.checkpoints[at].acks[store] |= Set::of(usize::from(epoch));
         self.stores[store].offers |= Set::of(at);
+        if rule.term && epoch == self.table.epoch {
+            self.stores[store].term = self.table.term;
+        }
         if !rule.committed_only {
             self.stores[store].live -= self.checkpoints[at].covered;
         }
@@ -172,18 +193,28 @@ impl World {
         };
         let (register, parent) = (self.checkpoint(self.table.register), self.checkpoint(offer.parent));
         // After a restore the register may be behind the stores, whose acknowledgements say that they have the parent.
-        let follows = offer.parent == self.table.register || parent.generation > register.generation;
-        !self.committed.has(usize::from(checkpoint)) && asked.iter().all(acked) && (follows || !rule.register)
+        let again = rule.term && offer.term < self.table.term && offer.generation > register.generation;
+        let follows = again || offer.parent == self.table.register || parent.generation > register.generation;
+        (again || !self.committed.has(usize::from(checkpoint))) && asked.iter().all(acked) && (follows || !rule.register)
     }
 
     /// The register moves.
     pub(super) fn commit(&mut self, rule: &Rule, checkpoint: u8) {
         let at = usize::from(checkpoint);
         self.committed |= Set::of(at);
+        for client in &mut self.clients {
+            client.certified |= Set::of(at) & client.offers;
+        }
         if !rule.register {
             return;
         }
         self.table.register = checkpoint;
+        self.checkpoints[at].term = self.table.term;
+        if rule.term {
+            // What was committed in an earlier term and no store has installed, none will install any more.
+            let holds = |other: &usize| self.is_above(checkpoint, *other as u8) || self.is_installed(*other as u8);
+            self.committed = self.committed.iter().filter(holds).collect();
+        }
         let offer = self.checkpoints[at];
         // A store that acknowledged it and has it no more was restored since, and owes nothing for that.
         let forgot = |store: usize| !offer.acks[store].is_empty() && !self.store_has(store, checkpoint);
@@ -205,14 +236,14 @@ impl World {
     pub(super) fn can_install_at_client(&self, rule: &Rule, client: usize, checkpoint: u8) -> bool {
         let state = &self.clients[client];
         let at = usize::from(checkpoint);
+        let certified = !rule.store_first && (self.is_certified(rule, checkpoint) || state.certified.has(at));
         let from_store = |store: usize| {
-            self.stores[store].base == checkpoint
-                || self.stores[store].offers.has(at) && self.is_certified(rule, checkpoint)
+            self.stores[store].base == checkpoint || self.stores[store].offers.has(at) && certified
         };
         checkpoint != NULL as u8
             && self.is_newer(rule, checkpoint, state.base)
             && (rule.install_freely || self.newly_covered(checkpoint, state.base).is_within(state.live))
-            && (state.offers.has(at) && self.is_certified(rule, checkpoint)
+            && (state.offers.has(at) && certified
                 || self.known_stores(client).iter().any(from_store))
     }
 
@@ -230,10 +261,12 @@ impl World {
         let (from, state) = (&self.clients[client], &self.stores[store]);
         let at = usize::from(checkpoint);
         let held = from.offers.has(at) || state.offers.has(at);
+        let certified = from.certified.has(at) || self.is_certified(rule, checkpoint);
         self.known_stores(client).has(store)
             && self.is_newer(rule, checkpoint, state.base)
             && (rule.install_freely || self.newly_covered(checkpoint, state.base).is_within(state.live))
-            && (from.base == checkpoint || held && self.is_certified(rule, checkpoint))
+            && self.checkpoint(checkpoint).term >= state.term
+            && (from.base == checkpoint || held && certified)
     }
 
     /// A store installs a checkpoint and discards what it knows to be under it.

@@ -109,9 +109,6 @@ impl Config {
         World::begin(self.stores)
     }
 
-    pub(super) fn is_table_restored(&self) -> bool {
-        self.plans.iter().any(|plan| plan.contains(&RestoreTable))
-    }
 
     /// The one world that stands for all that differ from this one only in names.
     pub(super) fn canonical(&self, world: World) -> World {

@@ -28,13 +28,7 @@ impl World {
         if !rule.register {
             return None;
         }
-        let above = |one: usize, other: usize| {
-            let mut at = one;
-            while self.checkpoints[at].generation > self.checkpoints[other].generation {
-                at = self.checkpoints[at].parent.into();
-            }
-            at == other
-        };
+        let above = |one: usize, other: usize| self.is_above(one as u8, other as u8);
         for one in self.committed.iter() {
             if let Some(other) = self.committed.iter().find(|other| !above(one, *other) && !above(*other, one)) {
                 return Some(format!("{} and {} are both committed, neither on the other", point(one), point(other)));
@@ -43,8 +37,8 @@ impl World {
         None
     }
 
-    /// Delivers everything to everybody until nothing changes. Nothing is written, proposed or committed; a store that was
-    /// told to leave leaves.
+    /// Delivers everything to everybody until nothing changes. Nothing is written, proposed or committed, except that a
+    /// restored table is told what it has forgotten; a store that was told to leave leaves.
     fn heal(&mut self, rule: &Rule) -> bool {
         for _ in 0..ROUNDS_MAX {
             let before = *self;
@@ -67,12 +61,29 @@ impl World {
                     self.bring_list(store, other);
                 }
             }
+            self.remind_table(rule);
             self.settle(rule);
             if *self == before {
                 return true;
             }
         }
         false
+    }
+
+    /// Has the table commit again what it has forgotten.
+    fn remind_table(&mut self, rule: &Rule) {
+        let forgotten = |at: &usize| self.checkpoints[*at].term < self.table.term && self.committed.has(*at);
+        for checkpoint in self.all_checkpoints().filter(forgotten).map(|at| at as u8).collect::<Vec<_>>() {
+            for store in self.members().iter() {
+                let epoch = self.brought_in_epoch(rule, store, checkpoint);
+                if let Some(epoch) = epoch.filter(|_| self.can_acknowledge(rule, store, checkpoint)) {
+                    self.acknowledge(rule, store, checkpoint, epoch);
+                }
+            }
+            if self.can_commit(rule, checkpoint) {
+                self.commit(rule, checkpoint);
+            }
+        }
     }
 
     fn exchange_all(&mut self, rule: &Rule, client: usize, store: usize) {
@@ -142,7 +153,7 @@ impl World {
             if !next.can_acknowledge(rule, store, checkpoint) {
                 return Some(format!("store {store} can acknowledge no checkpoint any more"));
             }
-            next.acknowledge(rule, store, checkpoint);
+            next.acknowledge(rule, store, checkpoint, self.table.epoch);
         }
         (!next.can_commit(rule, checkpoint)).then(|| "no checkpoint can be committed any more".to_owned())
     }

@@ -15,10 +15,14 @@ pub struct Rule {
     pub(super) register: bool,
     /// Point 2: the acknowledgements are those of all stores of the current epoch, and name that epoch.
     pub(super) epoch: bool,
+    /// Point 2: a restored table begins a new term; who acknowledges in it installs nothing from an earlier one.
+    pub(super) term: bool,
     /// Point 3: stores discard under committed checkpoints only.
     pub(super) committed_only: bool,
     /// Point 4: a committed checkpoint is installed without its operations.
     pub(super) install_freely: bool,
+    /// Point 4: a client installs what one of its stores has installed, and nothing before.
+    pub(super) store_first: bool,
     /// Point 5: what is covered is decided by the sha, not by (actor, seq).
     pub(super) by_sha: bool,
     /// Point 5: stores keep the shas of what is covered.
@@ -46,8 +50,10 @@ impl Rule {
         ack_ops: true,
         register: true,
         epoch: true,
+        term: true,
         committed_only: true,
         install_freely: true,
+        store_first: true,
         by_sha: true,
         list: true,
         doubt: true,
@@ -59,7 +65,7 @@ impl Rule {
     };
 
     /// The rules that are broken, each of which the search must find out.
-    pub const BROKEN: [Self; 14] = [
+    pub const BROKEN: [Self; 16] = [
         Self {
             name: "gigfs",
             about: "a checkpoint replaces every operation older than itself",
@@ -90,6 +96,18 @@ impl Rule {
             name: "without-epoch",
             about: "acknowledgements of the stores that the client knows suffice, of whatever epoch",
             epoch: false,
+            ..Self::OURS
+        },
+        Self {
+            name: "without-term",
+            about: "a restored table goes on as if nothing had happened",
+            term: false,
+            ..Self::OURS
+        },
+        Self {
+            name: "without-store-first",
+            about: "a client installs a checkpoint once the table has told it, before any store has",
+            store_first: false,
             ..Self::OURS
         },
         Self {

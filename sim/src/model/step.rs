@@ -14,7 +14,7 @@ pub(super) enum Step {
     /// The client learns the present mount table.
     Refresh { client: usize },
     Propose { client: usize },
-    Acknowledge { store: usize, checkpoint: usize },
+    Acknowledge { store: usize, checkpoint: usize, epoch: u8 },
     Commit { checkpoint: usize },
     InstallAtClient { client: usize, checkpoint: usize },
     InstallAtStore { store: usize, checkpoint: usize },
@@ -62,10 +62,9 @@ impl World {
                 if (0..CLIENTS).any(|client| self.can_install_at_store(rule, client, store, checkpoint as u8)) {
                     take(Step::InstallAtStore { store, checkpoint });
                 }
-                let by = usize::from(self.checkpoints[checkpoint].by);
-                let brought = self.clients[by].offers.has(checkpoint) && self.known_stores(by).has(store);
-                if !rule.by_date && brought && self.can_acknowledge(rule, store, checkpoint as u8) {
-                    take(Step::Acknowledge { store, checkpoint });
+                let may_acknowledge = !rule.by_date && self.can_acknowledge(rule, store, checkpoint as u8);
+                if let Some(epoch) = self.brought_in_epoch(rule, store, checkpoint as u8).filter(|_| may_acknowledge) {
+                    take(Step::Acknowledge { store, checkpoint, epoch });
                 }
             }
         }
@@ -117,7 +116,7 @@ impl World {
             Step::Pull { client, store, ops } => self.pull(rule, client, store, ops),
             Step::Refresh { client } => self.clients[client].epoch = self.table.epoch,
             Step::Propose { client } => _ = self.propose(rule, client),
-            Step::Acknowledge { store, checkpoint } => self.acknowledge(rule, store, checkpoint as u8),
+            Step::Acknowledge { store, checkpoint, epoch } => self.acknowledge(rule, store, checkpoint as u8, epoch),
             Step::Commit { checkpoint } => self.commit(rule, checkpoint as u8),
             Step::InstallAtClient { client, checkpoint } => self.install_at_client(rule, client, checkpoint as u8),
             Step::InstallAtStore { store, checkpoint } => self.install_at_store(rule, store, checkpoint as u8),
@@ -159,7 +158,15 @@ impl World {
                 }
             }
             Event::BackUpTable => self.saved_register = self.table.register,
-            Event::RestoreTable => self.table.register = std::mem::take(&mut self.saved_register),
+            Event::RestoreTable => {
+                self.table.register = std::mem::take(&mut self.saved_register);
+                if rule.term {
+                    // It certifies anew what its register names.
+                    self.table.term += 1;
+                    self.checkpoints[usize::from(self.table.register)].term = self.table.term;
+                    self.move_epoch(self.members());
+                }
+            }
         }
     }
 
@@ -200,8 +207,7 @@ impl World {
                 let (covered, parent) = (self.names(made.covered), point(made.parent.into()));
                 format!("client {} makes {} of {covered}, on {parent}", letter(client), point(self.proposed.into()))
             }
-            Step::Acknowledge { store, checkpoint } => {
-                let epoch = self.clients[usize::from(self.checkpoints[checkpoint].by)].epoch;
+            Step::Acknowledge { store, checkpoint, epoch } => {
                 format!("store {store} acknowledges {} in epoch {epoch}", point(checkpoint))
             }
             Step::Commit { checkpoint } => match rule.register {

@@ -58,6 +58,8 @@ pub(super) struct Checkpoint {
     pub(super) state: Counts,
     /// Under the rule of GiG.fs, all operations that are older than it.
     pub(super) older: Set,
+    /// The table's term when it was committed last.
+    pub(super) term: u8,
     /// Per store, the epochs in which it acknowledged it.
     pub(super) acks: [Set; STORES],
 }
@@ -71,6 +73,8 @@ pub(super) struct Client {
     pub(super) clear: Set,
     /// The checkpoints that it holds and has not installed.
     pub(super) offers: Set,
+    /// Those of them that the table has told it are committed.
+    pub(super) certified: Set,
     /// The mount table that it knows.
     pub(super) epoch: u8,
     pub(super) actor: u8,
@@ -86,6 +90,8 @@ pub(super) struct Store {
     pub(super) live: Set,
     /// The checkpoints that it holds and has not installed.
     pub(super) offers: Set,
+    /// The table's last term in which it acknowledged anything: it installs nothing that was committed in an earlier one.
+    pub(super) term: u8,
     /// It has been told to leave.
     pub(super) leaving: bool,
     /// It has been drained since.
@@ -95,6 +101,8 @@ pub(super) struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(super) struct Table {
     pub(super) register: u8,
+    /// How often it was restored. An epoch is of one term.
+    pub(super) term: u8,
     pub(super) epoch: u8,
     /// The stores of each epoch so far.
     pub(super) stores: [Set; EPOCHS],
@@ -231,6 +239,21 @@ impl World {
         self.committed.iter().map(|checkpoint| checkpoint as u8).max_by_key(|c| self.checkpoint(*c).generation).unwrap_or(0)
     }
 
+    /// Whether a checkpoint is another one, or builds on it.
+    pub(super) fn is_above(&self, one: u8, other: u8) -> bool {
+        let mut at = one;
+        while self.checkpoint(at).generation > self.checkpoint(other).generation {
+            at = self.checkpoint(at).parent;
+        }
+        at == other
+    }
+
+    /// Whether any replica has installed a checkpoint.
+    pub(super) fn is_installed(&self, checkpoint: u8) -> bool {
+        let stores = self.members().iter().any(|store| self.stores[store].base == checkpoint);
+        stores || self.clients.iter().any(|client| client.base == checkpoint)
+    }
+
     /// What a client holds, as an operation or under its base.
     pub(super) fn client_holds(&self, client: usize) -> Set {
         self.clients[client].live | self.covered(self.clients[client].base)
@@ -259,6 +282,7 @@ impl World {
             let state = &mut self.clients[client];
             state.clear &= state.live & reach;
             state.offers = offers;
+            state.certified &= offers;
             self.ought[client] |= self.client_holds(client);
         }
         let newest = self.newest_committed();

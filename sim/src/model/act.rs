@@ -40,7 +40,10 @@ impl World {
         let same_base = self.clients[client].base == self.stores[store].base;
         let state = &mut self.clients[client];
         match answer {
-            Answer::Covered if same_base => state.live -= Set::of(op),
+            Answer::Covered if same_base => {
+                state.live -= Set::of(op);
+                state.list |= Set::of(op);
+            }
             Answer::Accepted | Answer::Known if !rule.keep_own && own => state.live -= Set::of(op),
             Answer::Accepted | Answer::Known if same_base => state.clear |= Set::of(op),
             _ => {}
@@ -218,9 +221,11 @@ impl World {
         let offer = self.checkpoints[at];
         // A store that acknowledged it and has it no more was restored since, and owes nothing for that.
         let forgot = |store: usize| !offer.acks[store].is_empty() && !self.store_has(store, checkpoint);
-        self.bound = self.members().iter().filter(|store| !forgot(*store)).collect();
-        for store in self.bound.iter() {
+        let owing: Set = self.members().iter().filter(|store| !forgot(*store)).collect();
+        self.bound = self.knowing(self.newest_committed());
+        for store in owing.iter() {
             self.ought[CLIENTS + store] |= offer.covered;
+            self.bound |= Set::of(CLIENTS + store);
         }
     }
 
@@ -252,6 +257,7 @@ impl World {
         let covered = self.provably_covered(rule, checkpoint, self.clients[client].live);
         let state = &mut self.clients[client];
         state.base = checkpoint;
+        state.list |= covered;
         state.live -= covered;
         state.clear = Set::NONE;
     }
@@ -280,6 +286,21 @@ impl World {
 
     fn newly_covered(&self, checkpoint: u8, base: u8) -> Set {
         self.covered(checkpoint) - self.covered(base)
+    }
+
+    /// Whether a client and a store with the same base know more of its list together than one of them does.
+    pub(super) fn can_share_list(&self, rule: &Rule, client: usize, store: usize) -> bool {
+        let (client, state) = (&self.clients[client], &self.stores[store]);
+        rule.client_list && rule.list && rule.by_sha && client.base == state.base && client.list != state.list
+    }
+
+    /// A client and a store tell each other what they know to be covered by their base.
+    pub(super) fn share_list(&mut self, client: usize, store: usize) {
+        let list = self.clients[client].list | self.stores[store].list;
+        self.clients[client].list = list;
+        self.clients[client].live -= list;
+        self.stores[store].list = list;
+        self.stores[store].live -= list;
     }
 
     /// Whether one store knows more of the list than another one with the same base.
@@ -334,8 +355,8 @@ impl World {
         let left = std::mem::take(&mut self.ought[CLIENTS + store]);
         let others = self.members() - Set::of(store);
         others.iter().for_each(|other| self.ought[CLIENTS + other] |= left);
-        if self.bound.has(store) {
-            self.bound = others;
+        if self.bound.has(CLIENTS + store) {
+            self.bound = self.bound - Set::of(CLIENTS + store) | others.moved(CLIENTS);
         }
         self.move_epoch(others);
     }

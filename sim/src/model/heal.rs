@@ -95,6 +95,9 @@ impl World {
                 self.install_at_store(rule, store, checkpoint as u8);
             }
         }
+        if self.can_share_list(rule, client, store) {
+            self.share_list(client, store);
+        }
         self.clients[client].live.iter().for_each(|op| self.push(rule, client, store, op));
         let ops = self.readable(rule, client, store);
         self.pull(rule, client, store, ops);
@@ -104,8 +107,8 @@ impl World {
     fn healed_is_wrong(&self, rule: &Rule) -> Option<String> {
         let (owed, members) = (self.owed(), self.members());
         let newest = self.newest_committed();
-        // Where all stores that had the list were taken back, nobody can say any more what is under the base.
-        let knowable = !(self.bound & members).is_empty();
+        // Where all that had the list were taken back, nobody can say any more what is under the base.
+        let knowable = self.is_knowable();
         for client in 0..CLIENTS {
             let value = self.value(rule, client);
             if let Some(op) = value.any_twice() {

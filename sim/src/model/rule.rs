@@ -29,6 +29,8 @@ pub struct Rule {
     pub(super) list: bool,
     /// Point 5: a client does not fold what may be covered before a store has said that it is not.
     pub(super) doubt: bool,
+    /// Point 5: clients keep them too, as far as they know them.
+    pub(super) client_list: bool,
     /// Point 6: a client keeps its own operations until a committed base covers them.
     pub(super) keep_own: bool,
     /// Point 7: a store that leaves takes no more writes.
@@ -57,6 +59,7 @@ impl Rule {
         by_sha: true,
         list: true,
         doubt: true,
+        client_list: true,
         keep_own: true,
         seal: true,
         drain: true,
@@ -65,7 +68,7 @@ impl Rule {
     };
 
     /// The rules that are broken, each of which the search must find out.
-    pub const BROKEN: [Self; 16] = [
+    pub const BROKEN: [Self; 17] = [
         Self {
             name: "gigfs",
             about: "a checkpoint replaces every operation older than itself",
@@ -128,6 +131,12 @@ impl Rule {
             name: "without-doubt",
             about: "a client folds whatever it cannot prove to be covered",
             doubt: false,
+            ..Self::OURS
+        },
+        Self {
+            name: "without-client-list",
+            about: "clients forget the shas of what is covered, and only stores keep them",
+            client_list: false,
             ..Self::OURS
         },
         Self {

@@ -44,6 +44,16 @@ impl Set {
         })
     }
 
+    /// Returns the numbers from `begin` on, each less by it.
+    pub(super) fn above(self, begin: usize) -> Self {
+        Self(self.0 >> begin)
+    }
+
+    /// Returns the set with each number greater by `by`.
+    pub(super) fn moved(self, by: usize) -> Self {
+        Self(self.0 << by)
+    }
+
     /// Returns the set with 0 and 1 exchanged.
     pub(super) fn swapped(self) -> Self {
         Self(self.0 & !3 | (self.0 & 1) << 1 | self.0 >> 1 & 1)

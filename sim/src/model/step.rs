@@ -18,6 +18,7 @@ pub(super) enum Step {
     Commit { checkpoint: usize },
     InstallAtClient { client: usize, checkpoint: usize },
     InstallAtStore { store: usize, checkpoint: usize },
+    ShareList { client: usize, store: usize },
     BringList { from: usize, to: usize },
     Drain { store: usize },
     Happen { plan: usize },
@@ -71,7 +72,7 @@ impl World {
         for store in 0..STORES {
             let other = 1 - store;
             let between = |client: usize| Set::BOTH.is_within(self.known_stores(client));
-            if self.can_bring_list(rule, store, other) && (0..CLIENTS).any(between) {
+            if !rule.client_list && self.can_bring_list(rule, store, other) && (0..CLIENTS).any(between) {
                 take(Step::BringList { from: store, to: other });
             }
             if self.can_drain(store) && !self.stores[store].drained {
@@ -89,6 +90,9 @@ impl World {
     fn exchanges(&self, config: &Config, rule: &Rule, client: usize, store: usize, take: &mut impl FnMut(Step)) {
         let push = self.clients[client].live;
         let pull = self.readable(rule, client, store);
+        if self.can_share_list(rule, client, store) {
+            take(Step::ShareList { client, store });
+        }
         match config.partial {
             true => {
                 push.iter().for_each(|op| take(Step::Push { client, store, ops: Set::of(op) }));
@@ -120,6 +124,7 @@ impl World {
             Step::Commit { checkpoint } => self.commit(rule, checkpoint as u8),
             Step::InstallAtClient { client, checkpoint } => self.install_at_client(rule, client, checkpoint as u8),
             Step::InstallAtStore { store, checkpoint } => self.install_at_store(rule, store, checkpoint as u8),
+            Step::ShareList { client, store } => self.share_list(client, store),
             Step::BringList { from, to } => self.bring_list(from, to),
             Step::Drain { store } => self.drain(rule, store),
             Step::Happen { plan } => {
@@ -136,7 +141,7 @@ impl World {
             Event::Remove(store) => self.remove(store),
             Event::Abandon(store) => {
                 self.ought[CLIENTS + store] = Set::NONE;
-                self.bound -= Set::of(store);
+                self.bound -= Set::of(CLIENTS + store);
                 self.move_epoch(self.members() - Set::of(store));
             }
             Event::BackUpDevice(client) => self.saved_client = self.clients[client],
@@ -145,17 +150,12 @@ impl World {
                 if event == Event::RestoreDeviceAnew(client) {
                     (self.clients[client].actor, self.clients[client].seq) = (CLIENTS as u8, 0);
                 }
-                self.ought[client] = self.client_holds(client);
+                self.taken_back(client);
             }
             Event::BackUpStore(store) => self.saved_store = self.stores[store],
             Event::RestoreStore(store) => {
                 self.stores[store] = std::mem::take(&mut self.saved_store);
-                self.ought[CLIENTS + store] = self.store_holds(store);
-                let newest = self.newest_committed();
-                let knows = self.stores[store].base == newest && self.has_list(rule, store);
-                if !knows && !self.stores[store].offers.has(usize::from(newest)) {
-                    self.bound -= Set::of(store);
-                }
+                self.taken_back(CLIENTS + store);
             }
             Event::BackUpTable => self.saved_register = self.table.register,
             Event::RestoreTable => {
@@ -225,6 +225,11 @@ impl World {
                 point(checkpoint),
                 self.names(self.stores[store].live - after.stores[store].live),
                 if after.has_list(rule, store) { "" } else { "; its list is incomplete" }
+            ),
+            Step::ShareList { client, store } => format!(
+                "client {} and store {store} tell each other what is under {}",
+                letter(client),
+                point(self.clients[client].base.into())
             ),
             Step::BringList { from, to } => format!("a client brings the list of store {from} to store {to}"),
             Step::Drain { store } => format!(

@@ -67,6 +67,8 @@ pub(super) struct Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(super) struct Client {
     pub(super) base: u8,
+    /// The shas that it knows to be covered by its base. The base's digest says whether they are all.
+    pub(super) list: Set,
     /// The operations that it holds.
     pub(super) live: Set,
     /// Those of them that a store has said are not covered by its base.
@@ -127,7 +129,7 @@ pub(super) struct World {
     pub(super) saved_register: u8,
     /// What each client, then each store, ought to hold, as an operation or under its base. See the module's comment.
     pub(super) ought: [Set; CLIENTS + STORES],
-    /// The stores that ought to know the newest committed checkpoint and the whole list of what it covers.
+    /// Which of them ought to be able to say what the newest committed checkpoint covers.
     pub(super) bound: Set,
 }
 
@@ -135,7 +137,7 @@ impl World {
     pub(super) fn begin(stores: Set) -> Self {
         let mut world = Self { proposed: 1, committed: Set::of(NULL), ..Self::default() };
         world.table.stores[0] = stores;
-        world.bound = stores;
+        world.bound = Set::below(CLIENTS + STORES);
         for client in 0..CLIENTS {
             world.clients[client].actor = client as u8;
         }
@@ -195,7 +197,7 @@ impl World {
     /// The operations that a client holds and neither folds nor drops.
     pub(super) fn doubtful(&self, rule: &Rule, client: usize) -> Set {
         let client = &self.clients[client];
-        match rule.doubt && !rule.by_date {
+        match rule.doubt && !rule.by_date && !(rule.client_list && self.has_list_of(client.base, client.list)) {
             true => (client.live & self.within_reach(client.base)) - client.clear,
             false => Set::NONE,
         }
@@ -213,7 +215,44 @@ impl World {
     /// Whether a store knows the sha of everything that its base covers.
     pub(super) fn has_list(&self, rule: &Rule, store: usize) -> bool {
         let store = &self.stores[store];
-        !rule.list || !rule.by_sha || rule.by_date || store.list == self.covered(store.base)
+        !rule.list || !rule.by_sha || rule.by_date || self.has_list_of(store.base, store.list)
+    }
+
+    fn has_list_of(&self, base: u8, list: Set) -> bool {
+        list == self.covered(base)
+    }
+
+    /// The clients, then the stores, that can say what a checkpoint covers, or could once they install it.
+    pub(super) fn knowing(&self, checkpoint: u8) -> Set {
+        let new = self.checkpoint(checkpoint);
+        let knows = |base: u8, list: Set, live: Set, offers: Set| {
+            let can_install = offers.has(checkpoint.into()) && base == new.parent;
+            self.has_list_of(base, list)
+                && (base == checkpoint || can_install && (new.covered - list).is_within(live))
+        };
+        let clients = self.clients.iter().map(|state| knows(state.base, state.list, state.live, state.offers));
+        let stores = self.stores.iter().map(|state| knows(state.base, state.list, state.live, state.offers));
+        let all: Vec<bool> = clients.chain(stores).collect();
+        let surviving = |at: &usize| at.checked_sub(CLIENTS).is_none_or(|store| self.members().has(store));
+        (0..all.len()).filter(|at| all[*at]).filter(surviving).collect()
+    }
+
+    /// Whether anybody is left who ought to be able to say what the newest committed checkpoint covers.
+    pub(super) fn is_knowable(&self) -> bool {
+        let stores = self.members().iter().map(|store| CLIENTS + store).collect();
+        !(self.bound & (Set::BOTH | stores)).is_empty()
+    }
+
+    /// Notes that a replica was taken back: it ought to hold what it holds now, and no more.
+    pub(super) fn taken_back(&mut self, replica: usize) {
+        self.ought[replica] = match replica.checked_sub(CLIENTS) {
+            None => self.client_holds(replica),
+            Some(store) if self.members().has(store) => self.store_holds(store),
+            Some(_) => Set::NONE,
+        };
+        if !self.knowing(self.newest_committed()).has(replica) {
+            self.bound -= Set::of(replica);
+        }
     }
 
     /// The operations of a store that may be covered by its base and that it does not serve therefore.
@@ -280,19 +319,17 @@ impl World {
             let base = self.clients[client].base;
             let (reach, offers) = (self.within_reach(base), self.still_of_use(base, self.clients[client].offers));
             let state = &mut self.clients[client];
+            state.live -= if rule.client_list { state.list } else { Set::NONE };
             state.clear &= state.live & reach;
             state.offers = offers;
             state.certified &= offers;
             self.ought[client] |= self.client_holds(client);
         }
-        let newest = self.newest_committed();
+        self.bound |= self.knowing(self.newest_committed());
         for store in 0..STORES {
             self.stores[store].offers = self.still_of_use(self.stores[store].base, self.stores[store].offers);
             if self.members().has(store) {
                 self.ought[CLIENTS + store] |= self.store_holds(store);
-                if self.stores[store].base == newest && self.has_list(rule, store) {
-                    self.bound |= Set::of(store);
-                }
             }
         }
     }
@@ -305,6 +342,7 @@ impl World {
     /// The same world with the clients' names exchanged.
     pub(super) fn with_clients_swapped(mut self) -> Self {
         self.clients.swap(0, 1);
+        self.bound = self.bound.swapped();
         self.ought.swap(0, 1);
         self.clients.iter_mut().for_each(|client| client.actor = 1 - client.actor);
         (0..usize::from(self.written)).for_each(|op| self.ops[op].actor = 1 - self.ops[op].actor);
@@ -316,7 +354,7 @@ impl World {
     pub(super) fn with_stores_swapped(mut self) -> Self {
         self.stores.swap(0, 1);
         self.ought.swap(CLIENTS, CLIENTS + 1);
-        self.bound = self.bound.swapped();
+        self.bound = self.bound & Set::BOTH | self.bound.above(CLIENTS).swapped().moved(CLIENTS);
         self.checkpoints.iter_mut().for_each(|checkpoint| checkpoint.acks.swap(0, 1));
         self
     }

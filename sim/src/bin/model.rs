@@ -1,21 +1,24 @@
-//! Searches the model of the pruning rule: `model [--config NAME] [--rule NAME] [--long] [--states N]`.
+//! Searches the model of the pruning rule: `model [--config NAME] [--rule NAME] [--quick|--long] [--values] [--states N]`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use gigfs_sim::model::{Config, Rule, search};
+use gigfs_sim::model::{Config, Rule, Size, Watch, search};
 
-const USAGE: &str = "model [--config NAME] [--rule NAME|all] [--long] [--states N]
+const USAGE: &str = "model [--config NAME] [--rule NAME|all] [--quick|--long] [--values] [--states N]
   --config NAME  one configuration (default: all)
   --rule NAME    one rule (default: ours, then every broken one until a configuration finds it out)
-  --long         the larger bounds
+  --quick        the small bounds that the tests search
+  --long         the large bounds, which take minutes and gigabytes
+  --values       looks only for values that are wrong, not for logs that can be pruned no more
   --states N     worlds after which a search gives up (default 100000000)";
 
 struct Options {
     config: Option<String>,
     rule: Option<String>,
-    long: bool,
+    size: Size,
+    watch: Watch,
     states: usize,
 }
 
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let configs: Vec<Config> = Config::SMALL
+    let configs: Vec<Config> = Config::all(options.size)
         .into_iter()
         .filter(|config| options.config.as_ref().is_none_or(|name| config.name.contains(name.as_str())))
         .collect();
@@ -41,12 +44,14 @@ fn main() -> ExitCode {
         let mut found = false;
         for config in &configs {
             let begun = Instant::now();
-            let outcome = search(config, &rule, options.states);
+            let outcome = search(config, &rule, options.watch, options.states);
             _ = writeln!(
                 out,
-                "{:24} {:24} {:>10} states {:>11} transitions  depth {:>2}  {:>7.2} s  {}",
+                "{:24} {:22} {} ops {} checkpoints {:>10} states {:>11} transitions  depth {:>2}  {:>7.2} s  {}",
                 rule.name,
                 config.name,
+                config.ops,
+                config.checkpoints,
                 outcome.states,
                 outcome.transitions,
                 outcome.depth,
@@ -76,13 +81,15 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { config: None, rule: None, long: false, states: 100_000_000 };
+    let mut options = Options { config: None, rule: None, size: Size::Full, watch: Watch::All, states: 100_000_000 };
     while let Some(arg) = args.next() {
         let mut next = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--config" => options.config = Some(next()?),
             "--rule" => options.rule = Some(next()?).filter(|name| name != "all"),
-            "--long" => options.long = true,
+            "--quick" => options.size = Size::Quick,
+            "--long" => options.size = Size::Long,
+            "--values" => options.watch = Watch::Values,
             "--states" => options.states = next()?.parse().map_err(|_| "--states needs a number".to_owned())?,
             _ => return Err(format!("{arg} is not an option")),
         }

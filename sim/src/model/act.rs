@@ -92,19 +92,24 @@ impl World {
         }
     }
 
-    /// Whether a client may propose a checkpoint: nothing that it holds is in doubt or hangs in the air, and there is
-    /// something to cover. That it is in step with its stores is not asked; the stores see to it.
+    /// Whether a client may propose a checkpoint: nothing that it holds is in doubt, and there is something to cover. That
+    /// it is in step with its stores is not asked; the stores see to it.
     pub(super) fn can_propose(&self, rule: &Rule, client: usize) -> bool {
-        let state = &self.clients[client];
-        let covered = self.covered(state.base) | state.live;
-        !state.live.is_empty()
-            && self.doubtful(rule, client).is_empty()
-            && covered.iter().all(|op| self.ops[op].past.is_within(covered))
+        self.doubtful(rule, client).is_empty() && !self.coverable(client).is_empty()
     }
+
+    /// The operations that a client's next checkpoint would newly cover: all that it holds, except what depends on something
+    /// that it does not have. What hangs in the air stays above the checkpoint.
+    pub(super) fn coverable(&self, client: usize) -> Set {
+        let holds = self.client_holds(client);
+        let whole = |op: &usize| self.ops[*op].past.is_within(holds);
+        self.clients[client].live.iter().filter(whole).collect()
+    }
+
 
     /// Whether a client has proposed already what it would propose.
     pub(super) fn has_proposed(&self, client: usize) -> bool {
-        let covered = self.client_holds(client);
+        let covered = self.covered(self.clients[client].base) | self.coverable(client);
         self.all_checkpoints().any(|at| {
             let made = &self.checkpoints[at];
             (made.parent, usize::from(made.by), made.covered) == (self.clients[client].base, client, covered)
@@ -114,11 +119,12 @@ impl World {
     /// A client makes a checkpoint of all that it shows.
     pub(super) fn propose(&mut self, rule: &Rule, client: usize) -> u8 {
         let (at, base) = (self.proposed, self.clients[client].base);
-        let (parent, live) = (*self.checkpoint(base), self.folded(rule, client));
-        let covered = parent.covered | live;
+        let (parent, newly) = (*self.checkpoint(base), self.coverable(client));
+        let covered = parent.covered | newly;
         let is_last = |op: &usize| {
-            let later = |other: usize| self.ops[other].actor == self.ops[*op].actor && self.ops[other].past.has(*op);
-            !covered.iter().any(later)
+            let of_actor = covered.iter().filter(|other| self.ops[*other].actor == self.ops[*op].actor);
+            let greatest = of_actor.clone().all(|other| self.ops[other].seq <= self.ops[*op].seq);
+            !of_actor.clone().any(|other| self.ops[other].past.has(*op)) || greatest && rule.greatest_seq
         };
         let made = Checkpoint {
             generation: parent.generation + 1,
@@ -126,7 +132,7 @@ impl World {
             by: client as u8,
             covered,
             heads: covered.iter().filter(is_last).collect(),
-            state: parent.state.and(live),
+            state: parent.state.and(newly),
             older: if rule.by_date { Set::below(usize::from(self.written)) } else { Set::NONE },
             ..Checkpoint::default()
         };

@@ -25,6 +25,17 @@ pub(super) enum Event {
     RestoreTable,
 }
 
+/// How far a search goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Seconds in a debug build.
+    Quick,
+    /// Seconds in a release build.
+    Full,
+    /// Minutes in a release build, and gigabytes.
+    Long,
+}
+
 /// A small world with its bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
@@ -34,6 +45,8 @@ pub struct Config {
     pub ops: usize,
     /// How many checkpoints are proposed at most.
     pub checkpoints: usize,
+    /// Both, for each size of a search.
+    bounds: [(usize, usize); 3],
     pub(super) stores: Set,
     pub(super) plans: [&'static [Event]; 2],
     /// Operations arrive one by one and in any order, at stores and at clients.
@@ -55,8 +68,9 @@ const NOTHING: [&[Event]; 2] = [&[], &[]];
 
 const BASE: Config = Config {
     name: "",
-    ops: 2,
-    checkpoints: 2,
+    ops: 0,
+    checkpoints: 0,
+    bounds: [(0, 0); 3],
     stores: ONE,
     plans: NOTHING,
     partial: false,
@@ -65,22 +79,46 @@ const BASE: Config = Config {
 };
 
 impl Config {
-    /// All configurations, with the bounds that a debug build searches in seconds.
-    pub const SMALL: [Self; 17] = [
-        Self { name: "static-1", ops: 3, ..BASE },
-        Self { name: "static-2", stores: TWO, same_stores: true, ..BASE },
-        Self { name: "partial-1", ops: 3, partial: true, ..BASE },
-        Self { name: "partial-2", stores: TWO, same_stores: true, partial: true, ..BASE },
-        Self { name: "join", plans: [&[Join(1)], &[]], ..BASE },
-        Self { name: "leave", stores: TWO, plans: [&[Leave(1), Remove(1)], &[]], ..BASE },
-        Self { name: "abandon", stores: TWO, plans: [&[Abandon(1)], &[]], ..BASE },
-        Self { name: "swap", plans: [&[Join(1), Leave(0), Remove(0)], &[]], ..BASE },
-        Self { name: "swap-abandon", plans: [&[Join(1), Abandon(0)], &[]], ..BASE },
-        Self { name: "store-restore-1", plans: [&[BackUpStore(0), RestoreStore(0)], &[]], ..BASE },
-        Self { name: "store-restore-2", stores: TWO, plans: [&[BackUpStore(1), RestoreStore(1)], &[]], ..BASE },
-        Self { name: "device-restore-1", plans: [&[BackUpDevice(0), RestoreDevice(0)], &[]], same_clients: false, ..BASE },
+    const TABLE: [Self; 22] = [
+        Self { name: "static-1", bounds: [(2, 2), (3, 2), (3, 3)], ..BASE },
+        Self { name: "static-2", bounds: [(2, 2), (3, 2), (3, 3)], stores: TWO, same_stores: true, ..BASE },
+        Self { name: "partial-1", bounds: [(2, 2), (3, 2), (3, 3)], partial: true, ..BASE },
+        Self { name: "partial-2", bounds: [(2, 2), (2, 3), (3, 2)], stores: TWO, same_stores: true, partial: true, ..BASE },
+        Self { name: "join", bounds: [(2, 1), (2, 2), (3, 2)], plans: [&[Join(1)], &[]], ..BASE },
+        Self { name: "leave", bounds: [(2, 1), (2, 2), (3, 2)], stores: TWO, plans: [&[Leave(1), Remove(1)], &[]], ..BASE },
+        Self { name: "abandon", bounds: [(2, 1), (2, 2), (3, 2)], stores: TWO, plans: [&[Abandon(1)], &[]], ..BASE },
+        Self {
+            name: "abandon-return",
+            bounds: [(1, 1), (2, 2), (2, 3)],
+            stores: TWO,
+            plans: [&[Abandon(1), Join(1)], &[]],
+            ..BASE
+        },
+        Self { name: "swap", bounds: [(2, 1), (2, 2), (2, 3)], plans: [&[Join(1), Leave(0), Remove(0)], &[]], ..BASE },
+        Self { name: "swap-abandon", bounds: [(2, 1), (2, 2), (2, 3)], plans: [&[Join(1), Abandon(0)], &[]], ..BASE },
+        Self {
+            name: "store-restore-1",
+            bounds: [(2, 2), (3, 2), (3, 3)],
+            plans: [&[BackUpStore(0), RestoreStore(0)], &[]],
+            ..BASE
+        },
+        Self {
+            name: "store-restore-2",
+            bounds: [(2, 1), (2, 2), (3, 2)],
+            stores: TWO,
+            plans: [&[BackUpStore(1), RestoreStore(1)], &[]],
+            ..BASE
+        },
+        Self {
+            name: "device-restore-1",
+            bounds: [(2, 2), (3, 2), (3, 3)],
+            plans: [&[BackUpDevice(0), RestoreDevice(0)], &[]],
+            same_clients: false,
+            ..BASE
+        },
         Self {
             name: "device-restore-2",
+            bounds: [(2, 1), (2, 2), (3, 2)],
             stores: TWO,
             plans: [&[BackUpDevice(0), RestoreDevice(0)], &[]],
             same_clients: false,
@@ -88,22 +126,67 @@ impl Config {
             ..BASE
         },
         Self {
+            name: "device-restore-partial",
+            bounds: [(2, 2), (3, 2), (4, 2)],
+            plans: [&[BackUpDevice(0), RestoreDevice(0)], &[]],
+            partial: true,
+            same_clients: false,
+            ..BASE
+        },
+        Self {
             name: "device-restore-anew",
+            bounds: [(2, 2), (3, 2), (3, 3)],
             plans: [&[BackUpDevice(0), RestoreDeviceAnew(0)], &[]],
             same_clients: false,
             ..BASE
         },
         Self {
             name: "leave-device-restore",
+            bounds: [(1, 1), (2, 2), (3, 2)],
             stores: TWO,
-            checkpoints: 1,
             plans: [&[Leave(1), Remove(1)], &[BackUpDevice(0), RestoreDevice(0)]],
             same_clients: false,
             ..BASE
         },
-        Self { name: "table-restore-1", plans: [&[BackUpTable, RestoreTable], &[]], ..BASE },
-        Self { name: "table-restore-2", stores: TWO, plans: [&[BackUpTable, RestoreTable], &[]], same_stores: true, ..BASE },
+        Self {
+            name: "join-device-restore",
+            bounds: [(1, 1), (2, 2), (3, 2)],
+            plans: [&[Join(1)], &[BackUpDevice(0), RestoreDevice(0)]],
+            same_clients: false,
+            ..BASE
+        },
+        Self {
+            name: "both-restore",
+            bounds: [(2, 1), (2, 2), (3, 2)],
+            plans: [&[BackUpStore(0), RestoreStore(0)], &[BackUpDevice(0), RestoreDevice(0)]],
+            same_clients: false,
+            ..BASE
+        },
+        Self { name: "table-restore-1", bounds: [(2, 2), (3, 2), (3, 3)], plans: [&[BackUpTable, RestoreTable], &[]], ..BASE },
+        Self {
+            name: "table-restore-2",
+            bounds: [(2, 1), (2, 2), (3, 3)],
+            stores: TWO,
+            plans: [&[BackUpTable, RestoreTable], &[]],
+            same_stores: true,
+            ..BASE
+        },
+        Self {
+            name: "table-restore-join",
+            bounds: [(1, 1), (2, 2), (2, 3)],
+            plans: [&[BackUpTable, RestoreTable], &[Join(1)]],
+            ..BASE
+        },
     ];
+
+    /// Returns all configurations with the bounds of a size.
+    pub fn all(size: Size) -> Vec<Self> {
+        let sized = |config: Self| {
+            let (ops, checkpoints) = config.bounds[size as usize];
+            Self { ops, checkpoints, ..config }
+        };
+        Self::TABLE.into_iter().map(sized).collect()
+    }
 
     pub(super) fn begin(&self) -> World {
         World::begin(self.stores)

@@ -1,6 +1,7 @@
 //! Makes a world whole, and says what does not hold then.
 
 use super::rule::Rule;
+use super::search::Watch;
 use super::set::Set;
 use super::step::{letter, point};
 use super::world::{CLIENTS, NULL, STORES, World};
@@ -10,7 +11,7 @@ const ROUNDS_MAX: usize = 16;
 
 impl World {
     /// Says what is wrong with a world, if anything: as it is, or once it has healed.
-    pub(super) fn broken(&self, rule: &Rule) -> Option<String> {
+    pub(super) fn broken(&self, rule: &Rule, watch: Watch) -> Option<String> {
         for client in 0..CLIENTS {
             if let Some(op) = self.value(rule, client).any_twice() {
                 return Some(format!("client {} counts {} twice", letter(client), self.name(op)));
@@ -20,7 +21,11 @@ impl World {
         if !healed.heal(rule) {
             return Some("it does not come to rest".to_owned());
         }
-        healed.healed_is_wrong(rule).or_else(|| self.branches(rule))
+        let wrong = healed.shows_wrong(rule);
+        match watch {
+            Watch::Values => wrong,
+            Watch::All => wrong.or_else(|| healed.stays_unwhole(rule)).or_else(|| self.branches(rule)),
+        }
     }
 
     /// Says where the committed checkpoints are not one chain.
@@ -103,10 +108,9 @@ impl World {
         self.pull(rule, client, store, ops);
     }
 
-    /// Says what is wrong with a world that has healed.
-    fn healed_is_wrong(&self, rule: &Rule) -> Option<String> {
-        let (owed, members) = (self.owed(), self.members());
-        let newest = self.newest_committed();
+    /// Says what is wrong with the values of a world that has healed.
+    fn shows_wrong(&self, rule: &Rule) -> Option<String> {
+        let owed = self.owed();
         // Where all that had the list were taken back, nobody can say any more what is under the base.
         let knowable = self.is_knowable();
         for client in 0..CLIENTS {
@@ -128,6 +132,15 @@ impl World {
             if value != self.value(rule, 0) {
                 return Some("once all is delivered, the clients show different values".to_owned());
             }
+        }
+        None
+    }
+
+    /// Says what of a world that has healed is not as whole as it must be.
+    fn stays_unwhole(&self, rule: &Rule) -> Option<String> {
+        let (members, newest, knowable) = (self.members(), self.newest_committed(), self.is_knowable());
+        for client in 0..CLIENTS {
+            let unclear = self.doubtful(rule, client);
             if knowable && !unclear.is_empty() {
                 return Some(format!("client {} never learns whether {} is covered", letter(client), self.names(unclear)));
             }
@@ -144,7 +157,7 @@ impl World {
 
     /// Says why a healed world can prune no more.
     fn is_stuck(&self, rule: &Rule) -> Option<String> {
-        if self.clients[0].live.is_empty() || !self.has_room() {
+        if self.coverable(0).is_empty() || !self.has_room() {
             return None;
         }
         if !self.can_propose(rule, 0) {

@@ -9,6 +9,6 @@ mod set;
 mod step;
 mod world;
 
-pub use config::Config;
+pub use config::{Config, Size};
 pub use rule::Rule;
-pub use search::{Counterexample, Outcome, search};
+pub use search::{Counterexample, Outcome, Watch, search};

@@ -17,6 +17,8 @@ pub struct Rule {
     pub(super) epoch: bool,
     /// Point 2: a restored table begins a new term; who acknowledges in it installs nothing from an earlier one.
     pub(super) term: bool,
+    /// Point 2: a store that joins does so in the present term.
+    pub(super) join_term: bool,
     /// Point 3: stores discard under committed checkpoints only.
     pub(super) committed_only: bool,
     /// Point 4: a committed checkpoint is installed without its operations.
@@ -25,6 +27,8 @@ pub struct Rule {
     pub(super) store_first: bool,
     /// Point 5: what is covered is decided by the sha, not by (actor, seq).
     pub(super) by_sha: bool,
+    /// Point 5: a checkpoint names each actor's greatest covered seq, also where the operation that has it is no head.
+    pub(super) greatest_seq: bool,
     /// Point 5: stores keep the shas of what is covered.
     pub(super) list: bool,
     /// Point 5: a client does not fold what may be covered before a store has said that it is not.
@@ -53,10 +57,12 @@ impl Rule {
         register: true,
         epoch: true,
         term: true,
+        join_term: true,
         committed_only: true,
         install_freely: true,
         store_first: true,
         by_sha: true,
+        greatest_seq: true,
         list: true,
         doubt: true,
         client_list: true,
@@ -68,7 +74,7 @@ impl Rule {
     };
 
     /// The rules that are broken, each of which the search must find out.
-    pub const BROKEN: [Self; 17] = [
+    pub const BROKEN: [Self; 19] = [
         Self {
             name: "gigfs",
             about: "a checkpoint replaces every operation older than itself",
@@ -108,6 +114,12 @@ impl Rule {
             ..Self::OURS
         },
         Self {
+            name: "without-join-term",
+            about: "a store joins without knowing the term",
+            join_term: false,
+            ..Self::OURS
+        },
+        Self {
             name: "without-store-first",
             about: "a client installs a checkpoint once the table has told it, before any store has",
             store_first: false,
@@ -126,6 +138,12 @@ impl Rule {
             ..Self::OURS
         },
         Self { name: "without-sha", about: "what is covered is decided by (actor, seq)", by_sha: false, ..Self::OURS },
+        Self {
+            name: "without-greatest-seq",
+            about: "a checkpoint names only those of an actor's operations that no later one of it depends on",
+            greatest_seq: false,
+            ..Self::OURS
+        },
         Self { name: "without-list", about: "stores forget the shas of what is covered", list: false, ..Self::OURS },
         Self {
             name: "without-doubt",

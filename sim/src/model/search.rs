@@ -31,8 +31,17 @@ pub struct Counterexample {
     pub what: String,
 }
 
+/// What a search looks out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Everything that must hold.
+    All,
+    /// Only what a person would see: something written is missing, is there twice, or differs between replicas.
+    Values,
+}
+
 /// Searches a configuration under a rule, up to so many worlds.
-pub fn search(config: &Config, rule: &Rule, states_max: usize) -> Outcome {
+pub fn search(config: &Config, rule: &Rule, watch: Watch, states_max: usize) -> Outcome {
     let begin = config.canonical(config.begin());
     let mut seen = Seen::default();
     seen.insert(begin, 0);
@@ -49,12 +58,12 @@ pub fn search(config: &Config, rule: &Rule, states_max: usize) -> Outcome {
             outcome.transitions += 1;
             let after = config.canonical(after);
             if wrong.is_none() && seen.insert(after, at) {
-                wrong = after.broken(rule).map(|what| (seen.worlds.len() - 1, what));
+                wrong = after.broken(rule, watch).map(|what| (seen.worlds.len() - 1, what));
             }
         });
         outcome.states = seen.worlds.len();
         if let Some((found, what)) = wrong {
-            outcome.counterexample = Some(seen.retell(config, rule, found, what));
+            outcome.counterexample = Some(seen.retell(config, rule, watch, found, what));
             outcome.complete = false;
             return outcome;
         }
@@ -99,7 +108,7 @@ impl Seen {
 
     /// Tells how a world was reached. Names are kept from step to step, though the worlds that were searched stand for all that
     /// differ from them in names.
-    fn retell(&self, config: &Config, rule: &Rule, found: usize, what: String) -> Counterexample {
+    fn retell(&self, config: &Config, rule: &Rule, watch: Watch, found: usize, what: String) -> Counterexample {
         let mut way = vec![found];
         while let Some(at) = way.last().copied().filter(|at| *at != 0) {
             way.push(self.from[at] as usize);
@@ -118,7 +127,7 @@ impl Seen {
                 world = after;
             }
         }
-        Counterexample { script, what: world.broken(rule).unwrap_or(what) }
+        Counterexample { script, what: world.broken(rule, watch).unwrap_or(what) }
     }
 }
 

@@ -35,7 +35,7 @@ impl Set {
     }
 
     /// Yields the numbers in ascending order.
-    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
+    pub(super) fn iter(self) -> impl Iterator<Item = usize> + Clone {
         let mut left = self.0;
         std::iter::from_fn(move || {
             let one = left.trailing_zeros() as usize;

@@ -136,7 +136,12 @@ impl World {
 
     fn happen(&mut self, rule: &Rule, event: Event) {
         match event {
-            Event::Join(store) => self.move_epoch(self.members() | Set::of(store)),
+            Event::Join(store) => {
+                if rule.join_term {
+                    self.stores[store].term = self.table.term;
+                }
+                self.move_epoch(self.members() | Set::of(store));
+            }
             Event::Leave(store) => self.stores[store].leaving = true,
             Event::Remove(store) => self.remove(store),
             Event::Abandon(store) => {

@@ -154,25 +154,13 @@ impl World {
         !(state.leaving && rule.seal)
             && (state.base == offer.parent || !rule.ack_base)
             && (newly.is_within(held) && self.has_list(rule, store) || !rule.ack_ops)
-            || self.acknowledges_base(rule, store, checkpoint)
     }
 
-    /// Whether a store acknowledges its own base again, for a table that has forgotten it.
-    fn acknowledges_base(&self, rule: &Rule, store: usize, checkpoint: u8) -> bool {
-        rule.term && checkpoint != NULL as u8 && self.stores[store].base == checkpoint
-    }
-
-    /// The epoch that an acknowledgement names, if anybody brings this checkpoint to this store: its author, or, where the
-    /// table has forgotten it, whoever has it as a base.
-    pub(super) fn brought_in_epoch(&self, rule: &Rule, store: usize, checkpoint: u8) -> Option<u8> {
-        let forgotten = rule.term && self.checkpoint(checkpoint).generation > self.checkpoint(self.table.register).generation;
-        let brings = |client: &usize| {
-            let state = &self.clients[*client];
-            let is_author = usize::from(self.checkpoint(checkpoint).by) == *client;
-            self.known_stores(*client).has(store)
-                && (is_author && state.offers.has(checkpoint.into()) || forgotten && state.base == checkpoint)
-        };
-        (0..CLIENTS).filter(brings).map(|client| self.clients[client].epoch).max()
+    /// The epoch that an acknowledgement names, if the checkpoint's author brings it to this store.
+    pub(super) fn brought_in_epoch(&self, store: usize, checkpoint: u8) -> Option<u8> {
+        let author = usize::from(self.checkpoint(checkpoint).by);
+        let brings = self.clients[author].offers.has(checkpoint.into()) && self.known_stores(author).has(store);
+        brings.then_some(self.clients[author].epoch)
     }
 
     /// A store keeps a checkpoint and acknowledges it.
@@ -202,9 +190,8 @@ impl World {
         };
         let (register, parent) = (self.checkpoint(self.table.register), self.checkpoint(offer.parent));
         // After a restore the register may be behind the stores, whose acknowledgements say that they have the parent.
-        let again = rule.term && offer.term < self.table.term && offer.generation > register.generation;
-        let follows = again || offer.parent == self.table.register || parent.generation > register.generation;
-        (again || !self.committed.has(usize::from(checkpoint))) && asked.iter().all(acked) && (follows || !rule.register)
+        let follows = offer.parent == self.table.register || parent.generation > register.generation;
+        !self.committed.has(usize::from(checkpoint)) && asked.iter().all(acked) && (follows || !rule.register)
     }
 
     /// The register moves.
@@ -218,6 +205,7 @@ impl World {
             return;
         }
         self.table.register = checkpoint;
+        self.table.recovers = false;
         self.checkpoints[at].term = self.table.term;
         if rule.term {
             // What was committed in an earlier term and no store has installed, none will install any more.
@@ -233,6 +221,27 @@ impl World {
             self.ought[CLIENTS + store] |= offer.covered;
             self.bound |= Set::of(CLIENTS + store);
         }
+    }
+
+    /// Whether a restored table is shown a certificate of an earlier term for what its register does not know. It believes it
+    /// until it has committed something in its own term; from then on the stores refuse what is not below that.
+    pub(super) fn can_readopt(&self, rule: &Rule, checkpoint: u8) -> bool {
+        let at = usize::from(checkpoint);
+        let shows = |client: usize| {
+            let state = &self.clients[client];
+            let of_store = self.known_stores(client).iter().any(|store| self.stores[store].base == checkpoint);
+            state.base == checkpoint || state.certified.has(at) || of_store
+        };
+        rule.term
+            && self.table.recovers
+            && self.checkpoint(checkpoint).generation > self.checkpoint(self.table.register).generation
+            && (0..CLIENTS).any(shows)
+    }
+
+    /// A restored table learns again what it had committed, and certifies it in its own term.
+    pub(super) fn readopt(&mut self, checkpoint: u8) {
+        self.table.register = checkpoint;
+        self.checkpoints[usize::from(checkpoint)].term = self.table.term;
     }
 
     /// Whether somebody who has this checkpoint can learn from the table that it is committed.

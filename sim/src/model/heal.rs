@@ -75,18 +75,11 @@ impl World {
         false
     }
 
-    /// Has the table commit again what it has forgotten.
+    /// Shows the table what it has forgotten.
     fn remind_table(&mut self, rule: &Rule) {
-        let forgotten = |at: &usize| self.checkpoints[*at].term < self.table.term && self.committed.has(*at);
-        for checkpoint in self.all_checkpoints().filter(forgotten).map(|at| at as u8).collect::<Vec<_>>() {
-            for store in self.members().iter() {
-                let epoch = self.brought_in_epoch(rule, store, checkpoint);
-                if let Some(epoch) = epoch.filter(|_| self.can_acknowledge(rule, store, checkpoint)) {
-                    self.acknowledge(rule, store, checkpoint, epoch);
-                }
-            }
-            if self.can_commit(rule, checkpoint) {
-                self.commit(rule, checkpoint);
+        for checkpoint in self.all_checkpoints() {
+            if self.can_readopt(rule, checkpoint as u8) {
+                self.readopt(checkpoint as u8);
             }
         }
     }

@@ -16,6 +16,7 @@ pub(super) enum Step {
     Propose { client: usize },
     Acknowledge { store: usize, checkpoint: usize, epoch: u8 },
     Commit { checkpoint: usize },
+    Readopt { checkpoint: usize },
     InstallAtClient { client: usize, checkpoint: usize },
     InstallAtStore { store: usize, checkpoint: usize },
     ShareList { client: usize, store: usize },
@@ -59,12 +60,15 @@ impl World {
             if !rule.by_date && self.can_commit(rule, checkpoint as u8) {
                 take(Step::Commit { checkpoint });
             }
+            if self.can_readopt(rule, checkpoint as u8) {
+                take(Step::Readopt { checkpoint });
+            }
             for store in 0..STORES {
                 if (0..CLIENTS).any(|client| self.can_install_at_store(rule, client, store, checkpoint as u8)) {
                     take(Step::InstallAtStore { store, checkpoint });
                 }
                 let may_acknowledge = !rule.by_date && self.can_acknowledge(rule, store, checkpoint as u8);
-                if let Some(epoch) = self.brought_in_epoch(rule, store, checkpoint as u8).filter(|_| may_acknowledge) {
+                if let Some(epoch) = self.brought_in_epoch(store, checkpoint as u8).filter(|_| may_acknowledge) {
                     take(Step::Acknowledge { store, checkpoint, epoch });
                 }
             }
@@ -122,6 +126,7 @@ impl World {
             Step::Propose { client } => _ = self.propose(rule, client),
             Step::Acknowledge { store, checkpoint, epoch } => self.acknowledge(rule, store, checkpoint as u8, epoch),
             Step::Commit { checkpoint } => self.commit(rule, checkpoint as u8),
+            Step::Readopt { checkpoint } => self.readopt(checkpoint as u8),
             Step::InstallAtClient { client, checkpoint } => self.install_at_client(rule, client, checkpoint as u8),
             Step::InstallAtStore { store, checkpoint } => self.install_at_store(rule, store, checkpoint as u8),
             Step::ShareList { client, store } => self.share_list(client, store),
@@ -168,6 +173,7 @@ impl World {
                 if rule.term {
                     // It certifies anew what its register names.
                     self.table.term += 1;
+                    self.table.recovers = true;
                     self.checkpoints[usize::from(self.table.register)].term = self.table.term;
                     self.move_epoch(self.members());
                 }
@@ -219,6 +225,7 @@ impl World {
                 true => format!("the register moves to {}", point(checkpoint)),
                 false => format!("client {} commits {}", letter(self.checkpoints[checkpoint].by.into()), point(checkpoint)),
             },
+            Step::Readopt { checkpoint } => format!("the table is shown that it had committed {}", point(checkpoint)),
             Step::InstallAtClient { client, checkpoint } => format!(
                 "client {} installs {} and drops {}",
                 letter(client),

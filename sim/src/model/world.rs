@@ -105,6 +105,8 @@ pub(super) struct Table {
     pub(super) register: u8,
     /// How often it was restored. An epoch is of one term.
     pub(super) term: u8,
+    /// It was restored, and has committed nothing since.
+    pub(super) recovers: bool,
     pub(super) epoch: u8,
     /// The stores of each epoch so far.
     pub(super) stores: [Set; EPOCHS],

@@ -106,7 +106,6 @@ impl World {
         self.clients[client].live.iter().filter(whole).collect()
     }
 
-
     /// Whether a client has proposed already what it would propose.
     pub(super) fn has_proposed(&self, client: usize) -> bool {
         let covered = self.covered(self.clients[client].base) | self.coverable(client);
@@ -150,7 +149,9 @@ impl World {
     pub(super) fn can_acknowledge(&self, rule: &Rule, store: usize, checkpoint: u8) -> bool {
         let (state, offer) = (&self.stores[store], self.checkpoint(checkpoint));
         let held = state.live - self.withheld(rule, store);
-        let newly = offer.covered - self.covered(offer.parent) - if rule.ack_base { Set::NONE } else { self.covered(state.base) };
+        let newly = offer.covered
+            - self.covered(offer.parent)
+            - if rule.ack_base { Set::NONE } else { self.covered(state.base) };
         !(state.leaving && rule.seal)
             && (state.base == offer.parent || !rule.ack_base)
             && (newly.is_within(held) && self.has_list(rule, store) || !rule.ack_ops)
@@ -257,14 +258,12 @@ impl World {
         let state = &self.clients[client];
         let at = usize::from(checkpoint);
         let certified = !rule.store_first && (self.is_certified(rule, checkpoint) || state.certified.has(at));
-        let from_store = |store: usize| {
-            self.stores[store].base == checkpoint || self.stores[store].offers.has(at) && certified
-        };
+        let from_store =
+            |store: usize| self.stores[store].base == checkpoint || self.stores[store].offers.has(at) && certified;
         checkpoint != NULL as u8
             && self.is_newer(rule, checkpoint, state.base)
             && (rule.install_freely || self.newly_covered(checkpoint, state.base).is_within(state.live))
-            && (state.offers.has(at) && certified
-                || self.known_stores(client).iter().any(from_store))
+            && (state.offers.has(at) && certified || self.known_stores(client).iter().any(from_store))
     }
 
     /// A client installs a checkpoint and lets go of what is provably under it.

@@ -58,8 +58,8 @@ pub struct Config {
 }
 
 use Event::{
-    Abandon, BackUpDevice, BackUpStore, BackUpTable, Join, Leave, Remove, RestoreDevice, RestoreDeviceAnew, RestoreStore,
-    RestoreTable,
+    Abandon, BackUpDevice, BackUpStore, BackUpTable, Join, Leave, Remove, RestoreDevice, RestoreDeviceAnew,
+    RestoreStore, RestoreTable,
 };
 
 const ONE: Set = Set::of(0);
@@ -79,13 +79,26 @@ const BASE: Config = Config {
 };
 
 impl Config {
-    const TABLE: [Self; 22] = [
+    const TABLE: [Self; 24] = [
         Self { name: "static-1", bounds: [(2, 2), (3, 2), (3, 3)], ..BASE },
         Self { name: "static-2", bounds: [(2, 2), (3, 2), (3, 3)], stores: TWO, same_stores: true, ..BASE },
         Self { name: "partial-1", bounds: [(2, 2), (3, 2), (3, 3)], partial: true, ..BASE },
-        Self { name: "partial-2", bounds: [(2, 2), (2, 3), (3, 2)], stores: TWO, same_stores: true, partial: true, ..BASE },
+        Self {
+            name: "partial-2",
+            bounds: [(2, 2), (2, 3), (3, 2)],
+            stores: TWO,
+            same_stores: true,
+            partial: true,
+            ..BASE
+        },
         Self { name: "join", bounds: [(2, 1), (2, 2), (3, 2)], plans: [&[Join(1)], &[]], ..BASE },
-        Self { name: "leave", bounds: [(2, 1), (2, 2), (3, 2)], stores: TWO, plans: [&[Leave(1), Remove(1)], &[]], ..BASE },
+        Self {
+            name: "leave",
+            bounds: [(2, 1), (2, 2), (3, 2)],
+            stores: TWO,
+            plans: [&[Leave(1), Remove(1)], &[]],
+            ..BASE
+        },
         Self { name: "abandon", bounds: [(2, 1), (2, 2), (3, 2)], stores: TWO, plans: [&[Abandon(1)], &[]], ..BASE },
         Self {
             name: "abandon-return",
@@ -127,7 +140,7 @@ impl Config {
         },
         Self {
             name: "device-restore-partial",
-            bounds: [(2, 2), (3, 2), (4, 2)],
+            bounds: [(3, 1), (3, 2), (4, 2)],
             plans: [&[BackUpDevice(0), RestoreDevice(0)], &[]],
             partial: true,
             same_clients: false,
@@ -149,8 +162,22 @@ impl Config {
             ..BASE
         },
         Self {
+            name: "swap-device-restore",
+            bounds: [(1, 1), (2, 1), (2, 2)],
+            plans: [&[Join(1), Leave(0), Remove(0)], &[BackUpDevice(0), RestoreDevice(0)]],
+            same_clients: false,
+            ..BASE
+        },
+        Self {
+            name: "swap-abandon-device-restore",
+            bounds: [(1, 1), (2, 1), (2, 2)],
+            plans: [&[Join(1), Abandon(0)], &[BackUpDevice(0), RestoreDevice(0)]],
+            same_clients: false,
+            ..BASE
+        },
+        Self {
             name: "join-device-restore",
-            bounds: [(1, 1), (2, 2), (3, 2)],
+            bounds: [(1, 1), (2, 2), (2, 2)],
             plans: [&[Join(1)], &[BackUpDevice(0), RestoreDevice(0)]],
             same_clients: false,
             ..BASE
@@ -162,7 +189,12 @@ impl Config {
             same_clients: false,
             ..BASE
         },
-        Self { name: "table-restore-1", bounds: [(2, 2), (3, 2), (3, 3)], plans: [&[BackUpTable, RestoreTable], &[]], ..BASE },
+        Self {
+            name: "table-restore-1",
+            bounds: [(2, 2), (3, 2), (3, 3)],
+            plans: [&[BackUpTable, RestoreTable], &[]],
+            ..BASE
+        },
         Self {
             name: "table-restore-2",
             bounds: [(2, 1), (2, 2), (3, 3)],
@@ -173,7 +205,7 @@ impl Config {
         },
         Self {
             name: "table-restore-join",
-            bounds: [(1, 1), (2, 2), (2, 3)],
+            bounds: [(1, 1), (2, 2), (2, 2)],
             plans: [&[BackUpTable, RestoreTable], &[Join(1)]],
             ..BASE
         },
@@ -188,10 +220,14 @@ impl Config {
         Self::TABLE.into_iter().map(sized).collect()
     }
 
+    /// Finds a configuration by its name.
+    pub fn named(name: &str, size: Size) -> Option<Self> {
+        Self::all(size).into_iter().find(|config| config.name == name)
+    }
+
     pub(super) fn begin(&self) -> World {
         World::begin(self.stores)
     }
-
 
     /// The one world that stands for all that differ from this one only in names.
     pub(super) fn canonical(&self, world: World) -> World {

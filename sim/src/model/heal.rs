@@ -62,7 +62,9 @@ impl World {
                 }
             }
             for store in self.members().iter() {
-                for other in self.members().iter().filter(|other| self.can_bring_list(rule, store, *other)).collect::<Vec<_>>() {
+                for other in
+                    self.members().iter().filter(|other| self.can_bring_list(rule, store, *other)).collect::<Vec<_>>()
+                {
                     self.bring_list(store, other);
                 }
             }
@@ -109,7 +111,11 @@ impl World {
         for client in 0..CLIENTS {
             let value = self.value(rule, client);
             if let Some(op) = value.any_twice() {
-                return Some(format!("once all is delivered, client {} counts {} twice", letter(client), self.name(op)));
+                return Some(format!(
+                    "once all is delivered, client {} counts {} twice",
+                    letter(client),
+                    self.name(op)
+                ));
             }
             let unclear = self.doubtful(rule, client);
             let excused = if knowable { Set::NONE } else { unclear };
@@ -135,7 +141,11 @@ impl World {
         for client in 0..CLIENTS {
             let unclear = self.doubtful(rule, client);
             if knowable && !unclear.is_empty() {
-                return Some(format!("client {} never learns whether {} is covered", letter(client), self.names(unclear)));
+                return Some(format!(
+                    "client {} never learns whether {} is covered",
+                    letter(client),
+                    self.names(unclear)
+                ));
             }
             if knowable && !rule.by_date && rule.register && self.clients[client].base != newest {
                 return Some(format!("client {} never installs {}", letter(client), point(newest.into())));

@@ -7,6 +7,8 @@ pub struct Rule {
     pub name: &'static str,
     /// What is different about it.
     pub about: &'static str,
+    /// The configuration that shows that it is broken, if it is.
+    pub shown_by: &'static str,
     /// Point 1: a store acknowledges only a checkpoint whose parent is its own base.
     pub(super) ack_base: bool,
     /// Point 1: a store acknowledges only what covers operations that it holds.
@@ -51,6 +53,7 @@ impl Rule {
     /// The rule of gigfs.
     pub const OURS: Self = Self {
         name: "ours",
+        shown_by: "",
         about: "the rule of gigfs",
         ack_base: true,
         ack_ops: true,
@@ -77,6 +80,7 @@ impl Rule {
     pub const BROKEN: [Self; 19] = [
         Self {
             name: "gigfs",
+            shown_by: "static-1",
             about: "a checkpoint replaces every operation older than itself",
             by_date: true,
             register: false,
@@ -84,6 +88,7 @@ impl Rule {
         },
         Self {
             name: "leaderless",
+            shown_by: "static-1",
             about: "a client commits by itself, with the acknowledgements of all stores that it knows",
             register: false,
             epoch: false,
@@ -91,82 +96,119 @@ impl Rule {
         },
         Self {
             name: "without-ack-base-check",
+            shown_by: "table-restore-1",
             about: "a store acknowledges a checkpoint whose parent is not its base",
             ack_base: false,
             ..Self::OURS
         },
         Self {
             name: "without-held-ops",
+            shown_by: "device-restore-1",
             about: "a store acknowledges a checkpoint of operations that it does not hold",
             ack_ops: false,
             ..Self::OURS
         },
         Self {
             name: "without-epoch",
+            shown_by: "swap-abandon-device-restore",
             about: "acknowledgements of the stores that the client knows suffice, of whatever epoch",
             epoch: false,
             ..Self::OURS
         },
         Self {
             name: "without-term",
+            shown_by: "table-restore-1",
             about: "a restored table goes on as if nothing had happened",
             term: false,
             ..Self::OURS
         },
         Self {
             name: "without-join-term",
+            shown_by: "table-restore-join",
             about: "a store joins without knowing the term",
             join_term: false,
             ..Self::OURS
         },
         Self {
             name: "without-store-first",
+            shown_by: "table-restore-1",
             about: "a client installs a checkpoint once the table has told it, before any store has",
             store_first: false,
             ..Self::OURS
         },
         Self {
             name: "without-commit",
+            shown_by: "device-restore-1",
             about: "a store discards what a checkpoint covers when it acknowledges it",
             committed_only: false,
             ..Self::OURS
         },
         Self {
             name: "without-free-install",
+            shown_by: "static-1",
             about: "a checkpoint is installed only by who holds what it newly covers",
             install_freely: false,
             ..Self::OURS
         },
-        Self { name: "without-sha", about: "what is covered is decided by (actor, seq)", by_sha: false, ..Self::OURS },
+        Self {
+            name: "without-sha",
+            shown_by: "device-restore-1",
+            about: "what is covered is decided by (actor, seq)",
+            by_sha: false,
+            ..Self::OURS
+        },
         Self {
             name: "without-greatest-seq",
+            shown_by: "device-restore-partial",
             about: "a checkpoint names only those of an actor's operations that no later one of it depends on",
             greatest_seq: false,
             ..Self::OURS
         },
-        Self { name: "without-list", about: "stores forget the shas of what is covered", list: false, ..Self::OURS },
+        Self {
+            name: "without-list",
+            shown_by: "static-1",
+            about: "stores forget the shas of what is covered",
+            list: false,
+            ..Self::OURS
+        },
         Self {
             name: "without-doubt",
+            shown_by: "static-1",
             about: "a client folds whatever it cannot prove to be covered",
             doubt: false,
             ..Self::OURS
         },
         Self {
             name: "without-client-list",
+            shown_by: "swap-abandon",
             about: "clients forget the shas of what is covered, and only stores keep them",
             client_list: false,
             ..Self::OURS
         },
         Self {
             name: "without-keeping-own-ops",
+            shown_by: "abandon",
             about: "a client drops its own operations once one store has accepted them",
             keep_own: false,
             ..Self::OURS
         },
-        Self { name: "without-seal", about: "a store that leaves takes writes until it is gone", seal: false, ..Self::OURS },
-        Self { name: "without-drain", about: "a store that leaves is not drained", drain: false, ..Self::OURS },
+        Self {
+            name: "without-seal",
+            shown_by: "leave-device-restore",
+            about: "a store that leaves takes writes until it is gone",
+            seal: false,
+            ..Self::OURS
+        },
+        Self {
+            name: "without-drain",
+            shown_by: "leave-device-restore",
+            about: "a store that leaves is not drained",
+            drain: false,
+            ..Self::OURS
+        },
         Self {
             name: "without-register-first",
+            shown_by: "swap-device-restore",
             about: "a store leaves before those that stay have what the register names",
             register_first: false,
             ..Self::OURS

@@ -8,21 +8,59 @@ use super::world::{CLIENTS, STORES, World};
 /// One thing that happens. Numbers name clients, stores, operations and checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    Write { client: usize },
-    Push { client: usize, store: usize, ops: Set },
-    Pull { client: usize, store: usize, ops: Set },
+    Write {
+        client: usize,
+    },
+    Push {
+        client: usize,
+        store: usize,
+        ops: Set,
+    },
+    Pull {
+        client: usize,
+        store: usize,
+        ops: Set,
+    },
     /// The client learns the present mount table.
-    Refresh { client: usize },
-    Propose { client: usize },
-    Acknowledge { store: usize, checkpoint: usize, epoch: u8 },
-    Commit { checkpoint: usize },
-    Readopt { checkpoint: usize },
-    InstallAtClient { client: usize, checkpoint: usize },
-    InstallAtStore { store: usize, checkpoint: usize },
-    ShareList { client: usize, store: usize },
-    BringList { from: usize, to: usize },
-    Drain { store: usize },
-    Happen { plan: usize },
+    Refresh {
+        client: usize,
+    },
+    Propose {
+        client: usize,
+    },
+    Acknowledge {
+        store: usize,
+        checkpoint: usize,
+        epoch: u8,
+    },
+    Commit {
+        checkpoint: usize,
+    },
+    Readopt {
+        checkpoint: usize,
+    },
+    InstallAtClient {
+        client: usize,
+        checkpoint: usize,
+    },
+    InstallAtStore {
+        store: usize,
+        checkpoint: usize,
+    },
+    ShareList {
+        client: usize,
+        store: usize,
+    },
+    BringList {
+        from: usize,
+        to: usize,
+    },
+    Drain {
+        store: usize,
+    },
+    Happen {
+        plan: usize,
+    },
 }
 
 impl World {
@@ -223,7 +261,9 @@ impl World {
             }
             Step::Commit { checkpoint } => match rule.register {
                 true => format!("the register moves to {}", point(checkpoint)),
-                false => format!("client {} commits {}", letter(self.checkpoints[checkpoint].by.into()), point(checkpoint)),
+                false => {
+                    format!("client {} commits {}", letter(self.checkpoints[checkpoint].by.into()), point(checkpoint))
+                }
             },
             Step::Readopt { checkpoint } => format!("the table is shown that it had committed {}", point(checkpoint)),
             Step::InstallAtClient { client, checkpoint } => format!(
@@ -254,7 +294,8 @@ impl World {
 
     /// Names an operation by its actor and seq; those that share one are told apart by primes.
     pub(super) fn name(&self, op: usize) -> String {
-        let same = |other: &usize| (self.ops[*other].actor, self.ops[*other].seq) == (self.ops[op].actor, self.ops[op].seq);
+        let same =
+            |other: &usize| (self.ops[*other].actor, self.ops[*other].seq) == (self.ops[op].actor, self.ops[op].seq);
         let primes = (0..op).filter(same).count();
         let actor = ["a", "b", "c"].get(usize::from(self.ops[op].actor)).copied().unwrap_or("?");
         format!("{actor}{}{}", self.ops[op].seq, "'".repeat(primes))
@@ -286,7 +327,9 @@ fn sentence(event: Event) -> String {
         Event::Remove(store) => format!("store {store} is removed; the epoch moves"),
         Event::Abandon(store) => format!("store {store} is abandoned; the epoch moves"),
         Event::BackUpDevice(client) => format!("the device of client {} is backed up", letter(client)),
-        Event::RestoreDevice(client) => format!("client {} goes back to its backup, and does not notice", letter(client)),
+        Event::RestoreDevice(client) => {
+            format!("client {} goes back to its backup, and does not notice", letter(client))
+        }
         Event::RestoreDeviceAnew(client) => {
             format!("client {} goes back to its backup, and has a new actor", letter(client))
         }

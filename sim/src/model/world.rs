@@ -229,8 +229,7 @@ impl World {
         let new = self.checkpoint(checkpoint);
         let knows = |base: u8, list: Set, live: Set, offers: Set| {
             let can_install = offers.has(checkpoint.into()) && base == new.parent;
-            self.has_list_of(base, list)
-                && (base == checkpoint || can_install && (new.covered - list).is_within(live))
+            self.has_list_of(base, list) && (base == checkpoint || can_install && (new.covered - list).is_within(live))
         };
         let clients = self.clients.iter().map(|state| knows(state.base, state.list, state.live, state.offers));
         let stores = self.stores.iter().map(|state| knows(state.base, state.list, state.live, state.offers));
@@ -277,7 +276,11 @@ impl World {
 
     /// The committed checkpoint that no other one follows.
     pub(super) fn newest_committed(&self) -> u8 {
-        self.committed.iter().map(|checkpoint| checkpoint as u8).max_by_key(|c| self.checkpoint(*c).generation).unwrap_or(0)
+        self.committed
+            .iter()
+            .map(|checkpoint| checkpoint as u8)
+            .max_by_key(|c| self.checkpoint(*c).generation)
+            .unwrap_or(0)
     }
 
     /// Whether a checkpoint is another one, or builds on it.

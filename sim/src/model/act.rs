@@ -370,7 +370,7 @@ impl World {
         let others = self.members() - Set::of(store);
         others.iter().for_each(|other| self.ought[CLIENTS + other] |= left);
         if self.bound.has(CLIENTS + store) {
-            self.bound = self.bound - Set::of(CLIENTS + store) | others.moved(CLIENTS);
+            self.bound = (self.bound - Set::of(CLIENTS + store)) | others.moved(CLIENTS);
         }
         self.move_epoch(others);
     }

@@ -107,7 +107,8 @@ impl World {
     fn shows_wrong(&self, rule: &Rule) -> Option<String> {
         let owed = self.owed();
         // Where all that had the list were taken back, nobody can say any more what is under the base.
-        let knowable = self.is_knowable();
+        let in_doubt = (0..CLIENTS).fold(Set::NONE, |all, client| all | self.doubtful(rule, client));
+        let excused = if self.is_knowable() { Set::NONE } else { in_doubt };
         for client in 0..CLIENTS {
             let value = self.value(rule, client);
             if let Some(op) = value.any_twice() {
@@ -118,7 +119,6 @@ impl World {
                 ));
             }
             let unclear = self.doubtful(rule, client);
-            let excused = if knowable { Set::NONE } else { unclear };
             let lost: Set = (owed - excused).iter().filter(|op| value.of(*op) == 0).collect();
             if !lost.is_empty() {
                 return Some(format!(

@@ -22,8 +22,8 @@
 //! the backup holds, and an abandoned store nothing. An operation is *owed* as long as any replica ought to hold it. So an
 //! operation that one store had acknowledged and that nobody else had is gone when that store goes back behind it: no rule
 //! can bring it back, and none is asked to. In the same way, who ought to be able to say what the newest committed checkpoint
-//! covers is remembered, and where all of them were taken back, an operation may stay in doubt for ever: kept, shown as such, and
-//! not folded, since whoever folded it might count it twice.
+//! covers is remembered, and where all of them were taken back, an operation may stay in doubt for ever: kept by who has
+//! it, shown as such, and folded by nobody, since whoever folded it might count it twice.
 //!
 //! # What must hold
 //! In every world, no client counts an operation twice. Once everything is delivered that can be, from every world:

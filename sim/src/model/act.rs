@@ -35,9 +35,10 @@ impl World {
 
     /// A client sends one of its operations to a store, and hears the answer.
     pub(super) fn push(&mut self, rule: &Rule, client: usize, store: usize, op: usize) {
-        let answer = self.offer(rule, store, op);
-        let own = self.ops[op].actor == self.clients[client].actor;
         let same_base = self.clients[client].base == self.stores[store].base;
+        let vouched = rule.vouch && same_base && self.folded(rule, client).has(op);
+        let answer = self.offer(rule, store, op, vouched);
+        let own = self.ops[op].actor == self.clients[client].actor;
         let state = &mut self.clients[client];
         match answer {
             Answer::Covered if same_base => {
@@ -51,7 +52,7 @@ impl World {
     }
 
     /// A store is offered an operation.
-    fn offer(&mut self, rule: &Rule, store: usize, op: usize) -> Answer {
+    fn offer(&mut self, rule: &Rule, store: usize, op: usize, vouched: bool) -> Answer {
         let state = self.stores[store];
         if state.leaving && rule.seal {
             return Answer::Sealed;
@@ -60,7 +61,10 @@ impl World {
             return Answer::Covered;
         }
         let in_doubt = !self.has_list(rule, store) && self.within_reach(state.base).has(op);
-        match (in_doubt, state.live.has(op)) {
+        if in_doubt && vouched {
+            self.stores[store].clear |= Set::of(op);
+        }
+        match (in_doubt && !vouched, state.live.has(op)) {
             (true, _) => Answer::NotNow,
             (_, true) => Answer::Known,
             _ => {
@@ -296,6 +300,7 @@ impl World {
         state.base = checkpoint;
         state.list = if rule.list { state.list | covered } else { self.checkpoints[usize::from(checkpoint)].heads };
         state.live -= covered | state.list;
+        state.clear = Set::NONE;
     }
 
     fn newly_covered(&self, checkpoint: u8, base: u8) -> Set {
@@ -350,8 +355,13 @@ impl World {
             if self.can_bring_list(rule, store, other) {
                 self.bring_list(store, other);
             }
+            let same_base = leaving.base == self.stores[other].base && rule.vouch;
+            let vouched = if same_base { leaving.live - self.withheld(rule, store) } else { Set::NONE };
             for op in leaving.live.iter() {
-                drained &= matches!(self.offer(rule, other, op), Answer::Accepted | Answer::Known | Answer::Covered);
+                drained &= matches!(
+                    self.offer(rule, other, op, vouched.has(op)),
+                    Answer::Accepted | Answer::Known | Answer::Covered
+                );
             }
         }
         self.stores[store].drained = drained;

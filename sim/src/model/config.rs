@@ -184,7 +184,7 @@ impl Config {
         },
         Self {
             name: "both-restore",
-            bounds: [(2, 1), (2, 2), (3, 2)],
+            bounds: [(2, 1), (3, 1), (3, 2)],
             plans: [&[BackUpStore(0), RestoreStore(0)], &[BackUpDevice(0), RestoreDevice(0)]],
             same_clients: false,
             ..BASE

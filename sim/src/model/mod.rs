@@ -51,6 +51,9 @@
 //! 5. *What hangs in the air is left above a checkpoint.* An operation that arrived before one that it depends on, and whose
 //!    author then lost that one, can never be covered, as what is covered is closed under `deps`. A client proposes what is
 //!    closed, instead of nothing. What is written on top of such an operation is not covered either.
+//! 6. *Who was told that an operation is not covered passes that on with it* (`without-vouching`). A client that has such an
+//!    answer folds the operation. If the store that gave it goes back to a backup and has an incomplete list from then on, it refuses
+//!    the operation for now, which is for ever, and other clients never see what this one shows.
 //!
 //! # What it does not look at
 //! More than one backup of one thing, two clients and two stores that are all taken back, a table whose mount table goes back

@@ -37,6 +37,8 @@ pub struct Rule {
     pub(super) doubt: bool,
     /// Point 5: clients keep them too, as far as they know them.
     pub(super) client_list: bool,
+    /// Point 5: who was told that an operation is not covered passes that on with it.
+    pub(super) vouch: bool,
     /// Point 6: a client keeps its own operations until a committed base covers them.
     pub(super) keep_own: bool,
     /// Point 7: a store that leaves takes no more writes.
@@ -69,6 +71,7 @@ impl Rule {
         list: true,
         doubt: true,
         client_list: true,
+        vouch: true,
         keep_own: true,
         seal: true,
         drain: true,
@@ -77,7 +80,7 @@ impl Rule {
     };
 
     /// The rules that are broken, each of which the search must find out.
-    pub const BROKEN: [Self; 19] = [
+    pub const BROKEN: [Self; 20] = [
         Self {
             name: "gigfs",
             shown_by: "static-1",
@@ -183,6 +186,13 @@ impl Rule {
             shown_by: "swap-abandon",
             about: "clients forget the shas of what is covered, and only stores keep them",
             client_list: false,
+            ..Self::OURS
+        },
+        Self {
+            name: "without-vouching",
+            shown_by: "both-restore",
+            about: "a store believes no client that an operation is not covered",
+            vouch: false,
             ..Self::OURS
         },
         Self {

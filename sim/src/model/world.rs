@@ -90,6 +90,8 @@ pub(super) struct Store {
     /// The shas that it knows to be covered by its base. The base's digest says whether they are all.
     pub(super) list: Set,
     pub(super) live: Set,
+    /// Those of them that a client has vouched for: it was told that its base, which is the store's, does not cover them.
+    pub(super) clear: Set,
     /// The checkpoints that it holds and has not installed.
     pub(super) offers: Set,
     /// The table's last term in which it acknowledged anything: it installs nothing that was committed in an earlier one.
@@ -260,7 +262,7 @@ impl World {
     pub(super) fn withheld(&self, rule: &Rule, store: usize) -> Set {
         match self.has_list(rule, store) {
             true => Set::NONE,
-            false => self.stores[store].live & self.within_reach(self.stores[store].base),
+            false => (self.stores[store].live & self.within_reach(self.stores[store].base)) - self.stores[store].clear,
         }
     }
 
@@ -332,6 +334,10 @@ impl World {
         }
         self.bound |= self.knowing(self.newest_committed());
         for store in 0..STORES {
+            self.stores[store].clear &= self.stores[store].live & self.within_reach(self.stores[store].base);
+            if self.has_list(rule, store) {
+                self.stores[store].clear = Set::NONE;
+            }
             self.stores[store].offers = self.still_of_use(self.stores[store].base, self.stores[store].offers);
             if self.members().has(store) {
                 self.ought[CLIENTS + store] |= self.store_holds(store);

@@ -102,7 +102,7 @@ impl Config {
         Self { name: "abandon", bounds: [(2, 1), (2, 2), (3, 2)], stores: TWO, plans: [&[Abandon(1)], &[]], ..BASE },
         Self {
             name: "abandon-return",
-            bounds: [(1, 1), (2, 2), (2, 3)],
+            bounds: [(1, 1), (2, 2), (2, 2)],
             stores: TWO,
             plans: [&[Abandon(1), Join(1)], &[]],
             ..BASE
@@ -140,7 +140,7 @@ impl Config {
         },
         Self {
             name: "device-restore-partial",
-            bounds: [(3, 1), (3, 2), (4, 2)],
+            bounds: [(3, 1), (3, 2), (3, 2)],
             plans: [&[BackUpDevice(0), RestoreDevice(0)], &[]],
             partial: true,
             same_clients: false,
@@ -155,7 +155,7 @@ impl Config {
         },
         Self {
             name: "leave-device-restore",
-            bounds: [(1, 1), (2, 2), (3, 2)],
+            bounds: [(1, 1), (2, 2), (2, 2)],
             stores: TWO,
             plans: [&[Leave(1), Remove(1)], &[BackUpDevice(0), RestoreDevice(0)]],
             same_clients: false,
@@ -163,14 +163,14 @@ impl Config {
         },
         Self {
             name: "swap-device-restore",
-            bounds: [(1, 1), (2, 1), (2, 2)],
+            bounds: [(1, 1), (2, 1), (2, 1)],
             plans: [&[Join(1), Leave(0), Remove(0)], &[BackUpDevice(0), RestoreDevice(0)]],
             same_clients: false,
             ..BASE
         },
         Self {
             name: "swap-abandon-device-restore",
-            bounds: [(1, 1), (2, 1), (2, 2)],
+            bounds: [(1, 1), (2, 1), (2, 1)],
             plans: [&[Join(1), Abandon(0)], &[BackUpDevice(0), RestoreDevice(0)]],
             same_clients: false,
             ..BASE
@@ -197,7 +197,7 @@ impl Config {
         },
         Self {
             name: "table-restore-2",
-            bounds: [(2, 1), (2, 2), (3, 3)],
+            bounds: [(2, 1), (2, 2), (2, 2)],
             stores: TWO,
             plans: [&[BackUpTable, RestoreTable], &[]],
             same_stores: true,

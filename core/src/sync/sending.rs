@@ -137,6 +137,11 @@ impl Replica {
         self.hold(id, &name, &accepted, Standing::Accepted);
         self.hold(id, &name, &covered, Standing::Covered);
         self.covered(id, &name, &covered);
+        let log = self.log_mut(&name);
+        if accepted.iter().any(|key| log.doubtful.contains_key(key)) {
+            // The base came while the answer was on its way, which says nothing about that.
+            self.ask_about_doubts(&name);
+        }
         self.refused(id, &name, refused);
         self.pump(id);
     }

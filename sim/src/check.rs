@@ -14,12 +14,16 @@ impl World {
     pub fn heal_all(&mut self) {
         for client in 0..self.clients.len() {
             self.clients[client].skew = 0;
+            if std::mem::take(&mut self.clients[client].keeps_table) {
+                self.remount(client);
+            }
             (0..self.stores.len()).for_each(|store| self.heal(client, store));
         }
         for store in &mut self.stores {
             (store.up, store.full) = (true, false);
         }
         self.table_down = false;
+        self.release_table();
         (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
         self.run_for(5_000);
         for client in 0..self.clients.len() {

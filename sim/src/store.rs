@@ -447,6 +447,11 @@ impl Store {
         self.header(log).is_ok_and(|header| header.base.is_none_or(|base| base.complete))
     }
 
+    /// Tells whether somebody has told the store that the state of a log's base is wrong.
+    pub fn is_disputed(&self, log: &LogName) -> bool {
+        self.header(log).is_ok_and(|header| header.base.is_some_and(|base| base.disputed))
+    }
+
     fn header(&self, log: &LogName) -> Result<LogHeader, StorageError> {
         Ok(self.engine.tail(log)?.map(|tail| tail.header).unwrap_or_default())
     }

@@ -170,38 +170,64 @@ fn an_operation_written_offline_with_an_older_date_is_on_top_of_the_checkpoint_t
 
 #[test]
 fn of_two_incomparable_checkpoints_on_one_parent_one_is_committed_and_the_other_client_installs_it() {
-    let mut incomparable = 0;
-    for seed in 1..=40 {
+    // Clients that are in step with all stores hold sets of which one includes the other, so a store has to forget between.
+    let mut winners = BTreeSet::new();
+    for seed in 1..=12 {
         let stores = 1 + seed as usize % 2;
-        let mut w = begin(Spec { seed, delay: 200_000, ..spec("concat", &[DISK, MEMORY], stores) });
+        let mut w = begin(Spec { seed, ..spec("concat", &[DISK, MEMORY, MEMORY], stores) });
+        away(&mut w, BERT);
         w.table_held = true;
-        let pushes = [say(&mut w, ANNA, 1), say(&mut w, BERT, 2)];
-        let mut asked = [false; 2];
-        for _ in 0..3_000 {
-            w.run_for(1);
-            for client in [ANNA, BERT] {
-                let everywhere = w.clients[client].receipts[&pushes[client]].accepted() == stores;
-                asked[client] |= everywhere && oplog(&w, client).len() == 1 && w.prune(client, LOG).is_none();
-            }
-        }
-        w.run_for(5_000);
+        say(&mut w, ANNA, 1);
+        w.run_for(1_000);
+        assert_eq!(w.prune(ANNA, LOG), None);
+        w.run_for(1_000);
+        away(&mut w, ANNA);
+        w.crash(CARL);
+        (0..stores).for_each(|store| w.restore(store, true));
+        back(&mut w, BERT);
+        say(&mut w, BERT, 2);
+        w.run_for(10_000);
+        assert_eq!(w.prune(BERT, LOG), None);
+        w.run_for(1_000);
         let proposed = w.proposed(LOG);
-        let both = asked == [true; 2] && w.waiting_for_table() == 2;
-        incomparable += u32::from(both);
-        if both {
-            assert!(!proposed[0].covers.includes(&proposed[1].covers));
-            assert!(!proposed[1].covers.includes(&proposed[0].covers));
-        }
+        assert_eq!((proposed.len(), w.waiting_for_table()), (2, 2));
+        assert!(!proposed[0].covers.includes(&proposed[1].covers));
+        assert!(!proposed[1].covers.includes(&proposed[0].covers));
         converge(&mut w);
-        if both {
-            assert_eq!((w.counts.committed, generation(base(&w, ANNA))), (1, 1), "seed {seed}");
-            assert_eq!((base(&w, ANNA), covered(&mut w, ANNA), covered(&mut w, BERT)), (base(&w, BERT), 1, 1));
-            (0..stores).for_each(|store| assert_eq!(live(&w, store).len(), 1));
+        assert_eq!((w.counts.committed, w.clients[CARL].conflicts.len()), (1, 0));
+        for client in [ANNA, BERT, CARL] {
+            assert_eq!((base(&w, client), covered(&mut w, client)), (w.registered(LOG), 1));
+            assert_eq!(ops(&w, client), 1);
         }
-        let value = w.value(ANNA, LOG);
-        assert!(value == json!("w1 w2 ") || value == json!("w2 w1 "), "{value}");
+        winners.insert(w.value(CARL, LOG).to_string());
+        prune(&mut w, CARL);
+        converge(&mut w);
+        assert_eq!(covered(&mut w, ANNA), 2);
     }
-    assert!(incomparable > 0, "no seed has both clients propose what the other lacks");
+    assert_eq!(winners, [json!("w1 w2 ").to_string(), json!("w2 w1 ").to_string()].into());
+}
+
+#[test]
+fn of_two_checkpoints_at_once_the_smaller_may_win_and_takes_nothing_away() {
+    let mut overtaken = 0;
+    for seed in 1..=12 {
+        let mut w = begin(Spec { seed, delay: 100_000, ..spec("concat", &[DISK, MEMORY, MEMORY], 2) });
+        w.table_held = true;
+        say(&mut w, CARL, 1);
+        w.run_for(2_000);
+        assert_eq!(w.prune(ANNA, LOG), None);
+        w.run_for(1_000);
+        say(&mut w, CARL, 2);
+        w.run_for(2_000);
+        assert_eq!((w.prune(BERT, LOG), covered(&mut w, BERT)), (None, 0));
+        w.run_for(1_000);
+        converge(&mut w);
+        assert_eq!((w.counts.committed, base(&w, ANNA)), (1, base(&w, BERT)));
+        assert_eq!((w.value(ANNA, LOG), w.value(BERT, LOG)), (json!("w1 w2 "), json!("w1 w2 ")));
+        assert_eq!(covered(&mut w, CARL) as usize + ops(&w, CARL), 2);
+        overtaken += u32::from(covered(&mut w, CARL) == 1);
+    }
+    assert!((1..12).contains(&overtaken), "the smaller one wins sometimes: {overtaken}");
 }
 
 // (c)
@@ -590,6 +616,7 @@ fn a_base_of_another_history_is_kept_as_a_conflict_copy() {
         assert_eq!((generation(first), generation(second)), (2, 1 + generations));
         back(&mut w, ANNA);
         back(&mut w, BERT);
+        w.heal_all(); println!("{:?} first {first:?} second {second:?}", w.converged()); w.dump(); for c in 0..3 { let v = w.value(c, LOG); println!("{:?} {:?} {}", w.clients[c].conflicts, w.clients[c].suspicions, v); }
         converge(&mut w);
         let (kept, other) = if first > second { (first, second) } else { (second, first) };
         assert_eq!((base(&w, ANNA), base(&w, BERT), base(&w, CARL)), (kept, kept, kept));

@@ -81,6 +81,8 @@ pub struct World {
     pub table_held: bool,
     /// What waits there: who asks, in which life, about which log.
     asked: Vec<(usize, u64, LogName, Proposal)>,
+    /// Of how many of a hundred questions the table's answer is lost.
+    pub table_loses: u64,
     /// Whether the table cannot be reached.
     pub table_down: bool,
     /// Whether states may be others than the fold of what they cover, because some client is wrong.
@@ -206,6 +208,7 @@ impl World {
             epochs: (0..spec.channels.len()).map(|at| (channel(at), 1)).collect(),
             table_held: false,
             asked: Vec::new(),
+            table_loses: 5,
             table_down: false,
             any_state: false,
             register: BTreeMap::new(),

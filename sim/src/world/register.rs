@@ -84,7 +84,7 @@ impl World {
             true => Err(Refusal::new(ErrorCode::Unreachable, "the table cannot be reached")),
             false => Ok(self.decide(&log, proposal)),
         };
-        if self.rng.chance(5) {
+        if self.rng.chance(self.table_loses) {
             // The answer is lost with the connection.
             let refusal = Refusal::new(ErrorCode::Unreachable, "the table did not answer");
             return self.answer_of_table(client, life, log, Err(refusal));

@@ -267,8 +267,11 @@ impl Worker {
 
     fn persist(&mut self, batches: Vec<(PersistId, Vec<Record>)>) {
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
-        let batch = self.to_batch(records.into_iter().flatten());
-        let committed = batch.and_then(|batch| self.engine.commit(&batch));
+        let records: Vec<Record> = records.into_iter().flatten().collect();
+        // A batch takes bases back last, and what was handed over behind that is written behind it.
+        let runs = records.split_inclusive(|record| matches!(record, Record::Restore { .. }));
+        let written = runs.map(|run| self.engine.commit(&self.to_batch(run.iter().cloned())?));
+        let committed = written.collect::<Result<Vec<_>, _>>().map(|appended| appended.concat());
         for arrival in committed.iter().flatten().filter_map(new_arrival) {
             // What stands right behind what was looked through was written here, and need not be looked at again.
             if let Some(position) = self.positions.get_mut(&arrival.log.channel)

@@ -44,6 +44,9 @@ impl Replica {
         let foreign = log.base.clone().filter(|own| !met.checkpoint.covers.includes(&own.checkpoint.covers));
         if let Some(foreign) = foreign {
             self.keep_conflict(name, &foreign);
+            // What that one covers says nothing about what this one does.
+            self.log_mut(name).covered.clear();
+            self.persist(vec![Record::Restore { log: name.clone() }]);
         }
         self.verify(name, &met);
         self.install(name, met, origin, false);

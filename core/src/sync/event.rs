@@ -214,7 +214,8 @@ pub enum Record {
         /// Whether what is covered is archived, to come back with [`Record::Restore`]: no table knows of the base.
         archive: bool,
     },
-    /// The base goes, and what was archived comes back.
+    /// The base goes with the list of what it covers, and what was archived comes back. Records behind this one are
+    /// written after it.
     Restore {
         /// The log.
         log: LogName,

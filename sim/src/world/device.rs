@@ -174,8 +174,11 @@ impl World {
         let Some(disk) = self.clients[client].disk else { return };
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
         let ops: Vec<Op> = records.iter().flatten().filter_map(op_of).cloned().collect();
-        let committed =
-            self.disks[disk].engine.commit(&disk::to_batch(&self.disks[disk].engine, records.into_iter().flatten()));
+        let records: Vec<Record> = records.into_iter().flatten().collect();
+        let runs = records.split_inclusive(|record| matches!(record, Record::Restore { .. }));
+        let engine = &self.disks[disk].engine;
+        let written = runs.map(|run| engine.commit(&disk::to_batch(engine, run.iter().cloned())));
+        let committed = written.collect::<Result<Vec<_>, _>>().map(|appended| appended.concat());
         for appended in committed.iter().flatten() {
             if let Appended::New(arrival) = appended
                 && let Some(position) = self.clients[client].positions.get_mut(&arrival.log.channel)

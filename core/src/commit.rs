@@ -9,7 +9,7 @@ use crate::api::BaseHeader;
 use crate::checkpoint::{BaseId, Checkpoint};
 use crate::date::Date;
 use crate::error::{ErrorCode, Refusal};
-use crate::id::{Digest, Sha, StoreId};
+use crate::id::{Digest, Seq, Sha, StoreId};
 use crate::name::LogName;
 use crate::token::AckClaims;
 
@@ -87,7 +87,8 @@ impl Register<'_> {
     /// Decides whether the register moves to `checkpoint`. The signatures of the acknowledgements were checked.
     ///
     /// A table that was restored from a backup stands behind its stores. It follows them: when all of them acknowledge a
-    /// checkpoint on top of a base that is of a later generation than the register, that base was committed once.
+    /// checkpoint on top of a base that is later than the register, that base was committed once. Of two bases of one
+    /// generation, which come of two histories, replicas keep the one of the greater sha.
     ///
     /// # Errors
     /// [`Refusal`]: `missing_ops` if an acknowledgement of some store is missing or of another epoch, `stale_base` if the
@@ -113,7 +114,7 @@ impl Register<'_> {
             _ if self.stores.is_empty() => false,
             _ if parent.is_none() != (before == 0) => false,
             None => true,
-            Some(at) => parent == Some(at.sha) && before == at.generation.get() || before > at.generation.get(),
+            Some(at) => Seq::new(before).zip(parent).is_some_and(|(generation, sha)| BaseId { generation, sha } >= at),
         };
         match follows {
             true => Ok(()),
@@ -131,7 +132,6 @@ impl Register<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Seq;
     use crate::token::AckUse;
 
     fn log() -> LogName {
@@ -186,7 +186,15 @@ mod tests {
         let all = [(1, 7), (2, 7)];
         assert_eq!(decide(Some(id(1, "a")), id(1, "b"), None, &all), Err(ErrorCode::StaleBase));
         assert_eq!(decide(Some(id(2, "b")), id(2, "c"), Some(id(1, "a")), &all), Err(ErrorCode::StaleBase));
-        assert_eq!(decide(Some(id(2, "b")), id(3, "c"), Some(id(2, "x")), &all), Err(ErrorCode::StaleBase));
+    }
+
+    #[test]
+    fn of_two_histories_the_register_follows_the_one_that_replicas_keep() {
+        let all = [(1, 7), (2, 7)];
+        let (one, other) = (id(2, "b"), id(2, "x"));
+        let (kept, left) = if one > other { (one, other) } else { (other, one) };
+        assert_eq!(decide(Some(left), id(3, "c"), Some(kept), &all), Ok(()));
+        assert_eq!(decide(Some(kept), id(3, "c"), Some(left), &all), Err(ErrorCode::StaleBase));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Store {
     /// Channels for which it takes no more writes.
     pub sealed: BTreeSet<ChannelName>,
     sessions: BTreeMap<StreamId, Session>,
+    /// Logs whose bases may have changed although the disk said no.
+    untold: BTreeSet<LogName>,
     /// Up to which position of each channel watchers were told.
     told: BTreeMap<ChannelName, u64>,
     manners: Manners,
@@ -110,6 +112,7 @@ impl Store {
             backup: None,
             sealed: BTreeSet::new(),
             sessions: BTreeMap::new(),
+            untold: BTreeSet::new(),
             told: BTreeMap::new(),
             manners,
         }
@@ -139,6 +142,7 @@ impl Store {
         self.up = false;
         self.sessions.clear();
         self.told.clear();
+        self.untold.clear();
         self.engine = self.engine.crash();
     }
 
@@ -255,7 +259,8 @@ impl Store {
             Ok((before, Ok(()), header)) => {
                 let log = LogRef::from(name);
                 let known = |header: &LogHeader| header.base.map(|base| (base.id, base.complete, base.disputed));
-                if known(&before) != known(&header) {
+                let untold = self.untold.remove(name);
+                if untold || known(&before) != known(&header) {
                     let watchers = self.sessions.iter().filter(|(_, session)| session.watches(&name.channel, &log));
                     let pruned = |id: &StreamId| (*id, ServerMessage::Pruned { log: log.clone(), header });
                     messages.extend(watchers.map(|(id, _)| pruned(id)));
@@ -263,7 +268,10 @@ impl Store {
                 ServerMessage::Installed { tag, header }
             }
             Ok((_, Err(refusal), _)) => ServerMessage::Failed { tag, refusal },
-            Err(error) => ServerMessage::Failed { tag, refusal: refusal_of(&error) },
+            Err(error) => {
+                self.untold.insert(name.clone());
+                ServerMessage::Failed { tag, refusal: refusal_of(&error) }
+            }
         };
         messages.push((stream, answer));
         Reaction { messages, ..Reaction::default() }

@@ -590,9 +590,58 @@ fn of_two_histories_of_one_length_one_is_kept_as_a_conflict_copy() {
     two_histories(1);
 }
 
-/// Has a table and its store restored together after a generation that two clients keep, while a third one, which never saw
-/// it, makes so many others.
-fn two_histories(generations: u64) {
+#[test]
+fn a_conflict_copy_is_made_though_the_client_crashes_before_every_store_can_be_asked() {
+    let mut w = diverged(2);
+    w.table_down = true;
+    back(&mut w, ANNA);
+    w.run_for(30_000);
+    assert_eq!(base(&w, ANNA), base(&w, CARL), "the history goes on");
+    w.crash(ANNA);
+    w.crash(BERT);
+    w.restart(ANNA);
+    w.open(ANNA, LOG);
+    converge(&mut w);
+}
+
+#[test]
+fn a_checkpoint_from_before_the_table_was_restored_is_committed_late_and_loses_nothing() {
+    let mut w = world("concat", &[DISK, MEMORY], 2);
+    say(&mut w, ANNA, 1);
+    w.drive().unwrap();
+    prune(&mut w, ANNA);
+    w.back_up_table();
+    say(&mut w, ANNA, 2);
+    w.drive().unwrap();
+    // All stores have acknowledged it when others are committed instead of it, and then the table is as it was.
+    w.table_held = true;
+    assert_eq!(w.prune(ANNA, LOG), None);
+    w.run_for(1_000);
+    assert_eq!(w.waiting_for_table(), 1);
+    away(&mut w, ANNA);
+    say(&mut w, ANNA, 3);
+    say(&mut w, BERT, 4);
+    w.run_for(10_000);
+    w.table_held = false;
+    prune(&mut w, BERT);
+    say(&mut w, BERT, 5);
+    w.run_for(10_000);
+    prune(&mut w, BERT);
+    w.restore_table();
+    w.release_table();
+    w.run_for(10_000);
+    assert_eq!((generation(w.registered(LOG)), generation(base(&w, ANNA)), generation(base(&w, BERT))), (2, 2, 3));
+    back(&mut w, ANNA);
+    converge(&mut w);
+    assert_eq!((w.value(ANNA, LOG), covered(&mut w, ANNA)), (json!("w1 w2 w4 w5 w3 "), 4));
+    assert_eq!(generation(Some(prune(&mut w, BERT))), 4);
+    converge(&mut w);
+    assert_eq!(covered(&mut w, ANNA), 5);
+}
+
+/// Has a table and its store restored together after a generation that Anna and Bert keep, while Carl, who never saw it,
+/// makes so many others.
+fn diverged(generations: u64) -> World {
     let mut w = world("concat", &[DISK, MEMORY, OTHER_DISK], 1);
     say(&mut w, ANNA, 1);
     w.drive().unwrap();
@@ -603,7 +652,6 @@ fn two_histories(generations: u64) {
     say(&mut w, ANNA, 2);
     w.run_for(10_000);
     prune(&mut w, ANNA);
-    let first = base(&w, ANNA);
     away(&mut w, ANNA);
     away(&mut w, BERT);
     w.restore(HOME, true);
@@ -615,7 +663,12 @@ fn two_histories(generations: u64) {
         w.run_for(10_000);
         prune(&mut w, CARL);
     }
-    let second = base(&w, CARL);
+    w
+}
+
+fn two_histories(generations: u64) {
+    let mut w = diverged(generations);
+    let (first, second) = (base(&w, ANNA), base(&w, CARL));
     assert_eq!((generation(first), generation(second)), (2, 1 + generations));
     back(&mut w, ANNA);
     back(&mut w, BERT);

@@ -1,6 +1,6 @@
 //! What must hold of a world once everything is whole again and nothing is left to happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gigfs_core::sync::Mode;
 use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, json};
@@ -14,13 +14,23 @@ impl World {
     pub fn heal_all(&mut self) {
         for client in 0..self.clients.len() {
             self.clients[client].skew = 0;
+            if std::mem::take(&mut self.clients[client].keeps_table) {
+                self.remount(client);
+            }
             (0..self.stores.len()).for_each(|store| self.heal(client, store));
         }
         for store in &mut self.stores {
             (store.up, store.full) = (true, false);
         }
         self.table_down = false;
+        self.release_table();
         (0..self.stores.len()).for_each(|store| self.deny_reads(store, false));
+        for channel in 0..self.table.len() {
+            // On this day at the latest, it meets a table.
+            if self.table.values().nth(channel).is_some_and(BTreeSet::is_empty) {
+                self.join(channel, 0);
+            }
+        }
         self.run_for(5_000);
         for client in 0..self.clients.len() {
             self.restart(client);

@@ -28,6 +28,8 @@ pub struct Client {
     pub suspicions: Vec<(LinkId, String)>,
     /// What it found to be computed wrongly, in this life.
     pub disputes: Vec<(LogName, BaseId)>,
+    /// Bases that were not part of the history that was committed, and the logs that have their states, in this life.
+    pub conflicts: Vec<(BaseId, Option<LogName>)>,
     /// Why logs were not pruned, in this life.
     pub holds: Vec<(LogName, PruneHold)>,
     /// What reads each type.
@@ -36,6 +38,10 @@ pub struct Client {
     pub sent: BTreeMap<Sha, u64>,
     /// Operations that it was answered when it read, in all lives.
     pub ops_read: u64,
+    /// Parts of the answers that these came in, in all lives.
+    pub answers_read: u64,
+    /// Whether it does not hear of changes of the mount table.
+    pub keeps_table: bool,
     pub(crate) life: u64,
     pub(crate) mounts: BTreeMap<ChannelName, BTreeSet<StoreId>>,
     pub(crate) epochs: BTreeMap<ChannelName, u64>,
@@ -72,10 +78,13 @@ impl Client {
             receipts: BTreeMap::new(),
             suspicions: Vec::new(),
             disputes: Vec::new(),
+            conflicts: Vec::new(),
             holds: Vec::new(),
             kinds: payload::kinds(),
             sent: BTreeMap::new(),
             ops_read: 0,
+            answers_read: 0,
+            keeps_table: false,
             life: 0,
             mounts: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -95,6 +104,7 @@ impl Client {
         self.receipts.clear();
         self.suspicions.clear();
         self.disputes.clear();
+        self.conflicts.clear();
         self.holds.clear();
         self.links.clear();
         self.connecting.clear();

@@ -32,9 +32,7 @@ impl Disk {
     /// Reads what is kept of a log.
     pub(crate) fn read(&self, log: &LogName) -> Kept {
         let mut kept = Kept { base: self.engine.base(log).unwrap_or_default(), ..Kept::default() };
-        for stored in self.engine.read(log, 0, Page::ALL).unwrap_or_default() {
-            kept.ops.extend(Op::from_record(log, &stored.record, Some(stored.sha)));
-        }
+        kept.ops = ops(&self.engine, log);
         let seen = self.engine.notes(key(SEEN, log).as_slice()).unwrap_or_default();
         kept.seen = seen.iter().filter_map(|(key, value)| seen_of(key, value)).collect();
         let pending = self.engine.notes(key(PENDING, log).as_slice()).unwrap_or_default();
@@ -55,6 +53,12 @@ impl Disk {
         let logs = self.engine.list(user, channel, &PathPrefix::default(), None, usize::MAX);
         logs.unwrap_or_default().into_iter().map(|(log, _)| log).collect()
     }
+}
+
+/// Reads the operations of a log.
+pub(crate) fn ops(engine: &Faulty, log: &LogName) -> Vec<Op> {
+    let stored = engine.read(log, 0, Page::ALL).unwrap_or_default();
+    stored.iter().flat_map(|op| Op::from_record(log, &op.record, Some(op.sha))).collect()
 }
 
 /// Writes records, in one commit but where a base comes after a restore: in a commit it would go before it.

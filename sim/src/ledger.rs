@@ -48,6 +48,17 @@ impl Ledger {
         self.proposed.get(&base?.sha).map(|(checkpoint, _)| checkpoint)
     }
 
+    /// Returns every checkpoint of a log that was ever proposed, in the order of their shas.
+    pub(crate) fn proposed(&self, log: &LogName) -> Vec<Checkpoint> {
+        let of_log = self.proposed.iter().filter(|(sha, (checkpoint, _))| checkpoint.sha(log) == **sha);
+        of_log.map(|(_, (checkpoint, _))| checkpoint.clone()).collect()
+    }
+
+    /// Returns everything that was ever written to a log.
+    pub(crate) fn written(&self, log: &LogName) -> Oplog {
+        self.ops.get(log).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
     /// Returns an operation by its identity.
     pub(crate) fn op(&self, log: &LogName, sha: &Sha) -> Option<&Op> {
         self.ops.get(log)?.get(sha)

@@ -40,6 +40,7 @@ pub enum Step {
     Restore { store: usize, silently: bool },
     Remount { client: usize },
     Prune { client: usize, log: usize },
+    Repair { client: usize, log: usize },
     Remove { client: usize, log: usize },
     Abandon { channel: usize, store: usize },
     BackUpDevice { client: usize },
@@ -142,6 +143,7 @@ impl World {
             Step::Restore { store, silently } => self.restore(store, silently),
             Step::Remount { client } => self.remount(client),
             Step::Prune { client, log } => _ = self.prune(client, log),
+            Step::Repair { client, log } => _ = self.repair(client, log),
             Step::Remove { client, log } => self.remove(client, log),
             Step::Abandon { channel, store } => self.abandon(channel, store),
             Step::BackUpDevice { client } => self.back_up_device(client),
@@ -168,6 +170,10 @@ fn spec(seed: u64, rng: &mut Rng) -> Spec {
         let mut chosen: BTreeSet<usize> = (0..stores).filter(|_| rng.chance(70)).collect();
         if chosen.is_empty() {
             chosen.insert(rng.index(stores));
+        }
+        if rng.chance(8) {
+            // No table knows of it yet.
+            chosen.clear();
         }
         chosen
     };
@@ -204,7 +210,8 @@ fn step(spec: &Spec, rng: &mut Rng) -> Step {
         600..=629 => Step::Burst { client, log, writes: rng.between(2, 12) },
         630..=659 => Step::Open { client, log },
         660..=679 => Step::Compare { client, log },
-        680..=699 => Step::Prune { client, log },
+        680..=696 => Step::Prune { client, log },
+        697..=699 => Step::Repair { client, log },
         700..=729 => Step::Partition { client, store },
         730..=769 => Step::Heal { client, store },
         770..=809 => Step::Cut { client, store, client_first: rng.chance(50) },

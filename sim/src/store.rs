@@ -238,34 +238,37 @@ impl Store {
         repeat: bool,
         decide: impl Fn(&Faulty, &LogName) -> pruning::Decided<Option<Batch>>,
     ) -> Reaction {
-        let changed = self.header(name).and_then(|before| {
-            loop {
-                match decide(&self.engine, name)? {
-                    Ok(Some(batch)) => _ = self.engine.commit(&batch)?,
-                    Ok(None) => break,
-                    Err(refusal) => return Ok((before, Err(refusal), self.header(name)?)),
-                }
+        let before = self.header(name);
+        let change = || {
+            while let Some(batch) = match decide(&self.engine, name)? {
+                Ok(batch) => batch,
+                Err(refusal) => return Ok(Err(refusal)),
+            } {
+                self.engine.commit(&batch)?;
                 if !repeat {
                     break;
                 }
             }
-            Ok((before, Ok(()), self.header(name)?))
-        });
+            Ok(Ok(()))
+        };
+        let changed: Result<Result<(), Refusal>, StorageError> = change();
         // What came back to life is told too.
         let mut messages = self.tell_watchers(&name.user, &name.channel, None);
-        let answer = match changed {
-            Ok((before, Ok(()), header)) => {
-                let log = LogRef::from(name);
-                let known = |header: &LogHeader| header.base.map(|base| (base.id, base.complete, base.disputed));
-                if known(&before) != known(&header) {
-                    let watchers = self.sessions.iter().filter(|(_, session)| session.watches(&name.channel, &log));
-                    let pruned = |id: &StreamId| (*id, ServerMessage::Pruned { log: log.clone(), header });
-                    messages.extend(watchers.map(|(id, _)| pruned(id)));
-                }
-                ServerMessage::Installed { tag, header }
+        let after = self.header(name);
+        if let (Ok(before), Ok(header)) = (&before, &after) {
+            let log = LogRef::from(name);
+            let known = |header: &LogHeader| header.base.map(|base| (base.id, base.complete, base.disputed));
+            // A disk that says no may have written it all the same.
+            if known(before) != known(header) {
+                let watchers = self.sessions.iter().filter(|(_, session)| session.watches(&name.channel, &log));
+                let pruned = |id: &StreamId| (*id, ServerMessage::Pruned { log: log.clone(), header: *header });
+                messages.extend(watchers.map(|(id, _)| pruned(id)));
             }
-            Ok((_, Err(refusal), _)) => ServerMessage::Failed { tag, refusal },
-            Err(error) => ServerMessage::Failed { tag, refusal: refusal_of(&error) },
+        }
+        let answer = match (changed, after) {
+            (Ok(Ok(())), Ok(header)) => ServerMessage::Installed { tag, header },
+            (Ok(Err(refusal)), _) => ServerMessage::Failed { tag, refusal },
+            (Err(error), _) | (_, Err(error)) => ServerMessage::Failed { tag, refusal: refusal_of(&error) },
         };
         messages.push((stream, answer));
         Reaction { messages, ..Reaction::default() }
@@ -458,6 +461,11 @@ impl Store {
     /// Tells whether the store knows all that a log's base covers.
     pub fn is_complete(&self, log: &LogName) -> bool {
         self.header(log).is_ok_and(|header| header.base.is_none_or(|base| base.complete))
+    }
+
+    /// Tells whether somebody has told the store that the state of a log's base is wrong.
+    pub fn is_disputed(&self, log: &LogName) -> bool {
+        self.header(log).is_ok_and(|header| header.base.is_some_and(|base| base.disputed))
     }
 
     fn header(&self, log: &LogName) -> Result<LogHeader, StorageError> {

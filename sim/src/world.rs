@@ -77,6 +77,12 @@ pub struct World {
     pub(crate) table: BTreeMap<ChannelName, BTreeSet<usize>>,
     /// The epochs of these sets of stores.
     pub(crate) epochs: BTreeMap<ChannelName, u64>,
+    /// Whether what is asked of the table waits on its way.
+    pub table_held: bool,
+    /// What waits there: who asks, in which life, about which log.
+    asked: Vec<(usize, u64, LogName, Proposal)>,
+    /// Of how many of a hundred questions the table's answer is lost.
+    pub table_loses: u64,
     /// Whether the table cannot be reached.
     pub table_down: bool,
     /// Whether states may be others than the fold of what they cover, because some client is wrong.
@@ -200,6 +206,9 @@ impl World {
             disks: (0..disks).map(|_| Disk::new(rng.id())).collect(),
             table: spec.channels.iter().enumerate().map(|(at, stores)| (channel(at), stores.clone())).collect(),
             epochs: (0..spec.channels.len()).map(|at| (channel(at), 1)).collect(),
+            table_held: false,
+            asked: Vec::new(),
+            table_loses: 5,
             table_down: false,
             any_state: false,
             register: BTreeMap::new(),

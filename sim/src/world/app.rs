@@ -1,7 +1,9 @@
 //! What the apps in a world do with their clients.
 
+use std::sync::Arc;
+
 use gigfs_core::sync::{Mode, PushError, PushId, Replica};
-use gigfs_core::{Date, LogName};
+use gigfs_core::{Date, Kind, LogName, TypeName};
 use serde_json::Value;
 
 use super::World;
@@ -91,6 +93,26 @@ impl World {
     /// Has a client send at once all that may wait.
     pub fn hurry(&mut self, client: usize) {
         self.act(client, |replica, now| replica.hurry(now, None));
+    }
+
+    /// Has a client read a type otherwise from now on.
+    pub fn equip(&mut self, client: usize, kind: &TypeName, reader: &Arc<dyn Kind>) {
+        self.clients[client].kinds.insert(kind.clone(), reader.clone());
+        self.act(client, |replica, _| replica.register(kind.clone(), reader.clone()));
+    }
+
+    /// Says what reads a type rightly, in this world.
+    pub fn judge_by(&mut self, kind: &TypeName, reader: &Arc<dyn Kind>) {
+        self.kinds.insert(kind.clone(), reader.clone());
+    }
+
+    /// Returns the value that a log would have if it had never been pruned.
+    pub fn unpruned(&self, log: usize) -> Value {
+        let name = &self.logs[log];
+        let written = self.ledger.written(name);
+        let mut fold = self.kinds[&name.kind].fold();
+        written.iter().for_each(|op| fold.inserted(&written, op));
+        (*fold.view(&written)).clone()
     }
 
     /// Returns the value of a log as a client sees it.

@@ -107,7 +107,10 @@ impl World {
                 this.unanswered.extend(ops.iter().map(Op::sha));
                 self.ledger.note(&log, ops);
             }
-            Notice::Conflict { base, copy, .. } => self.ledger.copied(base, copy),
+            Notice::Conflict { base, copy, .. } => {
+                this.conflicts.push((base, copy.clone()));
+                self.ledger.copied(base, copy);
+            }
             Notice::Disputed { log, base } => {
                 this.disputes.push((log, base));
                 self.counts.disputes += 1;

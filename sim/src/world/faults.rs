@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use gigfs_core::Incarnation;
-use gigfs_storage::{Engine as _, Fault};
+use gigfs_core::{Incarnation, LogName, Op, Sha};
+use gigfs_storage::{Engine as _, Fault, Faulty};
 
 use super::World;
-use crate::payload;
+use crate::{disk, payload};
 
 impl World {
     /// Ends a client's process at once.
@@ -86,10 +86,14 @@ impl World {
     }
 
     /// Puts a client's device back to what the copy holds. Its processes end; when they start again they write as new
-    /// actors if the device has `noticed`, and otherwise as before, so that they use seqs a second time.
+    /// actors if the device has `noticed`, and otherwise as before, so that they use seqs a second time. Nothing happens if
+    /// something that the copy holds was dated again since: the device would bring it a second time, and nobody can tell.
     pub fn restore_device(&mut self, client: usize, noticed: bool) {
         let Some(disk) = self.clients[client].disk else { return };
         let Some(backup) = &self.disks[disk].backup else { return };
+        if self.logs.iter().any(|log| self.was_dated_again(log, backup)) {
+            return;
+        }
         let engine = backup.restored(self.disks[disk].engine.incarnation());
         for other in 0..self.clients.len() {
             if self.clients[other].disk == Some(disk) {
@@ -101,6 +105,16 @@ impl World {
         }
         self.disks[disk].engine = engine;
         self.lose_what_is_gone();
+    }
+
+    /// Tells whether a write that an engine holds is known under another name, too, which the engine does not hold.
+    fn was_dated_again(&self, log: &LogName, engine: &Faulty) -> bool {
+        let held = disk::ops(engine, log);
+        let ids: BTreeSet<u64> = held.iter().filter_map(payload::write_id).collect();
+        let held: BTreeSet<Sha> = held.iter().map(Op::sha).collect();
+        let written = self.ledger.written(log);
+        let again = |op: &Op| payload::write_id(op).is_some_and(|id| ids.contains(&id)) && !held.contains(&op.sha());
+        written.iter().any(again)
     }
 
     /// Has a store forget what it kept of what its bases cover: the grace period is over.

@@ -77,6 +77,7 @@ impl World {
         if let ServerMessage::Ops { ops, .. } = &message {
             self.counts.ops_read += ops.len() as u64;
             self.clients[client].ops_read += ops.len() as u64;
+            self.clients[client].answers_read += 1;
         }
         if let ServerMessage::Pushed { results, .. } = &message {
             let refused = results.iter().filter(|result| matches!(result, PushResult::Refused(_)));

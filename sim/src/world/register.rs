@@ -6,7 +6,7 @@ use gigfs_core::api::{CommitResult, Proposal};
 use gigfs_core::commit::Register;
 use gigfs_core::sync::{Event as SyncEvent, PruneHold};
 use gigfs_core::token::{AckClaims, CertificateClaims, CertificateUse};
-use gigfs_core::{BaseId, ErrorCode, LogName, Refusal, StoreId, base64_text};
+use gigfs_core::{BaseId, Checkpoint, ErrorCode, LogName, Refusal, StoreId, base64_text};
 
 use super::{Event, World};
 use crate::store::signed;
@@ -32,6 +32,24 @@ impl World {
         _ = self.act(client, |replica, now| replica.remove(now, &name));
     }
 
+    /// Lets everything reach the table that waits on its way.
+    pub fn release_table(&mut self) {
+        self.table_held = false;
+        for (client, life, log, proposal) in std::mem::take(&mut self.asked) {
+            self.bring_to_table(client, life, log, proposal);
+        }
+    }
+
+    /// Returns how many questions wait on their way to the table.
+    pub fn waiting_for_table(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Returns every checkpoint of a log that was ever proposed.
+    pub fn proposed(&self, log: usize) -> Vec<Checkpoint> {
+        self.ledger.proposed(&self.logs[log])
+    }
+
     /// Keeps a copy of the register.
     pub fn back_up_table(&mut self) {
         self.register_backup = self.register.clone();
@@ -49,7 +67,15 @@ impl World {
 
     /// Puts a question to the table on its way.
     pub(super) fn ask_table(&mut self, client: usize, log: LogName, proposal: Proposal) {
-        let (life, after) = (self.clients[client].life, self.rng.below(self.spec.delay + 1));
+        let life = self.clients[client].life;
+        match self.table_held {
+            true => self.asked.push((client, life, log, proposal)),
+            false => self.bring_to_table(client, life, log, proposal),
+        }
+    }
+
+    fn bring_to_table(&mut self, client: usize, life: u64, log: LogName, proposal: Proposal) {
+        let after = self.rng.below(self.spec.delay + 1);
         self.plan(after, Event::ToTable { client, life, log, proposal });
     }
 
@@ -58,7 +84,7 @@ impl World {
             true => Err(Refusal::new(ErrorCode::Unreachable, "the table cannot be reached")),
             false => Ok(self.decide(&log, proposal)),
         };
-        if self.rng.chance(5) {
+        if self.rng.chance(self.table_loses) {
             // The answer is lost with the connection.
             let refusal = Refusal::new(ErrorCode::Unreachable, "the table did not answer");
             return self.answer_of_table(client, life, log, Err(refusal));

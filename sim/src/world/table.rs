@@ -104,6 +104,9 @@ impl World {
 
     /// Makes the present table the one that a client works with.
     pub(super) fn mount(&mut self, client: usize) {
+        if self.clients[client].keeps_table {
+            return;
+        }
         let table: BTreeMap<ChannelName, BTreeSet<StoreId>> = self
             .table
             .iter()

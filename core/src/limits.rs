@@ -71,7 +71,7 @@ pub const BLOB_HAVE_MAX: usize = 4096;
 /// Logs whose checkpoints one request commits.
 pub const COMMIT_LOGS_MAX: usize = 256;
 /// Checkpoints of one log that a store keeps while none of them is committed.
-pub const CANDIDATES_MAX: usize = 8;
+pub const CANDIDATES_MAX: usize = 16;
 /// Bytes of one certificate or acknowledgement.
 pub const CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
 

@@ -299,7 +299,7 @@ pub enum ServerMessage {
     Ops {
         /// The request's.
         tag: Tag,
-        /// The log's base, in the first part, if the client's is behind it.
+        /// The log's base, in the first part, if the client's is behind it; in a later part, if it changed meanwhile.
         base: Option<WireBase>,
         /// In order of arrival: index and operation.
         ops: Vec<(u64, WireOp)>,

@@ -168,19 +168,17 @@ impl Store {
             }
             ClientMessage::Install { tag, log, base, instead_of } => {
                 let decided = |engine: &Faulty, name: &LogName| pruning::install(engine, name, &base, instead_of, now);
-                self.change_base(&log.log(user, &channel), (stream, tag), decided)
+                self.change_base(&log.log(user, &channel), (stream, tag), true, decided)
             }
             ClientMessage::Cover { tag, log, base, shas } => {
                 let decided = |engine: &Faulty, name: &LogName| {
-                    Ok(pruning::cover(engine, name, base, shas, now)?.map(|batch| vec![batch]))
+                    Ok(pruning::cover(engine, name, base, shas.clone(), now)?.map(Some))
                 };
-                self.change_base(&log.log(user, &channel), (stream, tag), decided)
+                self.change_base(&log.log(user, &channel), (stream, tag), false, decided)
             }
             ClientMessage::Dispute { tag, log, base } => {
-                let decided = |engine: &Faulty, name: &LogName| {
-                    Ok(pruning::dispute(engine, name, base)?.map(|batch| vec![batch]))
-                };
-                self.change_base(&log.log(user, &channel), (stream, tag), decided)
+                let decided = |engine: &Faulty, name: &LogName| Ok(pruning::dispute(engine, name, base)?.map(Some));
+                self.change_base(&log.log(user, &channel), (stream, tag), false, decided)
             }
             ClientMessage::Retained { tag, log } => answer(self.retained(&log.log(user, &channel), tag)),
             ClientMessage::Watch { tag, watched, .. } => {
@@ -235,14 +233,21 @@ impl Store {
         &mut self,
         name: &LogName,
         (stream, tag): (StreamId, Tag),
-        decide: impl FnOnce(&Faulty, &LogName) -> pruning::Decided<Vec<Batch>>,
+        repeat: bool,
+        decide: impl Fn(&Faulty, &LogName) -> pruning::Decided<Option<Batch>>,
     ) -> Reaction {
         let changed = self.header(name).and_then(|before| {
-            let decided = decide(&self.engine, name)?;
-            if let Ok(batches) = &decided {
-                batches.iter().try_for_each(|batch| self.engine.commit(batch).map(|_| ()))?;
+            loop {
+                match decide(&self.engine, name)? {
+                    Ok(Some(batch)) => _ = self.engine.commit(&batch)?,
+                    Ok(None) => break,
+                    Err(refusal) => return Ok((before, Err(refusal), self.header(name)?)),
+                }
+                if !repeat {
+                    break;
+                }
             }
-            Ok((before, decided.map(|_| ()), self.header(name)?))
+            Ok((before, Ok(()), self.header(name)?))
         });
         // What came back to life is told too.
         let mut messages = self.tell_watchers(&name.user, &name.channel, None);

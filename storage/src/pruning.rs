@@ -59,7 +59,8 @@ pub fn judge(engine: &dyn Engine, log: &LogName, sha: Sha, record: &Bytes, now: 
 }
 
 /// Decides what to write so that a committed checkpoint, whose certificate was checked, is the log's base. Nothing, if the
-/// log has it, or a later one. Each batch is to be committed before the next.
+/// log has it, or a later one. What is to be written is to be committed, and this asked again until there is nothing: what
+/// the first batch makes live again, the second may cover.
 ///
 /// # Errors
 /// The outer one if the data cannot be read. The [`Refusal`] is `missing_ops` if the record did not come with it and is not
@@ -71,14 +72,14 @@ pub fn install(
     base: &WireBase,
     instead_of: Option<Sha>,
     now: Date,
-) -> Decided<Vec<Batch>> {
+) -> Decided<Option<Batch>> {
     let before = engine.tail(log)?.and_then(|tail| tail.header.base);
     let mut base = base.clone();
     if base.record.is_empty() {
         let named = CertificateClaims::unverified(&base.certificate)
             .map(|claims| BaseId { generation: claims.generation, sha: base.sha });
         if before.is_some_and(|before| named.is_ok_and(|named| before.id >= named)) {
-            return Ok(Ok(Vec::new()));
+            return Ok(Ok(None));
         }
         let Some(kept) = engine.note(&candidate(log, &base.sha))? else {
             let message = format!("the checkpoint {} is not here; send its record", base.sha);
@@ -92,9 +93,8 @@ pub fn install(
     };
     let id = BaseId { generation: checkpoint.generation, sha: base.sha };
     if before.is_some_and(|before| before.id >= id) {
-        return Ok(Ok(Vec::new()));
+        return Ok(Ok(None));
     }
-    let mut batches = Vec::new();
     let foreign = engine
         .base(log)?
         .filter(|own| Checkpoint::from_trusted(&own.record).is_ok_and(|own| !checkpoint.covers.includes(&own.covers)));
@@ -104,11 +104,11 @@ pub fn install(
             return Ok(Err(Refusal::new(ErrorCode::ForeignBase, message).hint("keep a copy of its state first")));
         }
         // What only the other history covers, and is still kept, is late in this one.
-        batches.push(Batch { restores: vec![log.clone()], ..Batch::default() });
+        return Ok(Ok(Some(Batch { restores: vec![log.clone()], ..Batch::default() })));
     }
     let covered = checkpoint.follow(|sha| deps(engine, log, sha))?;
     let drop = |(key, _): (Bytes, Bytes)| (key, None);
-    batches.push(Batch {
+    Ok(Ok(Some(Batch {
         installs: vec![Install {
             log: log.clone(),
             base: Base { sha: base.sha, record: base.record, certificate: base.certificate },
@@ -118,8 +118,7 @@ pub fn install(
         }],
         notes: engine.notes(&candidates(log))?.into_iter().map(drop).collect(),
         ..Batch::default()
-    });
-    Ok(Ok(batches))
+    })))
 }
 
 /// Decides what to write when somebody tells what a log's base covers.
@@ -199,4 +198,4 @@ fn date_of(value: &[u8]) -> Date {
 
 const DATE_BYTES: usize = 8;
 /// How long a checkpoint that nobody had committed keeps its place against others, in microseconds.
-const CANDIDATE_MICROS: u64 = 24 * 3600 * 1_000_000;
+const CANDIDATE_MICROS: u64 = 600 * 1_000_000;

@@ -94,15 +94,11 @@ impl Store {
         let decide = move |inner: &Inner, log: &LogName| {
             let table = inner.users.table(&log.user).ok_or_else(|| user::unknown(&log.user))?;
             token::verify_certificate(&base.certificate, &table, log, base.sha)?;
-            loop {
-                let batches = decided(pruning::install(&*inner.engine, log, &base, instead_of, clock::date()))?;
-                let is_last = batches.len() == 1;
-                let Some(batch) = batches.into_iter().next() else { break };
-                inner.commits.write(batch, is_last.then(|| log.clone()))?;
-                if is_last {
-                    break;
-                }
-                // The first has changed what is live here, so the second is decided again.
+            let decide = || decided(pruning::install(&*inner.engine, log, &base, instead_of, clock::date()));
+            while let Some(batch) = decide()? {
+                // A restore comes first where the base is of another history; nobody is told before the base is there.
+                let is_base = !batch.installs.is_empty();
+                inner.commits.write(batch, is_base.then(|| log.clone()))?;
             }
             header(inner, log)
         };
@@ -119,8 +115,15 @@ impl Store {
     ) -> Result<LogHeader, Refusal> {
         let decide = move |inner: &Inner, log: &LogName| {
             let batch = decided(pruning::cover(&*inner.engine, log, base, shas, clock::date()))?;
+            let is_complete = |header: &LogHeader| header.base.is_some_and(|base| base.complete);
+            let before = is_complete(&header(inner, log)?);
             inner.commits.write(batch, None)?;
-            header(inner, log)
+            let after = header(inner, log)?;
+            if is_complete(&after) && !before {
+                // Those who wait for the store's word about an operation ask again.
+                inner.commits.write(Batch::default(), Some(log.clone()))?;
+            }
+            Ok(after)
         };
         self.in_turn(log, room, decide).await
     }

@@ -153,13 +153,9 @@ impl Replica {
         }
     }
 
-    /// Takes a store's word that operations which the base might have covered are not.
+    /// Takes the word of a store that could tell: operations which the base might have covered are not covered.
     pub(super) fn not_covered(&mut self, id: &LinkId, name: &LogName, keys: &[OrderKey]) {
         let log = self.log_mut(name);
-        let can_tell = log.peers.get(&id.store).is_some_and(|peer| peer.can_tell(log.base.as_ref()));
-        if !can_tell || log.doubtful.is_empty() {
-            return;
-        }
         let ops: Vec<Op> = keys.iter().filter_map(|key| log.doubtful.get(key)).cloned().collect();
         ops.iter().for_each(|op| _ = log.admit(op));
         if !ops.is_empty() {
@@ -206,9 +202,17 @@ impl Replica {
     pub(super) fn settle_base(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) -> bool {
         let sends = self.mode.sends();
         let log = self.log_mut(name);
+        let known = log.base_id();
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         peer.base = header.base;
         let theirs = header.base.map(|base| base.id);
+        if theirs > known && peer.asked_base != theirs {
+            // It was pruned while it was read.
+            peer.asked_base = theirs;
+            let after = peer.seen.map_or(0, |seen| seen.index);
+            self.get(id, name, after, None, last_try);
+            return true;
+        }
         let Some(ours) = log.base.as_ref().filter(|ours| Some(ours.id) > theirs && ours.is_committed() && sends) else {
             self.settled(id, name);
             return false;

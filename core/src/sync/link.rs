@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::checkpoint::BaseId;
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::id::{Incarnation, Sha, StoreId};
@@ -49,10 +50,12 @@ pub(super) struct Up {
 
 /// A request without an answer.
 pub(super) enum Request {
+    /// Operations, with the base of which the store could tell what it covers when they were sent.
     Push {
         log: LogName,
         keys: Vec<OrderKey>,
         bytes: usize,
+        told: Option<BaseId>,
     },
     Get {
         log: LogName,

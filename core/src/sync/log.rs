@@ -95,6 +95,8 @@ pub(super) struct Peer {
     pub(super) seen: Option<Seen>,
     /// The base that the store was last known to have, since the stream came up.
     pub(super) base: Option<BaseHeader>,
+    /// The base that the log was last read once more for.
+    pub(super) asked_base: Option<BaseId>,
     /// Whether the store was told all that the base covers.
     pub(super) listing: Listing,
     pub(super) reading: Reading,
@@ -139,7 +141,12 @@ pub(super) enum Reading {
         last_try: bool,
     },
     /// Shas are coming.
-    Inventory { tag: Tag, shas: BTreeSet<Sha> },
+    Inventory {
+        tag: Tag,
+        shas: BTreeSet<Sha>,
+        /// Whether the store could tell all the while what the log's base covers.
+        sure: bool,
+    },
     /// The store is behind, and was sent the base.
     Installing { tag: Tag, last_try: bool },
 }
@@ -150,15 +157,13 @@ impl Peer {
         self.backlog.lost();
         self.stop_reading();
         self.base = None;
+        self.asked_base = None;
         self.listing = Listing::No;
     }
 
     /// Tells whether the store has this base and knows all that it covers, so that its word about any operation is good.
     pub(super) fn can_tell(&self, base: Option<&Installed>) -> bool {
-        match (&self.base, base) {
-            (Some(own), Some(base)) => own.complete && own.id == base.id,
-            (own, base) => own.is_none() && base.is_none(),
-        }
+        can_tell(self.base.as_ref(), base)
     }
 
     /// Takes note that nothing is read any more, and nothing told.
@@ -172,6 +177,14 @@ impl Peer {
     /// Returns when something is to be done about the log at this store.
     pub(super) fn due_at(&self) -> Option<Date> {
         [self.backlog.next_at(), self.read_again_at].into_iter().flatten().min()
+    }
+}
+
+/// Tells whether a store with this header of its base knows all that the log's base covers.
+pub(super) fn can_tell(header: Option<&BaseHeader>, base: Option<&Installed>) -> bool {
+    match (header, base) {
+        (Some(own), Some(base)) => own.complete && own.id == base.id,
+        (own, base) => own.is_none() && base.is_none(),
     }
 }
 

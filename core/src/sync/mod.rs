@@ -375,7 +375,7 @@ impl Replica {
                 }
                 self.read_ops(id, tag, &ops, &header, more);
             }
-            ServerMessage::Shas { tag, shas, more, .. } => self.read_shas(id, tag, shas, more),
+            ServerMessage::Shas { tag, shas, header, more } => self.read_shas(id, tag, shas, &header, more),
             ServerMessage::Event(event) => self.told(id, &event),
             ServerMessage::Failed { tag, refusal } => self.request_failed(id, tag, refusal),
             ServerMessage::Watching { tag, .. } | ServerMessage::Unwatched { tag } | ServerMessage::Renewed { tag } => {

@@ -201,7 +201,22 @@ pub(super) struct Proposed {
     checkpoint: Checkpoint,
     id: BaseId,
     record: Bytes,
+    /// The epoch that the acknowledgements name.
+    epoch: u64,
     acks: BTreeMap<StoreId, String>,
+}
+
+impl Proposed {
+    /// Returns what the table is asked.
+    fn proposal(&self, name: &LogName) -> Proposal {
+        Proposal {
+            kind: name.kind.clone(),
+            path: name.path.clone(),
+            checkpoint: Some(self.id),
+            parent: self.checkpoint.parent,
+            acks: self.acks.values().cloned().collect(),
+        }
+    }
 }
 
 /// How long after a failure it is tried again, in microseconds; up to twice as long.
@@ -288,8 +303,25 @@ impl Replica {
 
     fn begin_pruning(&mut self, name: &LogName) -> Result<(), PruneHold> {
         self.check_prunable(name)?;
+        if self.ask_again(name) {
+            return Ok(());
+        }
         let checkpoint = self.checkpoint_of(name)?;
         self.propose(name, checkpoint)
+    }
+
+    /// Asks the table once more about the checkpoint whose answer was lost, if the acknowledgements are still good. Returns
+    /// whether there is one.
+    fn ask_again(&mut self, name: &LogName) -> bool {
+        let epoch = self.epochs.get(&name.channel).copied().unwrap_or(0);
+        let log = self.log_mut(name);
+        let good =
+            |asked: &mut Proposed| asked.epoch == epoch && log.peers.keys().all(|store| asked.acks.contains_key(store));
+        let Some(asked) = log.pruning.asked.take_if(good) else { return false };
+        let proposal = asked.proposal(name);
+        log.pruning.proposed = Some(asked);
+        self.outputs.push_back(Output::Commit { log: name.clone(), proposal });
+        true
     }
 
     /// Tells whether a log can be pruned, as far as that can be told before its state is encoded.
@@ -406,7 +438,7 @@ impl Replica {
                 ClientMessage::Checkpoint { tag, log: name.into(), sha: id.sha, record: record.clone(), epoch };
             self.send(&link, message);
         }
-        let proposed = Proposed { checkpoint, id, record, acks: BTreeMap::new() };
+        let proposed = Proposed { checkpoint, id, record, epoch, acks: BTreeMap::new() };
         self.log_mut(name).pruning.proposed = Some(proposed);
         Ok(())
     }
@@ -420,13 +452,7 @@ impl Replica {
         if !log.peers.keys().all(|store| proposed.acks.contains_key(store)) {
             return;
         }
-        let proposal = Proposal {
-            kind: name.kind.clone(),
-            path: name.path.clone(),
-            checkpoint: Some(proposed.id),
-            parent: proposed.checkpoint.parent,
-            acks: proposed.acks.values().cloned().collect(),
-        };
+        let proposal = proposed.proposal(&name);
         self.outputs.push_back(Output::Commit { log: name, proposal });
     }
 

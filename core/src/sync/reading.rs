@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::link::Request;
-use super::log::{Interest, Loaded, Log, Peer, Reading, Taken};
+use super::log::{Interest, Loaded, Log, Peer, Reading, Taken, can_tell};
 use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
@@ -114,7 +114,7 @@ impl Replica {
         }
     }
 
-    fn get(&mut self, id: &LinkId, name: &LogName, after: u64, before: Option<Seen>, last_try: bool) {
+    pub(super) fn get(&mut self, id: &LinkId, name: &LogName, after: u64, before: Option<Seen>, last_try: bool) {
         let tag = self.up_mut(id).ask(Request::Get { log: name.clone() });
         self.set_reading(id, name, Reading::Getting { tag, before, last_try });
         let base = self.log_mut(name).base_id();
@@ -169,6 +169,10 @@ impl Replica {
             && *current == tag
         {
             let (before, last_try) = (*before, *last_try);
+            if let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) {
+                // What it tells is what it has beside this base.
+                peer.base = header.base;
+            }
             self.take_in(id, &name, ops, true);
             if !more {
                 self.set_reading(id, &name, Reading::Idle);
@@ -193,11 +197,11 @@ impl Replica {
         if equal || last_try {
             self.become_current(id, name);
         } else if header.digest.count == 0 {
-            self.set_held(id, name, &BTreeSet::new());
+            self.set_held(id, name, &BTreeSet::new(), false);
             self.become_current(id, name);
         } else {
             let tag = self.up_mut(id).ask(Request::Inventory { log: name.clone() });
-            self.set_reading(id, name, Reading::Inventory { tag, shas: BTreeSet::new() });
+            self.set_reading(id, name, Reading::Inventory { tag, shas: BTreeSet::new(), sure: true });
             self.send(id, ClientMessage::Inventory { tag, log: name.into(), which: Which::Live });
         }
     }
@@ -221,7 +225,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn read_shas(&mut self, id: &LinkId, tag: Tag, shas: Vec<Sha>, more: bool) {
+    pub(super) fn read_shas(&mut self, id: &LinkId, tag: Tag, shas: Vec<Sha>, header: &LogHeader, more: bool) {
         let (name, to) = match self.up_mut(id).asked(tag) {
             Some(Request::Inventory { log }) => (log.clone(), None),
             Some(Request::List { log, to }) => (log.clone(), Some(*to)),
@@ -233,23 +237,26 @@ impl Replica {
         if let Some(to) = to {
             return self.hand_on(&name, to, shas, more);
         }
-        let peer = self.log_mut(&name).peers.get_mut(&id.store);
-        if let Some(Reading::Inventory { tag: current, shas: held }) = peer.map(|peer| &mut peer.reading)
+        let log = self.log_mut(&name);
+        let tells = can_tell(header.base.as_ref(), log.base.as_ref());
+        let reading = log.peers.get_mut(&id.store).map(|peer| &mut peer.reading);
+        if let Some(Reading::Inventory { tag: current, shas: held, sure }) = reading
             && *current == tag
         {
             held.extend(shas);
+            *sure &= tells;
             if !more {
-                let held = std::mem::take(held);
+                let (held, sure) = (std::mem::take(held), *sure);
                 self.set_reading(id, &name, Reading::Idle);
-                self.compare_with(id, &name, &held);
+                self.compare_with(id, &name, &held, sure);
             }
         }
         self.start_reads(id);
     }
 
     /// Takes note of all that a store holds of a log, and reads what is missing here.
-    fn compare_with(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>) {
-        self.set_held(id, name, held);
+    fn compare_with(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>, sure: bool) {
+        self.set_held(id, name, held, sure);
         let log = self.log_mut(name);
         let unreadable = log.peers.get(&id.store).map(|peer| &peer.unreadable);
         let missing =
@@ -261,7 +268,7 @@ impl Replica {
     }
 
     /// Notes exactly which operations of a log a store holds.
-    fn set_held(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>) {
+    fn set_held(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>, sure: bool) {
         let (now, later) = (self.now, self.forward_at());
         let log = self.log_mut(name);
         let Some(peer) = log.peers.get_mut(&id.store) else { return };
@@ -272,13 +279,24 @@ impl Replica {
             let at = if log.pending.contains(&key) { now } else { later };
             peer.backlog.offer(key, at, now);
         }
+        if sure {
+            let doubtful = log.doubtful.keys().filter(|key| held.contains(&key.sha));
+            let doubtful: Vec<OrderKey> = doubtful.copied().collect();
+            self.not_covered(id, name, &doubtful);
+        }
         self.hold(id, name, &known, super::Standing::Accepted);
     }
 
     fn become_current(&mut self, id: &LinkId, name: &LogName) {
-        if let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) {
-            peer.current = true;
+        let later = self.retry_at();
+        let log = self.log_mut(name);
+        let ours = log.base_id();
+        let Some(peer) = log.peers.get_mut(&id.store) else { return };
+        if peer.base.map(|base| base.id) > ours {
+            // It was pruned once more, or its base cannot be read.
+            return self.read_again(id, name, later);
         }
+        peer.current = true;
         if let Some(link) = self.links.get_mut(id) {
             link.may_send(name);
         }
@@ -343,11 +361,11 @@ impl Replica {
         if index != before {
             peer.seen = Some(Seen { incarnation, index });
         }
-        let can_tell = peer.can_tell(log.base.as_ref());
+        let tells = peer.can_tell(log.base.as_ref());
         let (mut keys, mut gained, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         for op in opened {
             // What a store that can tell still has beside the base is not covered.
-            match if can_tell { log.admit(&op) } else { log.take(&op) } {
+            match if tells { log.admit(&op) } else { log.take(&op) } {
                 Taken::New => gained.push(op.clone()),
                 Taken::Doubtful => doubtful.push(op.clone()),
                 Taken::Known | Taken::Covered => {}

@@ -102,6 +102,8 @@ impl Replica {
         };
         let full = |ops, bytes| ops >= CLIENT_PUSH_OPS_MAX || bytes >= CLIENT_PUSH_BYTES_MAX;
         let (keys, bytes) = peer.backlog.take(now, fate, full);
+        let told = log.base_id().filter(|_| can_tell);
+        let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         let (more, later) = (peer.backlog.has_ready(), peer.backlog.next_at());
         let ops = keys.iter().filter_map(|key| oplog.at(key).or_else(|| doubtful.get(key)));
         let ops: Vec<WireOp> = ops.map(WireOp::from).collect();
@@ -109,14 +111,14 @@ impl Replica {
             self.wake(id, name, at);
         }
         if !keys.is_empty() {
-            let tag = self.up_mut(id).ask(Request::Push { log: name.clone(), keys, bytes });
+            let tag = self.up_mut(id).ask(Request::Push { log: name.clone(), keys, bytes, told });
             self.send(id, ClientMessage::Push { tag, log: name.into(), ops });
         }
         more
     }
 
     pub(super) fn pushed(&mut self, id: &LinkId, tag: Tag, results: Vec<PushResult>) {
-        let Some(Request::Push { log: name, keys, .. }) = self.up_mut(id).answered(tag) else { return };
+        let Some(Request::Push { log: name, keys, told, .. }) = self.up_mut(id).answered(tag) else { return };
         let (mut accepted, mut covered, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let mut results = results.into_iter();
         for key in keys {
@@ -127,7 +129,9 @@ impl Replica {
                 _ => refused.push((key, Refusal::new(ErrorCode::Internal, "the store's answer is to something else"))),
             }
         }
-        self.not_covered(id, &name, &accepted);
+        if told.is_some() && told == self.log_mut(&name).base_id() {
+            self.not_covered(id, &name, &accepted);
+        }
         self.hold(id, &name, &accepted, Standing::Accepted);
         self.hold(id, &name, &covered, Standing::Covered);
         self.covered(id, &name, &covered);

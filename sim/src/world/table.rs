@@ -67,11 +67,12 @@ impl World {
         let (source, target) = (&self.stores[from], &self.stores[to]);
         let write = |batch: Batch| target.engine.commit(&batch).ok();
         if let Ok(Some(base)) = source.engine.base(log) {
-            let Ok(Ok(batches)) = pruning::install(&target.engine, log, &WireBase::from(&base), None, now) else {
-                return false;
-            };
-            if !batches.into_iter().all(|batch| write(batch).is_some()) {
-                return false;
+            loop {
+                match pruning::install(&target.engine, log, &WireBase::from(&base), None, now) {
+                    Ok(Ok(None)) => break,
+                    Ok(Ok(Some(batch))) if write(batch.clone()).is_some() => {}
+                    _ => return false,
+                }
             }
             if source.base(log) == target.base(log) {
                 let covered = pruning::cover(&target.engine, log, base.sha, source.covered(log), now);

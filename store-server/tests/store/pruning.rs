@@ -296,49 +296,42 @@ async fn a_store_that_never_had_the_operations_can_tell_what_is_covered_once_it_
 }
 
 #[tokio::test]
-async fn a_watcher_is_told_of_a_base_after_what_came_before_it() {
+async fn a_watcher_is_told_of_a_base_between_what_came_before_it_and_what_came_after() {
     let world = World::start().await;
-    let (a, b, mut writer) = (log("/in/a"), log("/out"), world.stream().await.welcomed().await);
-    for (round, subprotocol) in (0..).zip([SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON]) {
+    let mut writer = world.stream().await.welcomed().await;
+    for (path, subprotocol) in [("/in/cbor", SUBPROTOCOL_CBOR), ("/in/json", SUBPROTOCOL_JSON)] {
         let mut watcher = world.stream_with(Some(subprotocol), &world.token()).await.unwrap().welcomed().await;
         watcher.watch(1, "/in", None).await;
         assert!(matches!(watcher.next().await, Some(ServerMessage::Watching { .. })));
-        let before = writer.get(&a, None).await.unwrap().base;
-        let parent = before.map(|base| Made::of(&a, base.open(&a).unwrap()));
-        let seqs = 10 * round + 1;
-        let (ops, other) = (chain(&a, 1, seqs..=seqs + 2), chain(&b, 1, seqs..=seqs + 2));
-        // One is too large to be in the queue.
-        let large = op_with(&a, 2, seqs, &[], &json!("x".repeat(100_000)));
-        writer.pushed(&a, &ops[..2]).await.unwrap();
-        writer.pushed(&a, std::slice::from_ref(&large)).await.unwrap();
-        writer.pushed(&b, &other[..2]).await.unwrap();
-        let covers_b = checkpoint(&b, None, &other[..2], &json!([round]));
-        writer.install(&b, world.table.certified(&covers_b)).await.ok();
-        let made = checkpoint(&a, parent.as_ref(), &ops[..2], &json!([round]));
-        let header = writer.install(&a, world.table.certified(&made)).await.unwrap();
-        writer.pushed(&a, &ops[2..]).await.unwrap();
-        let told = async {
-            let (mut before, mut after, mut pruned) = (Vec::new(), Vec::new(), None);
-            while after.is_empty() {
-                match watcher.next().await.unwrap() {
-                    ServerMessage::Event(event) => {
-                        let into = if pruned.is_none() { &mut before } else { &mut after };
-                        into.extend(event.ops.iter().map(|(_, op)| op.sha));
-                    }
-                    ServerMessage::Pruned { log, header } => {
-                        assert_eq!(pruned.replace((log, header)), None, "it is told once");
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
-            (before, pruned, after)
-        };
-        let (before, pruned, after) = soon(told).await;
-        // What is read again from the engine may be covered already.
-        assert!(before.contains(&large.sha()) && !before.contains(&ops[2].sha()));
-        assert_eq!(pruned, Some((LogRef::from(&a), header)));
-        assert_eq!(after, [ops[2].sha()]);
+        let (inside, outside) = (log(path), log(&path.replace("in", "out")));
+        let (ops, other) = (chain(&inside, 1, 1..=3), chain(&outside, 1, 1..=1));
+        writer.pushed(&outside, &other).await.unwrap();
+        writer.pushed(&inside, &ops[..2]).await.unwrap();
+        let unwatched = checkpoint(&outside, None, &other, &json!([1]));
+        writer.install(&outside, world.table.certified(&unwatched)).await.unwrap();
+        let made = checkpoint(&inside, None, &ops[..2], &json!([1]));
+        let header = writer.install(&inside, world.table.certified(&made)).await.unwrap();
+        writer.pushed(&inside, &ops[2..]).await.unwrap();
+        assert_eq!(soon(watcher.events(2)).await.0, shas(&ops[..2]));
+        assert_eq!(watcher.next().await, Some(ServerMessage::Pruned { log: LogRef::from(&inside), header }));
+        assert_eq!(soon(watcher.events(1)).await.0, shas(&ops[2..]));
     }
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_of_a_base_after_an_operation_that_is_too_large_for_the_queue() {
+    let world = World::start().await;
+    let (a, mut writer) = (log("/a"), world.stream().await.welcomed().await);
+    let mut watcher = world.stream().await.welcomed().await;
+    watcher.watch(1, "/", None).await;
+    assert!(matches!(watcher.next().await, Some(ServerMessage::Watching { .. })));
+    let (ops, late) = (chain(&a, 1, 1..=1), op_with(&a, 2, 1, &[], &json!("x".repeat(100_000))));
+    writer.pushed(&a, &ops).await.unwrap();
+    writer.pushed(&a, std::slice::from_ref(&late)).await.unwrap();
+    let made = checkpoint(&a, None, &ops, &json!([1]));
+    let header = writer.install(&a, world.table.certified(&made)).await.unwrap();
+    assert_eq!(soon(watcher.events(2)).await.0, [ops[0].sha(), late.sha()]);
+    assert_eq!(watcher.next().await, Some(ServerMessage::Pruned { log: LogRef::from(&a), header }));
 }
 
 #[tokio::test]
@@ -485,7 +478,7 @@ async fn a_base_of_another_history_goes_only_when_that_is_said_and_what_it_alone
     assert_eq!(header.base.unwrap().id, second.id);
     assert_eq!(stream.get(&a, None).await.unwrap().ops, shas(&foreign));
     // It is told of what is live again, before the base under it.
-    let told = watcher.events(2).await.0;
+    let told = soon(watcher.events(2)).await.0;
     assert_eq!(told, shas(&foreign));
     assert_eq!(watcher.next().await, Some(ServerMessage::Pruned { log: LogRef::from(&a), header }));
 }
@@ -516,7 +509,37 @@ async fn installs_that_come_at_once_never_take_a_log_back() {
     });
     futures_util::future::join_all(installing).await;
     let base = stream.get(&a, None).await.unwrap().header.base.unwrap();
-    assert_eq!((base.id, base.complete), (chain_of[29].id, true));
+    assert_eq!(base.id, chain_of[29].id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_while_bases_come_is_of_one_moment() {
+    let world = World::with(EngineKind::Fjall).await;
+    let (a, mut stream) = (log("/a"), world.stream().await.welcomed().await);
+    let ops = chain(&a, 1, 1..=150);
+    stream.pushed(&a, &ops).await.unwrap();
+    let mut bases: Vec<Made> = Vec::new();
+    for op in &ops {
+        bases.push(checkpoint(&a, bases.last(), std::slice::from_ref(op), &json!([op.seq()])));
+    }
+    let mut reader = world.stream().await.welcomed().await;
+    let installing = async {
+        for made in &bases {
+            stream.install(&a, world.table.certified(made)).await.unwrap();
+        }
+    };
+    let reading = async {
+        loop {
+            let Read { base, ops: live, header, .. } = reader.get(&a, None).await.unwrap();
+            let generation = header.base.map_or(0, |base| base.id.generation.get()) as usize;
+            assert_eq!(base.map(|base| base.sha), header.base.map(|base| base.id.sha));
+            assert_eq!((&live, header.digest.count as usize), (&shas(&ops[generation..]), ops.len() - generation));
+            if generation == ops.len() {
+                return;
+            }
+        }
+    };
+    soon(async { tokio::join!(installing, reading) }).await;
 }
 
 #[tokio::test]

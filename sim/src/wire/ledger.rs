@@ -107,11 +107,6 @@ impl Ledger {
         !matches!(self.kind, "counter" | "register")
     }
 
-    /// Counts the writes.
-    pub(crate) fn len(&self) -> usize {
-        self.written.len()
-    }
-
     /// Checks the value that everybody shows in the end.
     pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
         match self.kind {

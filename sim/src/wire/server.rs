@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use gigfs_core::StoreId;
+use gigfs_core::UserName;
+use gigfs_core::api::{NewMaster, NewSession, PasswordParams};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use crate::Failure;
 
-/// The hidden argument that makes this program a server; its role, its folder and its public URL follow.
+/// The hidden argument that makes this program a server; its role, its folder, its public URL and, for a table, how many
+/// sessions it is to begin with follow.
 pub(crate) const SERVE: &str = "--serve";
+/// The user of every world.
+pub(crate) const USER: &str = "me";
 /// How long a server may take to start, and to stop.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -37,8 +41,9 @@ pub(crate) struct Process {
 
 /// Is a server until the standard input ends. It says where it listens in its one line of output.
 pub(crate) async fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let (Some(role), Some(data), Some(url)) = (args.next(), args.next(), args.next()) else {
-        return Err(format!("{SERVE} needs a role, a folder and a URL").into());
+    let (Some(role), Some(data), Some(url), Some(sessions)) = (args.next(), args.next(), args.next(), args.next())
+    else {
+        return Err(format!("{SERVE} needs a role, a folder, a URL and a number").into());
     };
     let (data_dir, listen) = (PathBuf::from(data), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let (public_url, shutdown_seconds) = (Some(url), 1);
@@ -50,7 +55,8 @@ pub(crate) async fn serve(mut args: impl Iterator<Item = String>) -> Result<(), 
         let config =
             gigfs_table_server::Config { listen, data_dir, public_url, shutdown_seconds, ..Default::default() };
         let server = gigfs_table_server::Server::bind(config).await?;
-        writeln!(std::io::stdout(), "{}", server.local_addr())?;
+        let tokens = sessions_of(&server.table(), sessions.parse()?).await?;
+        writeln!(std::io::stdout(), "{} {}", server.local_addr(), tokens.join(" "))?;
         server.run(stopped).await?;
     } else {
         let config =
@@ -62,9 +68,35 @@ pub(crate) async fn serve(mut args: impl Iterator<Item = String>) -> Result<(), 
     Ok(())
 }
 
+/// Makes the user of the world, with so many sessions, and returns their tokens. No password is needed for that, which
+/// would take long to check.
+async fn sessions_of(table: &gigfs_table_server::Table, sessions: usize) -> Result<Vec<String>, Failure> {
+    let mut tokens = Vec::new();
+    if sessions > 0 {
+        let user = UserName::parse(USER)?;
+        let password = PasswordParams {
+            salt: vec![0; 16],
+            memory_kib: PasswordParams::MEMORY_KIB_DEFAULT,
+            passes: PasswordParams::PASSES_DEFAULT,
+        };
+        table.create_user(&user, NewMaster { password, master: vec![0; 32] }).await?;
+        for at in 0..sessions {
+            let session = NewSession { timeout: 24 * 3600, description: format!("session {at}") };
+            tokens.push(table.create_session(&user, session).await?.token);
+        }
+    }
+    Ok(tokens)
+}
+
 impl Process {
-    /// Starts a server on a folder, to be reached at a URL. A store tells its id.
-    pub(crate) async fn start(role: Role, data: &Path, url: &str) -> Result<(Self, Option<StoreId>), Failure> {
+    /// Starts a server on a folder, to be reached at a URL. Returns what else it said: a store its id, a table the tokens
+    /// of the sessions that it began with.
+    pub(crate) async fn start(
+        role: Role,
+        data: &Path,
+        url: &str,
+        sessions: usize,
+    ) -> Result<(Self, Vec<String>), Failure> {
         let name = match role {
             Role::Table => "table",
             Role::Store => "store",
@@ -72,7 +104,7 @@ impl Process {
         let mut child = Command::new(std::env::current_exe()?)
             .args([SERVE, name])
             .arg(data)
-            .arg(url)
+            .args([url, &sessions.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -83,8 +115,8 @@ impl Process {
         let line = line.ok_or_else(|| format!("the {name} did not start"))?;
         let mut words = line.split(' ');
         let address = words.next().unwrap_or_default().parse()?;
-        let id = words.next().map(str::parse).transpose()?;
-        Ok((Self { child, stdin, address }, id))
+        let said = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        Ok((Self { child, stdin, address }, said))
     }
 
     /// Kills it, as a power cut would.

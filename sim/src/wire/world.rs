@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gigfs::{Error, Gig, Log, Mode, PrunePolicy, Pushed, Store, Table};
-use gigfs_core::api::{AddStore, NewSession};
-use gigfs_core::{ChannelName, StoreId, UserName};
+use gigfs_core::api::AddStore;
+use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
 use gigfs_sim::Rng;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -20,10 +20,8 @@ use crate::Failure;
 use crate::ledger::{Ledger, Write};
 use crate::proxy::{Peer, Proxy, Sessions};
 use crate::script::{Between, Host, Spec, Step};
-use crate::server::{Process, Role};
+use crate::server::{Process, Role, USER};
 
-const USER: &str = "me";
-const PASSWORD: &str = "only for this world";
 pub(crate) const CHANNEL: &str = "home";
 /// The path of every log; they differ by type.
 const PATH: &str = "/log";
@@ -89,22 +87,29 @@ pub(crate) struct World {
 impl Server {
     async fn new(role: Role, data: PathBuf, clients: usize, sessions: &Sessions) -> Result<Self, Failure> {
         let proxy = Proxy::start(clients, sessions.clone()).await?;
-        let mut server = Self { role, data, proxy, process: None, id: None };
-        server.start().await?;
-        Ok(server)
+        Ok(Self { role, data, proxy, process: None, id: None })
     }
 
     /// Starts it, if it is down.
     pub(crate) async fn start(&mut self) -> Result<(), Failure> {
-        if self.process.is_none() {
-            let (process, id) = Process::start(self.role, &self.data, &self.proxy.url()).await?;
-            if self.id.is_some() && self.id != id {
-                return Err(format!("a store that was {:?} is {id:?} now", self.id).into());
+        if self.process.is_some() {
+            return Ok(());
+        }
+        let said = self.start_with(0).await?;
+        if let (Role::Store, [id]) = (self.role, &said[..]) {
+            let id: StoreId = id.parse()?;
+            if self.id.replace(id).is_some_and(|before| before != id) {
+                return Err(format!("a store is another one after it was started again: {id}").into());
             }
-            self.proxy.lead_to(Some(process.address));
-            (self.process, self.id) = (Some(process), id);
         }
         Ok(())
+    }
+
+    async fn start_with(&mut self, sessions: usize) -> Result<Vec<String>, Failure> {
+        let (process, said) = Process::start(self.role, &self.data, &self.proxy.url(), sessions).await?;
+        self.proxy.lead_to(Some(process.address));
+        self.process = Some(process);
+        Ok(said)
     }
 
     async fn crash(&mut self) -> Result<(), Failure> {
@@ -139,24 +144,19 @@ impl World {
         let folder = tempfile::tempdir()?;
         let sessions = Sessions::default();
         let clients = spec.clients.len();
-        let table = Server::new(Role::Table, folder.path().join("table"), clients, &sessions).await?;
+        let mut table = Server::new(Role::Table, folder.path().join("table"), clients, &sessions).await?;
+        // One session for the operator, and one for each client.
+        let mut tokens = table.start_with(clients + 1).await?;
+        for (at, token) in tokens.iter().enumerate().skip(1) {
+            let session: SessionId = token.split('.').next().unwrap_or_default().parse()?;
+            sessions.lock().insert(session, at - 1);
+        }
         let mut stores = Vec::new();
         for at in 0..spec.stores {
             let data = folder.path().join(format!("store-{at}"));
-            stores.push(Server::new(Role::Store, data, clients, &sessions).await?);
-        }
-        let admin = Table::new(&table.proxy.url(), user()?, &[])?;
-        let master = tokio::task::spawn_blocking(|| gigfs::password::new_master(PASSWORD)).await??;
-        admin.create_user(&table.admin_token()?, &master).await?;
-        // One session for the operator, and one for each client.
-        let mut tokens = Vec::new();
-        for at in 0..=clients {
-            let session = NewSession { timeout: 24 * 3600, description: format!("session {at}") };
-            let created = admin.log_in(PASSWORD, &session).await?;
-            if at > 0 {
-                sessions.lock().insert(created.session.id, at - 1);
-            }
-            tokens.push(created.token);
+            let mut store = Server::new(Role::Store, data, clients, &sessions).await?;
+            store.start().await?;
+            stores.push(store);
         }
         let operator = tokens.remove(0);
         let mut world = Self {

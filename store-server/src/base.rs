@@ -13,6 +13,7 @@ use gigfs_core::api::LogHeader;
 use gigfs_core::token::{AckClaims, AckUse};
 use gigfs_core::wire::WireBase;
 use gigfs_core::{LogName, Refusal, Sha};
+use gigfs_storage::Batch;
 use gigfs_storage::pruning::{self, Decided};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore};

@@ -114,7 +114,7 @@ impl Replica {
     }
 
     /// Has every store asked about what the base may cover.
-    fn ask_about_doubts(&mut self, name: &LogName) {
+    pub(super) fn ask_about_doubts(&mut self, name: &LogName) {
         let now = self.now;
         let log = self.log_mut(name);
         if log.doubtful.is_empty() {

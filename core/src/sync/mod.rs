@@ -285,6 +285,7 @@ impl Replica {
         let gained: Vec<Op> = ops.into_iter().filter(|op| log.insert(op)).collect();
         let keys: Vec<OrderKey> = gained.iter().map(Op::key).collect();
         self.offer_later(name, &keys, None);
+        self.ask_about_doubts(name);
         if !gained.is_empty() {
             self.notify(Notice::Changed { log: name.clone(), ops: gained, origin: Origin::Neighbour });
             self.plan_pruning(name);

@@ -297,6 +297,22 @@ fn an_event_behind_a_gap_has_the_gap_read() {
 }
 
 #[test]
+fn an_answer_that_an_event_has_overtaken_is_no_rollback() {
+    let mut author = Machine::new(false, 0);
+    author.push(&json!(1));
+    let ops: Vec<Op> = author.replica.oplog(&log()).unwrap().iter().cloned().collect();
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    let (tag, _) = gets(&machine.sent())[0];
+    let told = crate::wire::Event { position: 1, log: (&log()).into(), ops: vec![(1, WireOp::from(&ops[0]))] };
+    machine.answer(1, ServerMessage::Event(told));
+    machine.answer(1, ServerMessage::Ops { tag, base: None, ops: vec![], header: LogHeader::default(), more: false });
+    let wondered = |output: &Output| matches!(output, Output::Notify(Notice::Suspicion { .. }));
+    assert!(!machine.drain().iter().any(wondered));
+    assert_eq!(machine.replica.oplog(&log()).unwrap().len(), 1);
+}
+
+#[test]
 fn an_answer_that_is_too_short_loses_no_operation() {
     let mut machine = Machine::new(false, 1);
     machine.push(&json!(1));

@@ -20,6 +20,8 @@ pub(crate) struct Spec {
     pub(crate) logs: Vec<&'static str>,
     /// When the clients prune.
     pub(crate) prune: PrunePolicy,
+    /// How many of a hundred troubles come to be; the others are mends instead.
+    pub(crate) trouble: u64,
 }
 
 /// A server: the table, or a store by its number.
@@ -67,6 +69,8 @@ pub(crate) enum Step {
     SetMode { client: usize, mode: Mode },
     /// The client tries everything at once, for a moment.
     Hurry { client: usize },
+    /// Everything is made whole and exchanged, and the client prunes all logs, as far as a moment is enough for that.
+    Peace { client: usize },
     /// The client is closed and opened again: over the same folder, or with what only it had lost.
     Reopen { client: usize },
 }
@@ -95,7 +99,8 @@ fn spec(rng: &mut Rng) -> Spec {
         0 => PrunePolicy::OnDemand,
         _ => PrunePolicy::Automatic { ops: 2 + rng.index(20), bytes: usize::MAX, quiet: 50_000 + rng.below(500_000) },
     };
-    Spec { clients, stores, mounted, logs, prune }
+    let trouble = [15, 40, 100][rng.index(3)];
+    Spec { clients, stores, mounted, logs, prune, trouble }
 }
 
 fn step(spec: &Spec, rng: &mut Rng) -> Step {
@@ -105,7 +110,11 @@ fn step(spec: &Spec, rng: &mut Rng) -> Step {
     let host = if rng.chance(25) { Host::Table } else { Host::Store(store) };
     let wire = Between { client: (!rng.chance(10)).then_some(client), host };
     let way = if rng.chance(50) { Way::There } else { Way::Back };
-    match rng.below(100) {
+    let roll = rng.below(100);
+    if matches!(roll, 60..=74 | 82..=84) && !rng.chance(spec.trouble) {
+        return if rng.chance(50) { Step::Mend { wire } } else { Step::Start { host } };
+    }
+    match roll {
         0..=11 => {
             let most = [10, 50, 250][rng.index(3)];
             Step::Wait { millis: 1 + rng.below(most) }
@@ -131,7 +140,8 @@ fn step(spec: &Spec, rng: &mut Rng) -> Step {
             let modes = [Mode::Online, Mode::Online, Mode::SendOnly, Mode::ReceiveOnly, Mode::Paused, Mode::Offline];
             Step::SetMode { client, mode: modes[rng.index(modes.len())] }
         }
-        96..=97 => Step::Hurry { client },
+        96 => Step::Hurry { client },
+        97 => Step::Peace { client },
         _ => Step::Reopen { client },
     }
 }

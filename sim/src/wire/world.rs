@@ -34,6 +34,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 const ERRAND_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a client that hurries does so.
 const HURRY: Duration = Duration::from_millis(500);
+/// How long all may exchange what they have, and how long a log may then be pruned.
+const PEACE: Duration = Duration::from_secs(1);
 
 /// A server, its wires, and its process while it is up.
 pub(crate) struct Server {
@@ -230,6 +232,7 @@ impl World {
                 let gig = self.clients[client].gig.clone();
                 self.errand(client, async move { _ = gig.flush(None, HURRY).await });
             }
+            Step::Peace { client } => self.peace(client).await?,
             Step::Reopen { client } => self.reopen(client).await?,
         }
         Ok(())
@@ -250,9 +253,9 @@ impl World {
         Ok(())
     }
 
-    /// Removes a log, if its values show what there is to be removed.
+    /// Removes a log, if it can be followed what that leaves.
     async fn remove(&mut self, client: usize, at: usize) -> Result<(), Failure> {
-        if !self.ledgers[at].shows_writes() {
+        if !self.ledgers[at].shows_each_alone() {
             return Ok(());
         }
         let log = self.log(client, at)?;
@@ -331,8 +334,25 @@ impl World {
         Ok(())
     }
 
-    /// Makes the servers and the wires whole, and has all clients exchange everything.
-    pub(crate) async fn heal(&mut self) -> Result<(), Failure> {
+    /// Makes everything whole, has the clients exchange what they can in a moment, and one of them prune what it can.
+    async fn peace(&mut self, client: usize) -> Result<(), Failure> {
+        self.mend().await?;
+        let mut flushes = JoinSet::new();
+        for client in &self.clients {
+            let gig = client.gig.clone();
+            flushes.spawn(async move { _ = gig.flush(None, PEACE).await });
+        }
+        flushes.join_all().await;
+        let mut prunes = JoinSet::new();
+        for at in 0..self.spec.logs.len() {
+            let log = self.log(client, at)?;
+            prunes.spawn(async move { matches!(log.prune(PEACE).await, Ok(Some(_))) });
+        }
+        self.counts.pruned += prunes.join_all().await.into_iter().filter(|pruned| *pruned).count() as u64;
+        Ok(())
+    }
+
+    async fn mend(&mut self) -> Result<(), Failure> {
         for server in self.stores.iter_mut().chain([&mut self.table]) {
             server.proxy.mend();
             server.start().await?;
@@ -340,10 +360,19 @@ impl World {
         for client in &mut self.clients {
             client.gig.set_mode(Mode::Online);
             client.mode = Mode::Online;
+        }
+        Ok(())
+    }
+
+    /// Makes the servers and the wires whole, and waits until nothing goes on beside the script any more.
+    pub(crate) async fn heal(&mut self) -> Result<(), Failure> {
+        self.mend().await?;
+        for client in &mut self.clients {
             while client.errands.join_next().await.is_some() {}
         }
         let (pruned, moved) = *self.beside.lock();
-        (self.counts.pruned, self.counts.moved) = (pruned, moved);
+        self.counts.pruned += pruned;
+        self.counts.moved += moved;
         Ok(())
     }
 

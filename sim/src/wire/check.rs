@@ -16,6 +16,8 @@ use crate::world::{CHANNEL, World, user};
 
 /// How long a world may take to come to rest, all in all.
 const REST_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long clients that have everything may take to show the same.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one client may take to bring what it has to the stores, before it is looked whether a store is sealed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at a condition that nothing announces.
@@ -31,7 +33,7 @@ impl World {
         for at in 0..self.spec.logs.len() {
             values.push(self.log_of(&fresh, at)?.refresh(REST_TIMEOUT).await?);
         }
-        self.check_values(&values, deadline).await?;
+        self.check_values(&fresh, &values, deadline).await?;
         self.check_clients(deadline).await?;
         // Whoever prunes by itself is gone before it is looked what the stores stand on.
         for client in &self.clients {
@@ -72,26 +74,29 @@ impl World {
     }
 
     /// Checks that every client shows what a client does that knew nothing, and that this is what was written.
-    async fn check_values(&mut self, values: &[Arc<Value>], deadline: Instant) -> Result<(), Failure> {
+    async fn check_values(&mut self, fresh: &Gig, values: &[Arc<Value>], deadline: Instant) -> Result<(), Failure> {
         for (at, value) in values.iter().enumerate() {
             let (kind, right) = (self.spec.logs[at], canonical(value));
+            self.counts.checks += 1;
+            if let Err(wrong) = self.ledgers[at].check(value) {
+                let mut all = vec![format!("it {}", shown(&self.log_of(fresh, at)?, fresh).await)];
+                for (number, client) in self.clients.iter().enumerate() {
+                    all.push(format!("client {number} {}", shown(&self.log_of(&client.gig, at)?, &client.gig).await));
+                }
+                let all = all.join("\n  ");
+                return Err(format!("a client that knew nothing read a wrong {kind}, {value}: {wrong}\n  now {all}").into());
+            }
             for (number, client) in self.clients.iter().enumerate() {
                 self.counts.checks += 1;
                 let log = self.log_of(&client.gig, at)?;
                 let left = deadline.saturating_duration_since(Instant::now());
-                if log.until(|value| canonical(value) == right, left).await.is_err() {
-                    let shown = log.get().await.map_or_else(|error| error.to_string(), |value| value.to_string());
-                    let base = log.base().await.map(|base| stand(&base));
-                    return Err(format!(
-                        "client {number} shows {shown} of {kind}, and a client that knew nothing {value}; {base:?}, {}; {:?}",
-                        standing(&client.gig),
-                        self.ledgers[at].check(value)
-                    )
-                    .into());
+                if log.until(|value| canonical(value) == right, left.min(AGREE_TIMEOUT)).await.is_err() {
+                    let others = format!("client {number} {}", shown(&log, &client.gig).await);
+                    let now = shown(&self.log_of(fresh, at)?, fresh).await;
+                    let first = format!("a client that knew nothing read {value} of {kind}");
+                    return Err(format!("{first}, and now {now}; {others}").into());
                 }
             }
-            self.counts.checks += 1;
-            self.ledgers[at].check(value).map_err(|why| format!("everybody shows a wrong {kind}: {why}"))?;
         }
         Ok(())
     }
@@ -211,6 +216,12 @@ async fn eventually(deadline: Instant, holds: impl AsyncFn() -> bool) -> Result<
         }
         sleep(LOOK_AGAIN).await;
     }
+}
+
+async fn shown(log: &gigfs::Log, gig: &Gig) -> String {
+    let value = log.get().await.map_or_else(|error| error.to_string(), |value| value.to_string());
+    let base = log.base().await.map(|base| stand(&base));
+    format!("shows {value}; {base:?}; {}", standing(gig))
 }
 
 fn stand(base: &BaseStatus) -> String {

@@ -285,7 +285,12 @@ impl Gig {
                 path: listed.path,
             });
         }
-        self.shared().act(|replica, now| logs.iter().for_each(|log| replica.compare(now, log)));
+        self.shared().act(|replica, now| {
+            for log in &logs {
+                replica.compare(now, log);
+                replica.ask_register(log);
+            }
+        });
         let mut rest = logs;
         let drained = self.shared().until(|replica| {
             rest.retain(|log| !replica.is_drained_of(log, store));

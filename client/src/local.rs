@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use gigfs_core::sync::{Event, Kept, PersistId, Record};
-use gigfs_core::{ActorId, Base, BaseId, ChannelName, Checkpoint, LogName, Op, PathPrefix, StoreId, UserName};
+use gigfs_core::{ActorId, Base, BaseId, ChannelName, Checkpoint, LogName, Op, PathPrefix, Sha, StoreId, UserName};
 use gigfs_storage::{ActorLease, Append, Appended, Arrival, Batch, Engine, Install, Page, Sqlite, StorageError};
 use notify::{RecursiveMode, Watcher};
 use parking_lot::Mutex;
@@ -27,7 +27,7 @@ pub(crate) enum Job {
     /// Read a log.
     Load(LogName),
     /// Read what is known to be covered by a log's base.
-    List { log: LogName, base: BaseId },
+    List(LogName),
     /// Write a batch.
     Persist { id: PersistId, records: Vec<Record> },
     /// Look for what other processes wrote.
@@ -208,7 +208,7 @@ impl Worker {
             let Some(job) = held.take().or_else(|| inbox.recv().ok()) else { return };
             match job {
                 Job::Load(log) => self.load(log),
-                Job::List { log, base } => self.list(log, base),
+                Job::List(log) => self.list(log),
                 Job::Poll => self.poll(),
                 Job::Stop => return,
                 Job::Persist { id, records } => {
@@ -237,12 +237,21 @@ impl Worker {
     }
 
     /// Tells the replica what is known here to be covered by a log's base.
-    fn list(&self, log: LogName, base: BaseId) {
-        let shas = self.engine.covered(&log, None, usize::MAX).unwrap_or_else(|error| {
+    fn list(&self, log: LogName) {
+        let (base, shas) = self.covered(&log).unwrap_or_else(|error| {
             tracing::error!(%log, "the local store cannot be read: {error}");
-            Vec::new()
+            (None, Vec::new())
         });
         self.shared.act(|replica, now| replica.handle(now, Event::Listed { log, base, shas }));
+    }
+
+    fn covered(&self, log: &LogName) -> Result<(Option<BaseId>, Vec<Sha>), StorageError> {
+        let base =
+            || Ok::<_, StorageError>(self.engine.tail(log)?.and_then(|tail| tail.header.base).map(|base| base.id));
+        let before = base()?;
+        let shas = self.engine.covered(log, None, usize::MAX)?;
+        // Another process of this device may have installed a later one meanwhile.
+        Ok((base()?.filter(|after| before == Some(*after)), shas))
     }
 
     fn read(&mut self, log: &LogName) -> Result<Kept, StorageError> {
@@ -267,8 +276,7 @@ impl Worker {
 
     fn persist(&mut self, batches: Vec<(PersistId, Vec<Record>)>) {
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
-        let batch = self.to_batch(records.into_iter().flatten());
-        let committed = batch.and_then(|batch| self.engine.commit(&batch));
+        let committed = self.write(records.into_iter().flatten());
         for arrival in committed.iter().flatten().filter_map(new_arrival) {
             // What stands right behind what was looked through was written here, and need not be looked at again.
             if let Some(position) = self.positions.get_mut(&arrival.log.channel)
@@ -290,9 +298,14 @@ impl Worker {
         self.shared.progressed();
     }
 
-    fn to_batch(&self, records: impl Iterator<Item = Record>) -> Result<Batch, StorageError> {
+    /// Writes records, in one commit but where a base comes after a restore: in a commit it would go before it.
+    fn write(&self, records: impl Iterator<Item = Record>) -> Result<Vec<Appended>, StorageError> {
         let mut batch = Batch::default();
+        let mut appended = Vec::new();
         for record in records {
+            if matches!(record, Record::Base { .. }) && !batch.restores.is_empty() {
+                appended.extend(self.engine.commit(&std::mem::take(&mut batch))?);
+            }
             match record {
                 Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
                 Record::Base { log, base, covered, archive } => {
@@ -309,7 +322,8 @@ impl Worker {
                 Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
             }
         }
-        Ok(batch)
+        appended.extend(self.engine.commit(&batch)?);
+        Ok(appended)
     }
 
     /// Tells whether a log's base here is later than another one.

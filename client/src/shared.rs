@@ -154,7 +154,7 @@ impl Shared {
                 _ = self.commits.send((log, proposal));
                 return false;
             }
-            Output::List { log, base } => self.job(Job::List { log, base }),
+            Output::List { log } => self.job(Job::List(log)),
             Output::Notify(notice) => desk.notice(notice),
         }
         true

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use minicbor::decode::{Decoder, Error as CborError};
 
 use crate::codec::{self, DecodeError, Writer};
+use crate::commit::with_all;
 use crate::covers::{Covers, Heads};
 use crate::date::Date;
 use crate::id::{ActorId, Digest, Seq, Sha};
@@ -160,14 +161,22 @@ impl Checkpoint {
         }
     }
 
-    /// Returns which of the operations that are held the checkpoint newly covers for certain: its heads, and all that can
-    /// be reached from them through `deps` without crossing what is absent. Whoever holds all that it newly covers gets
-    /// exactly that; whoever holds less, a part. `deps` returns what an operation depends on, or nothing of one that is not
-    /// held.
+    /// Returns which of the operations that are held the checkpoint newly covers for certain. `deps` returns what an
+    /// operation depends on, or nothing of one that is not held.
+    ///
+    /// Those are its heads, and all that can be reached from them through `deps` without crossing what is absent: for whoever
+    /// stands on its parent, and holds nothing that the parent covers. For anybody else, what is reached may go beyond, for
+    /// it takes the parent to know what was absent there: it counts if together with `known`, the digest of what is known
+    /// to be covered, it is all that the checkpoint covers, and otherwise only the heads do.
     ///
     /// # Errors
     /// Those of the lookup.
-    pub fn follow<E>(&self, mut deps: impl FnMut(&Sha) -> Result<Option<Vec<Sha>>, E>) -> Result<BTreeSet<Sha>, E> {
+    pub fn follow<E>(
+        &self,
+        on_parent: bool,
+        known: Digest,
+        mut deps: impl FnMut(&Sha) -> Result<Option<Vec<Sha>>, E>,
+    ) -> Result<BTreeSet<Sha>, E> {
         let mut held = BTreeSet::new();
         let mut next: Vec<Sha> = self.covers.shas().copied().collect();
         while let Some(sha) = next.pop() {
@@ -178,6 +187,10 @@ impl Checkpoint {
                 held.insert(sha);
                 next.extend(deps);
             }
+        }
+        if !on_parent && with_all(known, &held) != self.digest {
+            let heads: BTreeSet<&Sha> = self.covers.shas().collect();
+            held.retain(|sha| heads.contains(sha));
         }
         Ok(held)
     }

@@ -34,8 +34,9 @@ pub fn acknowledge<E>(
             return Ok(Err(Refusal::new(ErrorCode::MissingOps, message).hint("compare the log")));
         }
     }
-    let held = checkpoint.follow(deps)?;
-    let digest = with_all(base.map(|base| base.covered).unwrap_or_default(), &held);
+    let known = base.map(|base| base.covered).unwrap_or_default();
+    let held = checkpoint.follow(true, known, deps)?;
+    let digest = with_all(known, &held);
     if digest == checkpoint.digest {
         return Ok(Ok(()));
     }

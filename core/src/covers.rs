@@ -132,7 +132,8 @@ mod tests {
             date: Date::EPOCH,
             author: ActorId::from_bytes([0; 16]),
         };
-        checkpoint.follow(|sha| Ok::<_, ()>(held.get(sha).map(|op| op.deps().to_vec()))).unwrap()
+        let deps = |sha: &Sha| Ok::<_, ()>(held.get(sha).map(|op| op.deps().to_vec()));
+        checkpoint.follow(true, Digest::default(), deps).unwrap()
     }
 
     #[test]

@@ -212,7 +212,12 @@ impl World {
                     "  store {at} {log} base {:?} complete {} covered {:?} ops {:?}",
                     store.base(&log),
                     store.is_complete(&log),
-                    store.covered(&log).len(),
+                    store
+                        .covered(&log)
+                        .iter()
+                        .filter(|sha| !self.ledger.covered(store.base(&log)).contains(sha))
+                        .map(|sha| (*sha, self.ledger.op(&log, sha).and_then(payload::write_id)))
+                        .collect::<Vec<_>>(),
                     store.ops(&log).iter().map(|op| (payload::write_id(op), op.sha())).collect::<Vec<_>>()
                 );
             }

@@ -55,7 +55,7 @@ pub(crate) enum Job {
     /// Read a log.
     Load(LogName),
     /// Read what is known to be covered of a log.
-    List { log: LogName, base: BaseId },
+    List(LogName),
     /// Write a batch.
     Persist { id: PersistId, records: Vec<Record> },
 }

@@ -7,7 +7,7 @@ use gigfs_core::sync::{Kept, Record, Seen};
 use gigfs_core::{
     Base, BaseId, ChannelName, Checkpoint, Date, Incarnation, LogName, Op, PathPrefix, Sha, StoreId, UserName,
 };
-use gigfs_storage::{Append, Batch, Engine as _, Faulty, Install, Page};
+use gigfs_storage::{Append, Appended, Batch, Engine as _, Faulty, Install, Page, StorageError};
 
 /// A device's disk.
 #[derive(Debug)]
@@ -57,15 +57,19 @@ impl Disk {
     }
 }
 
-/// Returns the batch that writes records.
-pub(crate) fn to_batch(engine: &Faulty, records: impl Iterator<Item = Record>) -> Batch {
+/// Writes records, in one commit but where a base comes after a restore: in a commit it would go before it.
+pub(crate) fn write(engine: &Faulty, records: impl Iterator<Item = Record>) -> Result<Vec<Appended>, StorageError> {
     let mut batch = Batch::default();
+    let mut appended = Vec::new();
     for record in records {
+        if matches!(record, Record::Base { .. }) && !batch.restores.is_empty() {
+            appended.extend(engine.commit(&std::mem::take(&mut batch))?);
+        }
         match record {
             Record::Base { log, base, covered, archive } => {
                 let generation = |base: &Base| Checkpoint::from_trusted(&base.record).ok().map(|it| it.id(&log));
                 let kept = engine.base(&log).unwrap_or_default();
-                if kept.as_ref().and_then(generation) < generation(&base) {
+                if kept.as_ref().and_then(generation) <= generation(&base) {
                     batch.installs.push(Install { log, base, covered, retain: archive, at: Date::EPOCH });
                 }
             }
@@ -84,7 +88,8 @@ pub(crate) fn to_batch(engine: &Faulty, records: impl Iterator<Item = Record>) -
             }
         }
     }
-    batch
+    appended.extend(engine.commit(&batch)?);
+    Ok(appended)
 }
 
 /// The value of a pending note whose operation some store has.

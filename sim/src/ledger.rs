@@ -28,7 +28,7 @@ impl Ledger {
     pub(crate) fn propose(&mut self, log: &LogName, sha: Sha, record: &[u8], oplog: &Oplog) {
         if let Ok((checkpoint, _)) = Checkpoint::from_record(log, record, sha) {
             let deps = |sha: &Sha| Ok::<_, ()>(oplog.get(sha).map(|op| op.deps().to_vec()));
-            let newly = checkpoint.follow(deps).unwrap_or_default();
+            let newly = checkpoint.follow(true, Digest::default(), deps).unwrap_or_default();
             self.proposed.insert(sha, (checkpoint, newly));
         }
     }

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod disk;
 mod ledger;
+pub mod model;
 mod payload;
 mod rng;
 mod script;

@@ -106,7 +106,10 @@ pub fn install(
         // What only the other history covers, and is still kept, is late in this one.
         return Ok(Ok(Some(Batch { restores: vec![log.clone()], ..Batch::default() })));
     }
-    let covered = checkpoint.follow(|sha| deps(engine, log, sha))?;
+    let on_parent =
+        checkpoint.parent == before.map(|before| before.id.sha) && before.is_none_or(|before| before.complete);
+    let known = before.map(|before| before.covered).unwrap_or_default();
+    let covered = checkpoint.follow(on_parent, known, |sha| deps(engine, log, sha))?;
     let drop = |(key, _): (Bytes, Bytes)| (key, None);
     Ok(Ok(Some(Batch {
         installs: vec![Install {

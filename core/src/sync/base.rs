@@ -1,6 +1,6 @@
 //! The base of a log: meeting a committed checkpoint, installing it, and telling late operations from covered ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::link::Request;
@@ -44,6 +44,9 @@ impl Replica {
         let foreign = log.base.clone().filter(|own| !met.checkpoint.covers.includes(&own.checkpoint.covers));
         if let Some(foreign) = foreign {
             self.keep_conflict(name, &foreign);
+            // What only the other history covers is not covered any more.
+            self.log_mut(name).covered.clear();
+            self.persist(vec![Record::Restore { log: name.clone() }]);
         }
         self.verify(name, &met);
         self.install(name, met, origin, false);
@@ -200,13 +203,13 @@ impl Replica {
     /// Compares a store's base with the log's, and brings the store forward if it is behind. Returns whether that has to
     /// be waited for.
     pub(super) fn settle_base(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, last_try: bool) -> bool {
-        let sends = self.mode.sends();
+        let (sends, receives) = (self.mode.sends(), self.mode.receives());
         let log = self.log_mut(name);
         let known = log.base_id();
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         peer.base = header.base;
         let theirs = header.base.map(|base| base.id);
-        if theirs > known && peer.asked_base != theirs {
+        if theirs > known && receives && peer.asked_base != theirs {
             // It was pruned while it was read.
             peer.asked_base = theirs;
             let after = peer.seen.map_or(0, |seen| seen.index);
@@ -368,10 +371,10 @@ impl Replica {
                 (None, Listing::No) => {
                     peer.listing = Listing::Asked;
                     match self.config.durable {
-                        true => self.outputs.push_back(Output::List { log: name.clone(), base: base.id }),
+                        true => self.outputs.push_back(Output::List { log: name.clone() }),
                         false => {
                             let shas = self.log_mut(name).covered.iter().copied().collect();
-                            self.listed(name, base.id, shas);
+                            self.listed(name, Some(base.id), shas);
                         }
                     }
                 }
@@ -380,10 +383,12 @@ impl Replica {
         }
     }
 
-    /// Hands a part of the list of what the base covers to the store that needs it.
-    pub(super) fn hand_on(&mut self, name: &LogName, to: StoreId, shas: Vec<Sha>, more: bool) {
+    /// Hands a part of the list of what `of` covers to the store that needs it, if that is the log's base still.
+    pub(super) fn hand_on(&mut self, name: &LogName, to: StoreId, of: Option<BaseId>, shas: Vec<Sha>, more: bool) {
         let id = LinkId { channel: name.channel.clone(), store: to };
-        let Some(base) = self.log_mut(name).base_id() else { return };
+        let Some(base) = self.log_mut(name).base_id().filter(|base| Some(*base) == of) else {
+            return self.list_failed(name, to);
+        };
         let up = self.links.get(&id).is_some_and(|link| link.up.is_some());
         let needs = self.log_mut(name).peers.get_mut(&to).filter(|peer| peer.base.is_some_and(|own| own.id == base));
         let Some(peer) = needs.filter(|_| up) else { return };
@@ -396,8 +401,8 @@ impl Replica {
     }
 
     /// Hands the list that the local store has to the stores that need it.
-    pub(super) fn listed(&mut self, name: &LogName, base: BaseId, shas: Vec<Sha>) {
-        let Some(log) = self.logs.get_mut(name).filter(|log| log.base_id() == Some(base)) else { return };
+    pub(super) fn listed(&mut self, name: &LogName, base: Option<BaseId>, shas: Vec<Sha>) {
+        let Some(log) = self.logs.get_mut(name) else { return };
         let asked = |peer: &&mut super::log::Peer| peer.listing == Listing::Asked;
         let mut stores = Vec::new();
         for (store, peer) in &mut log.peers {
@@ -409,7 +414,7 @@ impl Replica {
         for store in stores {
             let mut parts = shas.chunks(INVENTORY_SHAS_MAX).peekable();
             while let Some(part) = parts.next() {
-                self.hand_on(name, store, part.to_vec(), parts.peek().is_some());
+                self.hand_on(name, store, base, part.to_vec(), parts.peek().is_some());
             }
         }
     }
@@ -514,10 +519,10 @@ impl Log {
 
     /// Returns which operations here a checkpoint newly covers for certain.
     pub(super) fn covered_by(&self, checkpoint: &Checkpoint) -> BTreeSet<Sha> {
-        let doubtful: BTreeMap<Sha, &Op> = self.doubtful.values().map(|op| (op.sha(), op)).collect();
-        let op = |sha: &Sha| self.oplog.get(sha).or_else(|| doubtful.get(sha).copied());
-        let held = checkpoint.follow::<std::convert::Infallible>(|sha| Ok(op(sha).map(|op| op.deps().to_vec())));
-        held.unwrap_or_default()
+        let on_parent = checkpoint.parent == self.base.as_ref().map(|base| base.id.sha);
+        let known = self.base.as_ref().map(|base| base.checkpoint.digest).unwrap_or_default();
+        let deps = |sha: &Sha| Ok::<_, std::convert::Infallible>(self.oplog.get(sha).map(|op| op.deps().to_vec()));
+        checkpoint.follow(on_parent, known, deps).unwrap_or_default()
     }
 
     /// Puts the log on top of a base, and returns what the base covers.

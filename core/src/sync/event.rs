@@ -122,9 +122,9 @@ pub enum Event {
     Listed {
         /// The log.
         log: LogName,
-        /// The base that it was asked for.
-        base: BaseId,
-        /// All shas that are known here to be covered by that base.
+        /// The base that the local store has.
+        base: Option<BaseId>,
+        /// All shas that are known there to be covered by it.
         shas: Vec<Sha>,
     },
     /// The time that [`Replica::wake_at`](super::Replica::wake_at) asked for has come.
@@ -185,8 +185,6 @@ pub enum Output {
     List {
         /// The log.
         log: LogName,
-        /// The base.
-        base: BaseId,
     },
     /// Tell the app.
     Notify(Notice),

@@ -190,6 +190,8 @@ pub(super) struct Pruning {
     asked: Option<Proposed>,
     /// A checkpoint was committed that no store has any more.
     pub(super) lost: bool,
+    /// Where the register stood when the table was last asked about the log; nothing before it has answered.
+    pub(super) registered: Option<Option<BaseId>>,
     /// The base whose state came out differently, here or at somebody who told a store.
     pub(super) disputed: Option<Sha>,
     /// When it is tried next.
@@ -480,8 +482,10 @@ impl Replica {
         self.not_pruned(name, PruneHold::NotAcknowledged { store: id.store, refusal });
     }
 
-    /// Asks the table where a log's register stands.
-    fn ask_register(&mut self, name: &LogName) {
+    /// Asks the table where a log's register stands, and has the stores install what they do not have of it.
+    pub fn ask_register(&mut self, name: &LogName) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        log.pruning.registered = None;
         let (kind, path) = (name.kind.clone(), name.path.clone());
         let proposal = Proposal { kind, path, checkpoint: None, parent: None, acks: Vec::new() };
         self.outputs.push_back(Output::Commit { log: name.clone(), proposal });
@@ -492,7 +496,9 @@ impl Replica {
         let Some(log) = self.logs.get_mut(name) else { return };
         let proposed = log.pruning.proposed.take();
         match (result, proposed) {
-            (Ok(CommitResult::Committed { certificate }), Some(proposed)) if is_of(&certificate, name, proposed.id) => {
+            (Ok(CommitResult::Committed { certificate }), Some(proposed))
+                if named(&certificate, name) == Some(proposed.id) =>
+            {
                 let Proposed { checkpoint, id, record, .. } = proposed;
                 let base = Base { sha: id.sha, record, certificate };
                 let installed = Installed::new(name, checkpoint, base.clone());
@@ -501,6 +507,7 @@ impl Replica {
             }
             (Ok(CommitResult::Committed { certificate }), _) => self.catch_up(name, &certificate),
             (Ok(CommitResult::Standing { certificate, refusal }), proposed) => {
+                log.pruning.registered = Some(certificate.as_deref().and_then(|text| named(text, name)));
                 if let Some(certificate) = certificate {
                     self.catch_up(name, &certificate);
                 }
@@ -522,10 +529,9 @@ impl Replica {
 
     /// Has the stores install what the table says was committed, whose author has not told them.
     fn catch_up(&mut self, name: &LogName, certificate: &str) {
-        let Ok(claims) = CertificateClaims::unverified(certificate) else { return };
-        let id = BaseId { generation: claims.generation, sha: claims.checkpoint };
+        let Some(id) = named(certificate, name) else { return };
         let log = self.log_mut(name);
-        if !claims.is_of(name) || log.base_id() >= Some(id) {
+        if log.base_id() >= Some(id) {
             return;
         }
         let asked = log.pruning.asked.take().filter(|asked| asked.id == id);
@@ -603,8 +609,8 @@ impl Log {
     }
 }
 
-/// Tells whether a certificate is of a checkpoint.
-fn is_of(certificate: &str, name: &LogName, id: BaseId) -> bool {
-    let claims = CertificateClaims::unverified(certificate);
-    claims.is_ok_and(|claims| claims.is_of(name) && claims.checkpoint == id.sha && claims.generation == id.generation)
+/// Returns the checkpoint of a log that a certificate names.
+fn named(certificate: &str, name: &LogName) -> Option<BaseId> {
+    let claims = CertificateClaims::unverified(certificate).ok().filter(|claims| claims.is_of(name))?;
+    Some(BaseId { generation: claims.generation, sha: claims.checkpoint })
 }

@@ -245,7 +245,8 @@ impl Replica {
             self.up_mut(id).answered(tag);
         }
         if let Some(to) = to {
-            return self.hand_on(&name, to, shas, more);
+            let base = header.base.filter(|base| base.complete).map(|base| base.id);
+            return self.hand_on(&name, to, base, shas, more);
         }
         let log = self.log_mut(&name);
         let tells = can_tell(header.base.as_ref(), log.base.as_ref());

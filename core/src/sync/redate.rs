@@ -76,7 +76,7 @@ impl Log {
             let seen = deps.map(Op::date).max().max(last).max(self.base.as_ref().map(|base| base.checkpoint.date));
             let mut draft = op.draft().clone();
             // What a crash took from the local disk and is still to be read again may be dated later than all else.
-            if self.base.is_some() || op.deps().iter().all(|dep| self.oplog.contains(dep)) {
+            if op.deps().iter().all(|dep| self.oplog.contains(dep)) {
                 draft.date = Date::after(date, seen).min(draft.date);
             }
             draft.deps.iter_mut().for_each(|dep| *dep = renamed.get(dep).map_or(*dep, Op::sha));

@@ -100,7 +100,8 @@ impl Replica {
     }
 
     /// Tells whether everything that a store has of a log is known here and at all other stores of the channel, so that
-    /// the store can go.
+    /// the store can go. The table is to have been asked before ([`ask_register`](Self::ask_register)): what it has committed
+    /// must be installed, for the store that goes may be the last to have it.
     pub fn is_drained_of(&self, name: &LogName, store: StoreId) -> bool {
         let Some(log) = self.logs.get(name) else { return false };
         let done = |(id, peer): (&StoreId, &super::log::Peer)| match *id == store {
@@ -108,7 +109,8 @@ impl Replica {
             true => peer.current,
             false => peer.current && peer.backlog.is_empty() && peer.can_tell(log.base.as_ref()),
         };
-        log.doubtful.is_empty() && log.unsaved.is_empty() && log.peers.iter().all(done)
+        let registered = log.pruning.registered.is_some_and(|registered| log.base_id() >= registered);
+        registered && log.doubtful.is_empty() && log.unsaved.is_empty() && log.peers.iter().all(done)
     }
 
     /// Returns what a log stands on.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gigfs_core::sync::{Config, Event as SyncEvent, Notice, Origin, Output, PersistId, Record, Replica};
 use gigfs_core::wire::ClientMessage;
-use gigfs_core::{BaseId, Date, LogName, Op};
+use gigfs_core::{Date, LogName, Op};
 use gigfs_storage::{Appended, Engine as _, Page};
 
 use super::{Event, World};
@@ -53,7 +53,7 @@ impl World {
                 self.send_to_store(client, &link, message);
             }
             Output::Commit { log, proposal } => self.ask_table(client, log, proposal),
-            Output::List { log, base } => self.queue_job(client, Job::List { log, base }),
+            Output::List { log } => self.queue_job(client, Job::List(log)),
             Output::Notify(notice) => self.notice(client, notice),
         }
     }
@@ -143,7 +143,7 @@ impl World {
         } else {
             match self.clients[client].jobs.pop_front() {
                 Some(Job::Load(log)) => self.load(client, log),
-                Some(Job::List { log, base }) => self.list(client, log, base),
+                Some(Job::List(log)) => self.list(client, log),
                 Some(Job::Persist { .. }) | None => {}
             }
         }
@@ -161,8 +161,9 @@ impl World {
         self.act(client, |replica, now| replica.handle(now, SyncEvent::Loaded { log, kept }));
     }
 
-    fn list(&mut self, client: usize, log: LogName, base: BaseId) {
+    fn list(&mut self, client: usize, log: LogName) {
         let Some(disk) = self.clients[client].disk else { return };
+        let base = self.disks[disk].base(&log);
         let shas = self.disks[disk].engine.covered(&log, None, usize::MAX).unwrap_or_default();
         self.act(client, |replica, now| replica.handle(now, SyncEvent::Listed { log, base, shas }));
     }
@@ -171,8 +172,7 @@ impl World {
         let Some(disk) = self.clients[client].disk else { return };
         let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
         let ops: Vec<Op> = records.iter().flatten().filter_map(op_of).cloned().collect();
-        let committed =
-            self.disks[disk].engine.commit(&disk::to_batch(&self.disks[disk].engine, records.into_iter().flatten()));
+        let committed = disk::write(&self.disks[disk].engine, records.into_iter().flatten());
         for appended in committed.iter().flatten() {
             if let Appended::New(arrival) = appended
                 && let Some(position) = self.clients[client].positions.get_mut(&arrival.log.channel)

@@ -250,8 +250,15 @@ impl Gig {
     }
 
     /// Counts what some store is not known to hold: what is queued, logs that are still being read from the local store,
-    /// and what was here before a store was mounted that was not compared with it yet.
+    /// and what was here before a store was mounted that was not compared with it yet. Before the first mount table nobody
+    /// is known to hold anything.
     fn left(&self, replica: &gigfs_core::sync::Replica, channel: Option<&ChannelName>) -> usize {
+        if self.inner.table.is_some() && self.shared().mounts.borrow().is_none() {
+            let own = |log: &LogName| self.inner.local_channels.contains(&log.channel);
+            let wanted = |log: &&LogName| !own(log) && channel.is_none_or(|channel| *channel == log.channel);
+            let ops = |log| replica.oplog(log).map_or(1, gigfs_core::Oplog::len);
+            return replica.open_logs().filter(wanted).map(ops).sum();
+        }
         let unread = replica.mounts().filter(|(mounted, _)| channel.is_none_or(|channel| channel == *mounted));
         let unread = unread.flat_map(|(channel, _)| replica.logs(channel)).filter(|log| !replica.is_loaded(log));
         let merging = self.shared().merging.lock();

@@ -84,7 +84,9 @@ impl World {
                     all.push(format!("client {number} {}", shown(&self.log_of(&client.gig, at)?, &client.gig).await));
                 }
                 let all = all.join("\n  ");
-                return Err(format!("a client that knew nothing read a wrong {kind}, {value}: {wrong}\n  now {all}").into());
+                return Err(
+                    format!("a client that knew nothing read a wrong {kind}, {value}: {wrong}\n  now {all}").into()
+                );
             }
             for (number, client) in self.clients.iter().enumerate() {
                 self.counts.checks += 1;
@@ -172,7 +174,9 @@ impl World {
                     return Err(format!("store {store} keeps {twice:?} of {kind} and has it covered, too").into());
                 }
                 if mine != first {
-                    return Err(format!("store {store} holds {mine:?} of {kind}, and store {} {first:?}", held[0].0).into());
+                    return Err(
+                        format!("store {store} holds {mine:?} of {kind}, and store {} {first:?}", held[0].0).into()
+                    );
                 }
             }
         }

@@ -58,7 +58,9 @@ impl Ledger {
         let puts_in = |intent| Draft { intent, takes_out: None, puts_in: true };
         match (self.kind, victim) {
             ("counter", _) => puts_in(json!({ "add": write })),
-            ("register", _) => Draft { intent: json!({ "set": word }), takes_out: shown.last().copied(), puts_in: true },
+            ("register", _) => {
+                Draft { intent: json!({ "set": word }), takes_out: shown.last().copied(), puts_in: true }
+            }
             ("set", Some(out)) => takes_out(out, json!({ "remove": self::word(out) })),
             ("list", Some(out)) => takes_out(out, json!({ "remove_value": self::word(out) })),
             ("map", Some(out)) => takes_out(out, json!({ "remove": [self::word(out)] })),
@@ -132,7 +134,9 @@ impl Ledger {
         }
         let one_off: Vec<Write> =
             sure.iter().copied().filter(|add| sums.iter().any(|right| sum.abs_diff(*right) == *add)).collect();
-        Err(format!("the sum is {sum}, and should be one of {sums:?}; a write missing or twice may be one of {one_off:?}"))
+        Err(format!(
+            "the sum is {sum}, and should be one of {sums:?}; a write missing or twice may be one of {one_off:?}"
+        ))
     }
 
     /// A register shows a write that nobody has overwritten who saw it.

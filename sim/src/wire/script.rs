@@ -42,37 +42,87 @@ pub(crate) struct Between {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
     /// The script goes on after so long; everything else goes on meanwhile.
-    Wait { millis: u64 },
+    Wait {
+        millis: u64,
+    },
     /// So many writes, one behind the other.
-    Write { client: usize, log: usize, writes: usize },
+    Write {
+        client: usize,
+        log: usize,
+        writes: usize,
+    },
     /// The log is read through at every store that answers.
-    Refresh { client: usize, log: usize },
+    Refresh {
+        client: usize,
+        log: usize,
+    },
     /// The log is pruned, if that can be done.
-    Prune { client: usize, log: usize },
+    Prune {
+        client: usize,
+        log: usize,
+    },
     /// The log is removed by a client that hears nothing while it does so.
-    Remove { client: usize, log: usize },
-    Hold { wire: Between, way: Way },
-    Delay { wire: Between, millis: u64 },
-    Cut { wire: Between, way: Way, bytes: u64, reset: bool },
-    Partition { wire: Between },
+    Remove {
+        client: usize,
+        log: usize,
+    },
+    Hold {
+        wire: Between,
+        way: Way,
+    },
+    Delay {
+        wire: Between,
+        millis: u64,
+    },
+    Cut {
+        wire: Between,
+        way: Way,
+        bytes: u64,
+        reset: bool,
+    },
+    Partition {
+        wire: Between,
+    },
     /// The wire is made whole.
-    Mend { wire: Between },
+    Mend {
+        wire: Between,
+    },
     /// The server is killed.
-    Crash { host: Host },
+    Crash {
+        host: Host,
+    },
     /// The server is stopped in order.
-    Stop { host: Host },
-    Start { host: Host },
+    Stop {
+        host: Host,
+    },
+    Start {
+        host: Host,
+    },
     /// The store comes to the channel.
-    Join { store: usize },
+    Join {
+        store: usize,
+    },
     /// The store is sealed, drained by the client, and taken off the channel.
-    Leave { client: usize, store: usize },
-    SetMode { client: usize, mode: Mode },
+    Leave {
+        client: usize,
+        store: usize,
+    },
+    SetMode {
+        client: usize,
+        mode: Mode,
+    },
     /// The client tries everything at once, for a moment.
-    Hurry { client: usize },
+    Hurry {
+        client: usize,
+    },
     /// Everything is made whole and exchanged, and the client prunes all logs, as far as a moment is enough for that.
-    Peace { client: usize },
+    Peace {
+        client: usize,
+    },
     /// The client is closed and opened again: over the same folder, or with what only it had lost.
-    Reopen { client: usize },
+    Reopen {
+        client: usize,
+    },
 }
 
 /// Makes up a world of so many steps from a seed.

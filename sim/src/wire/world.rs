@@ -267,7 +267,8 @@ impl World {
             if of.folder.is_some() {
                 durable(&mut pushed).await?;
             }
-            let shared = self.clients.iter().filter(|other| other.folder.is_some() && other.folder == of.folder).count();
+            let shared =
+                self.clients.iter().filter(|other| other.folder.is_some() && other.folder == of.folder).count();
             self.ledgers[at].removed(&seen, shared > 1);
         }
         of.gig.set_mode(of.mode);
@@ -463,7 +464,9 @@ async fn mount(operator: &Table, url: &str, admin_token: &str) -> Result<(), Fai
     let admin = Store::new(url, &[])?;
     admin.create_user(admin_token, &user()?).await?;
     let code = admin.confirm_code(admin_token, &user()?).await?.code;
-    operator.add_store(&ChannelName::parse(CHANNEL)?, &AddStore { store_url: url.to_owned(), code: Some(code) }).await?;
+    operator
+        .add_store(&ChannelName::parse(CHANNEL)?, &AddStore { store_url: url.to_owned(), code: Some(code) })
+        .await?;
     Ok(())
 }
 

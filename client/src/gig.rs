@@ -275,7 +275,8 @@ impl Gig {
     /// channel, and was sealed before ([`Table::seal`]), so that nothing comes behind. `left` hears how many logs remain.
     ///
     /// # Errors
-    /// Those of [`list`](Self::list); [`Error::NotDrained`] names a log that is not done when the deadline passes.
+    /// Those of [`list`](Self::list), and the store's if it does not list its logs itself; [`Error::NotDrained`] names a log
+    /// that is not done when the deadline passes.
     pub async fn drain(
         &self,
         channel: &ChannelName,
@@ -283,8 +284,14 @@ impl Gig {
         deadline: Duration,
         mut left: impl FnMut(usize),
     ) -> Result<(), Error> {
+        let mut listed: std::collections::BTreeSet<Listed> =
+            self.list(channel.as_str(), "/").await?.into_iter().collect();
+        // What only this one lists is what it is about, so it has to answer itself.
+        for mount in self.stores_of(channel).iter().filter(|mount| mount.id == store) {
+            listed.extend(self.list_store(mount, channel, &PathPrefix::default()).await?);
+        }
         let mut logs = Vec::new();
-        for listed in self.list(channel.as_str(), "/").await? {
+        for listed in listed {
             logs.push(LogName {
                 user: self.user().clone(),
                 channel: channel.clone(),
@@ -294,7 +301,7 @@ impl Gig {
         }
         self.shared().act(|replica, now| {
             for log in &logs {
-                replica.compare(now, log);
+                replica.compare_again(now, log, store);
                 replica.ask_register(log);
             }
         });

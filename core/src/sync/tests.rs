@@ -370,3 +370,22 @@ fn drained_is_told_once_when_it_becomes_true() {
     machine.pass(60_000_000);
     assert_eq!(drained(machine.drain()), 0);
 }
+
+#[test]
+fn a_store_that_is_compared_again_is_not_in_step_before_it_has_answered() {
+    let mut machine = Machine::new(false, 2);
+    let answer = |machine: &mut Machine, number| {
+        let (tag, _) = gets(&machine.sent())[0];
+        let header = LogHeader::default();
+        machine.answer(number, ServerMessage::Ops { tag, base: None, ops: vec![], header, more: false });
+    };
+    for number in [1, 2] {
+        machine.connect(number);
+        answer(&mut machine, number);
+    }
+    assert_eq!(machine.replica.read_standing(&log()).current, 2);
+    machine.replica.compare_again(machine.now, &log(), store(1));
+    assert!(!machine.replica.is_in_step(&link(1), &[log()]) && machine.replica.is_in_step(&link(2), &[log()]));
+    answer(&mut machine, 1);
+    assert!(machine.replica.is_in_step(&link(1), &[log()]));
+}

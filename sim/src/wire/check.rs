@@ -54,17 +54,18 @@ impl World {
             if mounted.is_empty() {
                 return Err("the channel has no store any more".into());
             }
-            let sealed: Vec<StoreId> = mounted.iter().filter(|store| store.sealed).map(|store| store.id).collect();
-            for store in &sealed {
-                operator.seal(&channel, *store, false).await?;
+            // Also one that the table takes for open: it may have been sealed by a request that the table heard no answer to.
+            for store in &mounted {
+                operator.seal(&channel, store.id, false).await?;
             }
+            let sealed = mounted.iter().any(|store| store.sealed);
             let mut left = Vec::new();
             for (at, client) in self.clients.iter().enumerate() {
                 if let Err(error) = client.gig.flush(None, FLUSH_TIMEOUT).await {
                     left.push(format!("client {at}: {error}, {}", standing(&client.gig)));
                 }
             }
-            if sealed.is_empty() && left.is_empty() {
+            if !sealed && left.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {

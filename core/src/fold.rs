@@ -174,7 +174,7 @@ impl<R: Reducer> ReducerFold<R> {
     /// Brings the state up to the oplog, from the last snapshot before what is missing.
     fn settle(&mut self, oplog: &Oplog) {
         let Some(dirty) = self.dirty.take() else { return };
-        let removed = removal::removed(oplog, self.removals.keys());
+        let removed = removal::removed(oplog, self.removals.iter());
         self.snapshots.retain(|kept| kept.last < dirty && self.removals.is_empty());
         match self.snapshots.last() {
             Some(kept) => {
@@ -380,10 +380,10 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
                 Payload::Plain(bytes) => json::parse_canonical(bytes).ok(),
                 Payload::Sealed { .. } => None,
             };
-            let removals: Vec<OrderKey> =
-                oplog.iter().filter(|op| removal::seen(op.payload()).is_some()).map(Op::key).collect();
+            let removals = oplog.iter().filter_map(|op| Some((op.key(), removal::seen(op.payload())?)));
+            let removals: BTreeMap<OrderKey, Seen> = removals.collect();
             let removed = removal::removed(oplog, removals.iter());
-            let kept = |op: &&Op| !removed.contains(&op.sha()) && !removals.contains(&op.key());
+            let kept = |op: &&Op| !removed.contains(&op.sha()) && !removals.contains_key(&op.key());
             let logged = |op: &Op| Some(Logged { meta: Meta::from(op), payload: plain(op)? });
             Arc::new((self.function)(&oplog.iter().filter(kept).filter_map(logged).collect::<Vec<_>>()))
         };

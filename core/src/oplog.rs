@@ -126,6 +126,12 @@ impl Oplog {
         self.last_seqs.get(&actor).map_or(Seq::FIRST, |last| last.next())
     }
 
+    /// Returns the operations that something here depends on and that are not here, ascending.
+    pub fn absent(&self) -> Vec<Sha> {
+        let depended: BTreeSet<&Sha> = self.iter().flat_map(Op::deps).collect();
+        depended.into_iter().filter(|sha| !self.contains(sha)).copied().collect()
+    }
+
     /// Returns the operations that nothing here depends on, ascending.
     pub fn heads(&self) -> impl Iterator<Item = &Sha> {
         self.heads.iter()

@@ -22,12 +22,15 @@ pub(crate) const TOO_LATE: &str =
 
 /// What the author of a removal had seen. Whether a set of operations is this one is told by its digest: an actor's last
 /// operation says nothing about those before it, which may come later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// What the author's base covered.
     pub(crate) base: Digest,
     /// That, and all operations on top of it.
     pub(crate) all: Digest,
+    /// Operations on which those depend, and that the author did not hold: they were on their way, or its base covered them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) absent: Vec<Sha>,
 }
 
 impl Seen {
@@ -38,7 +41,7 @@ impl Seen {
 }
 
 /// Makes the payload of a removal.
-pub(crate) fn payload(seen: Seen) -> Value {
+pub(crate) fn payload(seen: &Seen) -> Value {
     json!({ MEMBER: seen })
 }
 
@@ -55,13 +58,37 @@ pub(crate) fn seen(payload: &Payload) -> Option<Seen> {
 }
 
 /// Returns the operations of a log that removals take away.
-pub(crate) fn removed<'a>(oplog: &Oplog, removals: impl Iterator<Item = &'a OrderKey>) -> BTreeSet<Sha> {
+pub(crate) fn removed<'a>(oplog: &Oplog, removals: impl Iterator<Item = (&'a OrderKey, &'a Seen)>) -> BTreeSet<Sha> {
     let mut removed = BTreeSet::new();
-    let mut next: Vec<Sha> = removals.filter_map(|key| oplog.at(key)).flat_map(Op::deps).copied().collect();
-    while let Some(sha) = next.pop() {
-        if removed.insert(sha) {
-            next.extend(oplog.get(&sha).into_iter().flat_map(Op::deps));
+    for (key, seen) in removals {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<Sha> = oplog.at(key).into_iter().flat_map(Op::deps).copied().collect();
+        while let Some(sha) = next.pop() {
+            if !seen.absent.contains(&sha) && reached.insert(sha) {
+                next.extend(oplog.get(&sha).into_iter().flat_map(Op::deps));
+            }
         }
+        removed.extend(reached);
     }
     removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oplog::tests::write;
+
+    #[test]
+    fn what_its_author_did_not_hold_is_not_taken_away_although_what_it_held_depends_on_it() {
+        let mut log = Oplog::new();
+        let first = write(&mut log, 1, 1_000, &json!(1));
+        let second = write(&mut log, 1, 1_001, &json!(2));
+        let mut remover = Oplog::new();
+        remover.insert(second.clone());
+        let seen = Seen { absent: vec![first.sha()], ..Seen::default() };
+        let removal = write(&mut remover, 2, 1_002, &payload(&seen));
+        assert_eq!(super::seen(removal.payload()), Some(seen.clone()));
+        log.insert(removal.clone());
+        assert_eq!(removed(&log, [(&removal.key(), &seen)].into_iter()), [second.sha()].into());
+    }
 }

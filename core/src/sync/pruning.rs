@@ -2,7 +2,7 @@
 //!
 //! Any replica may do it, none has to, and nobody waits for it. `docs/pruning.md` tells the rule.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -403,9 +403,8 @@ impl Replica {
         let covers = before.map(|base| base.checkpoint.covers.clone()).unwrap_or_default();
         let digest = before.map(|base| base.checkpoint.digest).unwrap_or_default();
         let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
-        let depended: BTreeSet<&Sha> = log.oplog.iter().flat_map(Op::deps).collect();
         Ok(Checkpoint {
-            absent: depended.into_iter().filter(|sha| !log.oplog.contains(sha)).copied().collect(),
+            absent: log.oplog.absent(),
             generation: before.map_or(Seq::FIRST, |base| base.id.generation.next()),
             parent: before.map(|base| base.id.sha),
             covers: covers.with(log.oplog.iter()),

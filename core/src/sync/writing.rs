@@ -7,7 +7,7 @@ use super::{Notice, Origin, PushId, Receipt, Record, Replica, Standing};
 use crate::commit::with_all;
 use crate::date::Date;
 use crate::fold::Fold;
-use crate::id::{Digest, Sha};
+use crate::id::Sha;
 use crate::json;
 use crate::name::{LogName, TypeName};
 use crate::op::{Draft, Op, OpError, Payload};
@@ -73,10 +73,9 @@ impl Replica {
         let seen = |log: &Log| {
             let base = log.base.as_ref().map(|base| base.checkpoint.digest).unwrap_or_default();
             let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
-            Seen { base, all: with_all(base, &shas) }
+            Seen { base, all: with_all(base, &shas), absent: log.oplog.absent() }
         };
-        let nothing = Seen { base: Digest::default(), all: Digest::default() };
-        let payload = removal::payload(self.logs.get(name).map_or(nothing, seen));
+        let payload = removal::payload(&self.logs.get(name).map(seen).unwrap_or_default());
         self.write(now, name, |_, _, _| Ok(payload))
     }
 

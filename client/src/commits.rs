@@ -83,4 +83,5 @@ async fn ask(shared: &Arc<Shared>, table: Option<&Table>, channel: &ChannelName,
             replica.handle(now, Event::Committed { log, result });
         }
     });
+    shared.progressed();
 }

@@ -14,6 +14,9 @@ use crate::gig::{FIRST_READ_TIMEOUT, Gig};
 use crate::receipt::Pushed;
 use crate::shared::Shared;
 
+/// How long a call that prunes waits for the stores to install what was committed.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One log of a client.
 #[derive(Clone)]
 pub struct Log {
@@ -158,6 +161,10 @@ impl Log {
     ) -> Result<Option<BaseId>, Error> {
         self.gig.mounts_known().await;
         self.open().await?;
+        if self.gig.mode().receives() {
+            // Which stores cannot be reached is known only once each was tried.
+            self.until_read(|standing| standing.trying == 0, deadline).await.ok();
+        }
         let before = self.shared().look(|replica| replica.base(&self.name));
         let mut last = PruneHold::NotOpen;
         let attempts = async {
@@ -188,7 +195,19 @@ impl Log {
             }
         };
         let settled = timeout(deadline, attempts).await;
-        settled.unwrap_or(Err(last)).map_err(|hold| Error::NotPruned { log: self.name.clone(), hold })
+        let base = settled.unwrap_or(Err(last)).map_err(|hold| Error::NotPruned { log: self.name.clone(), hold })?;
+        // It is committed, whatever happens now; most likely the stores have it in a moment.
+        _ = timeout(deadline.min(INSTALL_TIMEOUT), self.installed(base)).await;
+        Ok(base)
+    }
+
+    /// Waits until every store that is up has a base.
+    async fn installed(&self, base: Option<BaseId>) {
+        let has_it = |replica: &mut Replica| {
+            let stores = replica.base_status(&self.name).map(|status| status.stores).unwrap_or_default();
+            stores.iter().all(|(_, header)| header.map(|header| header.id) >= base).then_some(())
+        };
+        self.shared().until(has_it).await;
     }
 
     /// Removes the log as it is known here: it is as if it had never been written to, but for what others write that was not

@@ -172,6 +172,9 @@ pub enum ClientMessage {
         log: LogRef,
         /// At most [`crate::limits::PUSH_OPS_MAX`].
         ops: Vec<WireOp>,
+        /// The base that the client stands on, if it knows of all of them that this does not cover them: a store that has
+        /// the same base, and was not told all that it covers, takes the client's word.
+        beyond: Option<Sha>,
     },
     /// Reads a log in order of arrival. Answered by one or more [`ServerMessage::Ops`].
     Get {

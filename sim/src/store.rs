@@ -149,7 +149,9 @@ impl Store {
         };
         let answer = |message| Reaction { messages: vec![(stream, message)], ..Reaction::default() };
         match message {
-            ClientMessage::Push { tag, log, ops } => self.push(&log.log(user, &channel), (stream, tag), &ops, now),
+            ClientMessage::Push { tag, log, ops, beyond } => {
+                self.push(&log.log(user, &channel), (stream, tag), &ops, beyond, now)
+            }
             ClientMessage::Get { tag, log, after, base } => {
                 self.work(user, stream, Work::Get { tag, log, after, base: Some(base) })
             }
@@ -287,7 +289,14 @@ impl Store {
         }
     }
 
-    fn push(&mut self, name: &LogName, (stream, tag): (StreamId, Tag), ops: &[WireOp], now: Date) -> Reaction {
+    fn push(
+        &mut self,
+        name: &LogName,
+        (stream, tag): (StreamId, Tag),
+        ops: &[WireOp],
+        beyond: Option<Sha>,
+        now: Date,
+    ) -> Reaction {
         if self.sealed.contains(&name.channel) {
             let refusal = Refusal::new(ErrorCode::Sealed, "the store is being taken off the channel");
             return Reaction {
@@ -309,7 +318,11 @@ impl Store {
         };
         let admitted: Vec<Result<Op, Refusal>> = ops.iter().map(admit).collect();
         let good: Vec<Op> = admitted.iter().flatten().cloned().collect();
-        let appends = good.iter().map(|op| Append::Op { log: name.clone(), op: op.clone() }).collect();
+        let append = |op: &Op| match beyond {
+            Some(base) => Append::Vouched { log: name.clone(), op: op.clone(), base },
+            None => Append::Op { log: name.clone(), op: op.clone() },
+        };
+        let appends = good.iter().map(append).collect();
         if self.full && !good.is_empty() {
             self.engine.fail([Fault::Full]);
         }

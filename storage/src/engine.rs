@@ -194,6 +194,16 @@ pub enum Append {
         /// The operation, admitted.
         op: Op,
     },
+    /// An operation of which its sender knows that a base does not cover it: it is written although not all may be known
+    /// here that the base covers, if it is the log's base.
+    Vouched {
+        /// The log that it belongs to.
+        log: LogName,
+        /// The operation, admitted.
+        op: Op,
+        /// The base.
+        base: Sha,
+    },
     /// A payload that the store writes as its own author: after all that the log holds, at `wall` or later.
     Stamp {
         /// The log.

@@ -47,7 +47,7 @@ impl LogTail {
     /// Returns the operation that an append writes, stamped if it has no identity yet.
     pub(crate) fn resolve(&mut self, store: StoreId, append: &Append) -> Result<Op, OpError> {
         match append {
-            Append::Op { op, .. } => Ok(op.clone()),
+            Append::Op { op, .. } | Append::Vouched { op, .. } => Ok(op.clone()),
             Append::Stamp { log, payload, wall } => self.stamp(store, log, payload.clone(), *wall),
         }
     }
@@ -57,7 +57,7 @@ impl Append {
     /// Returns the log that it belongs to.
     pub fn log(&self) -> &LogName {
         match self {
-            Self::Op { log, .. } | Self::Stamp { log, .. } => log,
+            Self::Op { log, .. } | Self::Vouched { log, .. } | Self::Stamp { log, .. } => log,
         }
     }
 
@@ -65,7 +65,12 @@ impl Append {
     ///
     /// A stamp is written now, so nothing can cover it.
     pub(crate) fn is_doubted(&self, tail: &LogTail) -> bool {
-        matches!(self, Self::Op { .. }) && tail.header.base.is_some_and(|base| !base.complete)
+        let Some(own) = tail.header.base.filter(|base| !base.complete) else { return false };
+        match self {
+            Self::Op { .. } => true,
+            Self::Vouched { base, .. } => *base != own.id.sha,
+            Self::Stamp { .. } => false,
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Admitted {
     /// Returns about how many bytes wait to be written.
     pub(crate) fn size(&self) -> usize {
         let size = |append: &Append| match append {
-            Append::Op { op, .. } => op.size(),
+            Append::Op { op, .. } | Append::Vouched { op, .. } => op.size(),
             Append::Stamp { payload, .. } => payload.bytes().len(),
         };
         self.appends.iter().map(size).sum()
@@ -78,11 +78,16 @@ pub(crate) fn check_count(ops: usize) -> Result<(), Refusal> {
     Err(Refusal::new(ErrorCode::TooLarge, message).hint("send them in several pushes"))
 }
 
-/// Admits operations as they come over the stream.
-pub(crate) fn admit_records(log: &LogName, ops: &[WireOp], now: Date) -> Admitted {
+/// Admits operations as they come over the stream, from a client that knows that `beyond` does not cover them, if there is
+/// such a base.
+pub(crate) fn admit_records(log: &LogName, ops: &[WireOp], beyond: Option<Sha>, now: Date) -> Admitted {
     let mut admitted = Admitted::default();
+    let append = |op| match beyond {
+        Some(base) => Append::Vouched { log: log.clone(), op, base },
+        None => Append::Op { log: log.clone(), op },
+    };
     for op in ops {
-        admitted.add(Some(op.sha), admit(log, op, now).map(|op| Append::Op { log: log.clone(), op }));
+        admitted.add(Some(op.sha), admit(log, op, now).map(append));
     }
     admitted
 }

@@ -9,5 +9,6 @@ mod first_steps;
 mod gig_faults;
 mod kills;
 mod mistakes;
+mod pruning;
 mod two_stores;
 mod world;

@@ -103,6 +103,8 @@ impl Replica {
         let full = |ops, bytes| ops >= CLIENT_PUSH_OPS_MAX || bytes >= CLIENT_PUSH_BYTES_MAX;
         let (keys, bytes) = peer.backlog.take(now, fate, full);
         let told = log.base_id().filter(|_| can_tell);
+        let beyond =
+            log.base_id().filter(|_| !keys.iter().any(|key| log.doubtful.contains_key(key))).map(|base| base.sha);
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         let (more, later) = (peer.backlog.has_ready(), peer.backlog.next_at());
         let ops = keys.iter().filter_map(|key| oplog.at(key).or_else(|| doubtful.get(key)));
@@ -112,7 +114,7 @@ impl Replica {
         }
         if !keys.is_empty() {
             let tag = self.up_mut(id).ask(Request::Push { log: name.clone(), keys, bytes, told });
-            self.send(id, ClientMessage::Push { tag, log: name.into(), ops });
+            self.send(id, ClientMessage::Push { tag, log: name.into(), ops, beyond });
         }
         more
     }
@@ -135,6 +137,11 @@ impl Replica {
         self.hold(id, &name, &accepted, Standing::Accepted);
         self.hold(id, &name, &covered, Standing::Covered);
         self.covered(id, &name, &covered);
+        let log = self.log_mut(&name);
+        if accepted.iter().any(|key| log.doubtful.contains_key(key)) {
+            // The base came while the answer was on its way, which says nothing about that.
+            self.ask_about_doubts(&name);
+        }
         self.refused(id, &name, refused);
         self.pump(id);
     }

@@ -22,10 +22,11 @@ type WriteResult = Result<(), minicbor::encode::Error<core::convert::Infallible>
 impl Message for ClientMessage {
     fn to_cbor(&self) -> Vec<u8> {
         codec::encode(|to| match self {
-            Self::Push { tag, log, ops } => {
-                to.array(4)?.u8(1)?.u64(*tag)?;
+            Self::Push { tag, log, ops, beyond } => {
+                to.array(5)?.u8(1)?.u64(*tag)?;
                 write_log(to, log)?;
-                write_all(to, ops, write_op)
+                write_all(to, ops, write_op)?;
+                write_optional_sha(to, beyond.as_ref())
             }
             Self::Get { tag, log, after, base } => {
                 to.array(5)?.u8(2)?.u64(*tag)?;
@@ -70,10 +71,7 @@ impl Message for ClientMessage {
                 to.array(5)?.u8(9)?.u64(*tag)?;
                 write_log(to, log)?;
                 write_base(to, base)?;
-                match instead_of {
-                    Some(other) => to.bytes(other.as_bytes())?.ok(),
-                    None => to.null()?.ok(),
-                }
+                write_optional_sha(to, instead_of.as_ref())
             }
             Self::Cover { tag, log, base, shas } => {
                 to.array(5)?.u8(10)?.u64(*tag)?;
@@ -98,7 +96,10 @@ impl Message for ClientMessage {
             let number = from.u8()?;
             let tag = from.u64()?;
             match (number, length) {
-                (1, 4) => Ok(Self::Push { tag, log: read_log(from)?, ops: read_all(from, PUSH_OPS_MAX, read_op)? }),
+                (1, 5) => {
+                    let (log, ops) = (read_log(from)?, read_all(from, PUSH_OPS_MAX, read_op)?);
+                    Ok(Self::Push { tag, log, ops, beyond: codec::optional(from, codec::sha)? })
+                }
                 (2, 5) => {
                     let (log, after) = (read_log(from)?, from.u64()?);
                     Ok(Self::Get { tag, log, after, base: codec::optional(from, read_base_id)? })
@@ -321,6 +322,13 @@ fn read_indexed(from: &mut Decoder<'_>) -> Result<(u64, WireOp), Error> {
     let index = from.u64()?;
     let sha = codec::sha(from)?;
     Ok((index, WireOp { sha, record: Bytes::copy_from_slice(from.bytes()?) }))
+}
+
+fn write_optional_sha(to: &mut Writer, sha: Option<&Sha>) -> WriteResult {
+    match sha {
+        Some(sha) => to.bytes(sha.as_bytes())?.ok(),
+        None => to.null()?.ok(),
+    }
 }
 
 fn write_optional_base(to: &mut Writer, base: Option<&WireBase>) -> WriteResult {

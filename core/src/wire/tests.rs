@@ -32,7 +32,8 @@ fn base_id() -> BaseId {
 fn client_messages() -> Vec<ClientMessage> {
     let log = LogRef::from(&log_name());
     vec![
-        ClientMessage::Push { tag: 1, log: log.clone(), ops: vec![op(1), op(2)] },
+        ClientMessage::Push { tag: 1, log: log.clone(), ops: vec![op(1), op(2)], beyond: None },
+        ClientMessage::Push { tag: 1, log: log.clone(), ops: vec![], beyond: Some(base().sha) },
         ClientMessage::Get { tag: 2, log: log.clone(), after: 300, base: None },
         ClientMessage::Get { tag: 2, log: log.clone(), after: 0, base: Some(base_id()) },
         ClientMessage::Inventory { tag: 3, log: log.clone(), which: Which::Live },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gigfs_core::sync::{Config, Event as SyncEvent, Notice, Origin, Output, PersistId, Record, Replica};
-use gigfs_core::wire::ClientMessage;
+use gigfs_core::wire::{ClientMessage, Which};
 use gigfs_core::{Date, LogName, Op};
 use gigfs_storage::{Appended, Engine as _, Page};
 
@@ -80,7 +80,9 @@ impl World {
                     self.ledger.propose(&name, *sha, record, oplog);
                 }
             }
-            ClientMessage::Get { .. } | ClientMessage::Inventory { .. } | ClientMessage::Watch { .. }
+            ClientMessage::Get { .. }
+            | ClientMessage::Inventory { which: Which::Live, .. }
+            | ClientMessage::Watch { .. }
                 if !mode.receives() =>
             {
                 self.break_law(format!("client {client} asked to read while it only sends"));

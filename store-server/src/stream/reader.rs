@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use gigfs_core::limits::{MESSAGE_BYTES_MAX, STREAM_REQUESTS_MAX};
 use gigfs_core::token::Permission;
 use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, Tag, Which, WireOp};
-use gigfs_core::{ErrorCode, LogName, Refusal};
+use gigfs_core::{ErrorCode, LogName, Refusal, Sha};
 use gigfs_storage::Engine;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -134,7 +134,7 @@ async fn take(
     requests: &Requests,
 ) -> Result<Taken, Gone> {
     match message {
-        ClientMessage::Push { tag, log, ops } => match admit(context, &log, ops).await {
+        ClientMessage::Push { tag, log, ops, beyond } => match admit(context, &log, ops, beyond).await {
             Ok(admitted) if admitted.appends.is_empty() => {
                 let results = admitted.finish([]);
                 context.store.inner.metrics.results(&results);
@@ -215,12 +215,17 @@ async fn decide(
     }
 }
 
-async fn admit(context: &Context, log: &LogRef, ops: Vec<WireOp>) -> Result<push::Admitted, Refusal> {
+async fn admit(
+    context: &Context,
+    log: &LogRef,
+    ops: Vec<WireOp>,
+    beyond: Option<Sha>,
+) -> Result<push::Admitted, Refusal> {
     context.end.token().allows(Permission::Write)?;
     push::check_count(ops.len())?;
     let log = log.log(&context.user, &context.channel);
     let bytes: usize = ops.iter().map(|op| op.record.len()).sum();
-    let admit = move |log: &LogName| push::admit_records(log, &ops, clock::date());
+    let admit = move |log: &LogName| push::admit_records(log, &ops, beyond, clock::date());
     let mut admitted = match bytes <= ADMITTED_INLINE_BYTES_MAX {
         true => admit(&log),
         false => {

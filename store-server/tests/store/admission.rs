@@ -24,7 +24,7 @@ async fn a_forged_operation_is_refused_and_does_not_keep_the_real_one_out() {
     let mut stream = world.stream().await.welcomed().await;
     let forged = WireOp { sha: real.sha(), record: WireOp::from(&other).record };
     let moved = WireOp::from(&op(&log("/b"), 1));
-    stream.send(&ClientMessage::Push { tag: 1, log: LogRef::from(&a), ops: vec![forged, moved] }).await;
+    stream.send(&ClientMessage::Push { tag: 1, log: LogRef::from(&a), ops: vec![forged, moved], beyond: None }).await;
     let Some(ServerMessage::Pushed { results, .. }) = stream.next().await else { panic!("no answer") };
     assert_eq!(results.iter().map(code).collect::<Vec<_>>(), [Some(ErrorCode::ShaMismatch); 2]);
 

@@ -600,7 +600,7 @@ async fn a_push_right_behind_a_checkpoint_is_not_held_up_by_it() {
     }
     let late = op_with(&a, 2, 1, &[], &json!(1));
     let op = WireOp::from(&late);
-    stream.send(&ClientMessage::Push { tag: 500, log: (&a).into(), ops: vec![op] }).await;
+    stream.send(&ClientMessage::Push { tag: 500, log: (&a).into(), ops: vec![op], beyond: None }).await;
     let (mut acknowledged, mut accepted) = (0, 0);
     while acknowledged < 100 || accepted < 1 {
         match stream.next().await.unwrap() {

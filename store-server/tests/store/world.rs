@@ -432,7 +432,7 @@ impl Stream {
 
     pub(crate) async fn push(&mut self, tag: u64, log: &LogName, ops: &[Op]) {
         let ops = ops.iter().map(WireOp::from).collect();
-        self.send(&ClientMessage::Push { tag, log: LogRef::from(log), ops }).await;
+        self.send(&ClientMessage::Push { tag, log: LogRef::from(log), ops, beyond: None }).await;
     }
 
     /// Pushes operations and returns what became of them.

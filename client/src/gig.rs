@@ -250,8 +250,15 @@ impl Gig {
     }
 
     /// Counts what some store is not known to hold: what is queued, logs that are still being read from the local store,
-    /// and what was here before a store was mounted that was not compared with it yet.
+    /// and what was here before a store was mounted that was not compared with it yet. Before the first mount table nobody
+    /// is known to hold anything.
     fn left(&self, replica: &gigfs_core::sync::Replica, channel: Option<&ChannelName>) -> usize {
+        if self.inner.table.is_some() && self.shared().mounts.borrow().is_none() {
+            let own = |log: &LogName| self.inner.local_channels.contains(&log.channel);
+            let wanted = |log: &&LogName| !own(log) && channel.is_none_or(|channel| *channel == log.channel);
+            let ops = |log| replica.oplog(log).map_or(1, gigfs_core::Oplog::len);
+            return replica.open_logs().filter(wanted).map(ops).sum();
+        }
         let unread = replica.mounts().filter(|(mounted, _)| channel.is_none_or(|channel| channel == *mounted));
         let unread = unread.flat_map(|(channel, _)| replica.logs(channel)).filter(|log| !replica.is_loaded(log));
         let merging = self.shared().merging.lock();
@@ -268,7 +275,8 @@ impl Gig {
     /// channel, and was sealed before ([`Table::seal`]), so that nothing comes behind. `left` hears how many logs remain.
     ///
     /// # Errors
-    /// Those of [`list`](Self::list); [`Error::NotDrained`] names a log that is not done when the deadline passes.
+    /// Those of [`list`](Self::list), and the store's if it does not list its logs itself; [`Error::NotDrained`] names a log
+    /// that is not done when the deadline passes.
     pub async fn drain(
         &self,
         channel: &ChannelName,
@@ -276,8 +284,14 @@ impl Gig {
         deadline: Duration,
         mut left: impl FnMut(usize),
     ) -> Result<(), Error> {
+        let mut listed: std::collections::BTreeSet<Listed> =
+            self.list(channel.as_str(), "/").await?.into_iter().collect();
+        // What only this one lists is what it is about, so it has to answer itself.
+        for mount in self.stores_of(channel).iter().filter(|mount| mount.id == store) {
+            listed.extend(self.list_store(mount, channel, &PathPrefix::default()).await?);
+        }
         let mut logs = Vec::new();
-        for listed in self.list(channel.as_str(), "/").await? {
+        for listed in listed {
             logs.push(LogName {
                 user: self.user().clone(),
                 channel: channel.clone(),
@@ -287,7 +301,7 @@ impl Gig {
         }
         self.shared().act(|replica, now| {
             for log in &logs {
-                replica.compare(now, log);
+                replica.compare_again(now, log, store);
                 replica.ask_register(log);
             }
         });

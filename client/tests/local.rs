@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use gigfs::{Error, Gig, Origin};
+use gigfs::core::UserName;
+use gigfs::{Error, Gig, Origin, Table};
 use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -123,4 +124,18 @@ async fn a_local_store_of_another_user_is_not_opened() {
     let table = gigfs::Table::new("http://127.0.0.1:1", "ana".parse().unwrap(), &[]).unwrap();
     let error = Gig::builder().table(table).local(folder.path()).open().await.err().unwrap();
     assert!(matches!(error, Error::OtherUser { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn before_the_first_mount_table_nothing_is_flushed() {
+    // Nobody listens there.
+    let table = Table::new("http://127.0.0.1:9", UserName::parse("me").unwrap(), &[]).unwrap();
+    let gig = Gig::builder().table(table).open().await.unwrap();
+    gig.flush(None, DEADLINE).await.unwrap();
+    gig.push("home", "counter", "/visits", json!({"add": 1})).await.unwrap();
+    gig.settled(DEADLINE).await;
+    assert!(gig.status().table_down.is_some());
+    let flushed = gig.flush(None, Duration::from_millis(10)).await;
+    assert!(matches!(flushed, Err(Error::Unsent { left: 1 })), "{flushed:?}");
+    assert_eq!(gig.settle(Duration::from_millis(10)).await, 1);
 }

@@ -137,6 +137,9 @@ pub(super) enum Reading {
         tag: Tag,
         /// How far the log had been read in an earlier life of the store's data, if it was.
         before: Option<Seen>,
+        /// How far the log had been read in this life when they were asked for: what is told of meanwhile may overtake
+        /// the answer.
+        seen: u64,
         /// Whether they come because an inventory showed gaps.
         last_try: bool,
     },

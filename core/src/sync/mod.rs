@@ -168,6 +168,22 @@ impl Replica {
         self.want(now, log, Interest::Compare);
     }
 
+    /// Has a log compared with one store anew, whatever was heard from it before: what it told may have been overtaken. For
+    /// a store that has been sealed since.
+    pub fn compare_again(&mut self, now: Date, log: &LogName, store: StoreId) {
+        self.compare(now, log);
+        let id = LinkId { channel: log.channel.clone(), store };
+        if self.links.get(&id).is_none_or(|link| link.up.is_none()) {
+            // It is compared when its stream comes up.
+            return;
+        }
+        if let Some(peer) = self.log_mut(log).peers.get_mut(&store) {
+            (peer.current, peer.reading) = (false, log::Reading::Idle);
+            self.begin(&id, log);
+            self.start_reads(&id);
+        }
+    }
+
     /// Has the pending operations of a log sent that an earlier process left behind.
     pub fn resume(&mut self, now: Date, log: &LogName) {
         self.want(now, log, Interest::Send);

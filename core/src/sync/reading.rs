@@ -115,8 +115,11 @@ impl Replica {
     }
 
     pub(super) fn get(&mut self, id: &LinkId, name: &LogName, after: u64, before: Option<Seen>, last_try: bool) {
-        let tag = self.up_mut(id).ask(Request::Get { log: name.clone() });
-        self.set_reading(id, name, Reading::Getting { tag, before, last_try });
+        let up = self.up_mut(id);
+        let (tag, incarnation) = (up.ask(Request::Get { log: name.clone() }), up.incarnation);
+        let seen = self.log_mut(name).peers.get(&id.store).and_then(|peer| peer.seen);
+        let seen = seen.filter(|seen| seen.incarnation == incarnation).map_or(0, |seen| seen.index);
+        self.set_reading(id, name, Reading::Getting { tag, before, seen, last_try });
         let base = self.log_mut(name).base_id();
         self.send(id, ClientMessage::Get { tag, log: name.into(), after, base });
     }
@@ -165,10 +168,10 @@ impl Replica {
             self.up_mut(id).answered(tag);
         }
         let peer = self.logs.get(&name).and_then(|log| log.peers.get(&id.store));
-        if let Some(Reading::Getting { tag: current, before, last_try }) = peer.map(|peer| &peer.reading)
+        if let Some(Reading::Getting { tag: current, before, seen, last_try }) = peer.map(|peer| &peer.reading)
             && *current == tag
         {
-            let (before, last_try) = (*before, *last_try);
+            let (before, seen, last_try) = (*before, *seen, *last_try);
             if let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) {
                 // What it tells is what it has beside this base.
                 peer.base = header.base;
@@ -176,7 +179,7 @@ impl Replica {
             self.take_in(id, &name, ops, true);
             if !more {
                 self.set_reading(id, &name, Reading::Idle);
-                self.note_rollback(id, &name, header, before);
+                self.note_rollback(id, &name, header, before, seen);
                 self.read_through(id, &name, header, last_try);
             }
         }
@@ -207,10 +210,17 @@ impl Replica {
     }
 
     /// Reports a store whose data is not what this replica has read from it: it began a new life, or holds less.
-    fn note_rollback(&mut self, id: &LinkId, name: &LogName, header: &LogHeader, before: Option<Seen>) {
+    fn note_rollback(
+        &mut self,
+        id: &LinkId,
+        name: &LogName,
+        header: &LogHeader,
+        before: Option<Seen>,
+        seen_when_asked: u64,
+    ) {
         let incarnation = self.up_mut(id).incarnation;
         let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) else { return };
-        let ahead = peer.seen.filter(|seen| seen.index > header.last_index);
+        let ahead = peer.seen.filter(|_| seen_when_asked > header.last_index);
         let Some(seen) = before.or(ahead) else { return };
         let now = Seen { incarnation, index: header.last_index };
         peer.seen = Some(now);

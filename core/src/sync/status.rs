@@ -204,6 +204,11 @@ impl Replica {
         self.mounts.iter().map(|(channel, stores)| (channel, stores.iter()))
     }
 
+    /// Returns all logs that are open.
+    pub fn open_logs(&self) -> impl Iterator<Item = &LogName> {
+        self.logs.keys()
+    }
+
     /// Returns the logs that are open in a channel.
     pub fn logs(&self, channel: &ChannelName) -> impl Iterator<Item = &LogName> {
         self.logs.keys().filter(move |name| name.channel == *channel)

@@ -297,6 +297,22 @@ fn an_event_behind_a_gap_has_the_gap_read() {
 }
 
 #[test]
+fn an_answer_that_an_event_has_overtaken_is_no_rollback() {
+    let mut author = Machine::new(false, 0);
+    author.push(&json!(1));
+    let ops: Vec<Op> = author.replica.oplog(&log()).unwrap().iter().cloned().collect();
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    let (tag, _) = gets(&machine.sent())[0];
+    let told = crate::wire::Event { position: 1, log: (&log()).into(), ops: vec![(1, WireOp::from(&ops[0]))] };
+    machine.answer(1, ServerMessage::Event(told));
+    machine.answer(1, ServerMessage::Ops { tag, base: None, ops: vec![], header: LogHeader::default(), more: false });
+    let wondered = |output: &Output| matches!(output, Output::Notify(Notice::Suspicion { .. }));
+    assert!(!machine.drain().iter().any(wondered));
+    assert_eq!(machine.replica.oplog(&log()).unwrap().len(), 1);
+}
+
+#[test]
 fn an_answer_that_is_too_short_loses_no_operation() {
     let mut machine = Machine::new(false, 1);
     machine.push(&json!(1));
@@ -353,4 +369,23 @@ fn drained_is_told_once_when_it_becomes_true() {
     assert_eq!(drained(machine.drain()), 1);
     machine.pass(60_000_000);
     assert_eq!(drained(machine.drain()), 0);
+}
+
+#[test]
+fn a_store_that_is_compared_again_is_not_in_step_before_it_has_answered() {
+    let mut machine = Machine::new(false, 2);
+    let answer = |machine: &mut Machine, number| {
+        let (tag, _) = gets(&machine.sent())[0];
+        let header = LogHeader::default();
+        machine.answer(number, ServerMessage::Ops { tag, base: None, ops: vec![], header, more: false });
+    };
+    for number in [1, 2] {
+        machine.connect(number);
+        answer(&mut machine, number);
+    }
+    assert_eq!(machine.replica.read_standing(&log()).current, 2);
+    machine.replica.compare_again(machine.now, &log(), store(1));
+    assert!(!machine.replica.is_in_step(&link(1), &[log()]) && machine.replica.is_in_step(&link(2), &[log()]));
+    answer(&mut machine, 1);
+    assert!(machine.replica.is_in_step(&link(1), &[log()]));
 }

@@ -80,7 +80,7 @@ pub enum Error {
         /// The log.
         log: LogName,
         /// What holds it.
-        hold: PruneHold,
+        hold: Box<PruneHold>,
     },
     /// The log was pruned by a program that this one cannot follow. Nothing is lost.
     #[error("{log}: {why}")]
@@ -114,7 +114,7 @@ impl Error {
             Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } | Self::NotDrained { .. } => {
                 ErrorKind::Retry
             }
-            Self::NotPruned { hold, .. } => match hold {
+            Self::NotPruned { hold, .. } => match &**hold {
                 PruneHold::Unreachable { .. } => ErrorKind::Retry,
                 hold if hold.is_passing() => ErrorKind::Retry,
                 _ => ErrorKind::GiveUp,

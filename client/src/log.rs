@@ -195,7 +195,9 @@ impl Log {
             }
         };
         let settled = timeout(deadline, attempts).await;
-        let base = settled.unwrap_or(Err(last)).map_err(|hold| Error::NotPruned { log: self.name.clone(), hold })?;
+        let base = settled
+            .unwrap_or(Err(last))
+            .map_err(|hold| Error::NotPruned { log: self.name.clone(), hold: Box::new(hold) })?;
         // It is committed, whatever happens now; most likely the stores have it in a moment.
         _ = timeout(deadline.min(INSTALL_TIMEOUT), self.installed(base)).await;
         Ok(base)

@@ -146,7 +146,9 @@ impl Shared {
             Output::Persist { id, records } => self.job(Job::Persist { id, records }),
             Output::Send { link, message } => {
                 // A stream that is gone has reported so, or is about to; what it was to carry is asked for again.
-                _ = desk.links.get(&link).map(|sender| sender.send(message));
+                if let Some(sender) = desk.links.get(&link) {
+                    _ = sender.send(message);
+                }
                 return false;
             }
             Output::Commit { log, proposal } => {

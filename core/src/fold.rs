@@ -9,14 +9,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
-use crate::covers::Covers;
-use crate::id::Sha;
+use crate::id::{Digest, Sha};
 use crate::json;
 use crate::name::TypeName;
 use crate::op::{Op, OrderKey, Payload};
 use crate::oplog::Oplog;
 use crate::reducer::{Author, IntentError, Meta, Reducer};
-use crate::removal;
+use crate::removal::{self, Seen};
 
 /// What reads the logs of one type: makes a [`Fold`] for each.
 pub trait Kind: Send + Sync {
@@ -86,11 +85,11 @@ impl<R: Reducer> Kind for Reduced<R> {
 struct ReducerFold<R: Reducer> {
     reducer: Arc<R>,
     /// The state of the base, and what it covers.
-    base: Option<(R::State, Covers)>,
+    base: Option<(R::State, Digest)>,
     /// Why the base cannot be read.
     trouble: Option<String>,
     /// Removals in the oplog, with what each had seen. While there are any, the log is folded from the beginning.
-    removals: BTreeMap<OrderKey, Covers>,
+    removals: BTreeMap<OrderKey, Seen>,
     state: R::State,
     /// How many operations are in `state`.
     count: usize,
@@ -195,7 +194,7 @@ impl<R: Reducer> ReducerFold<R> {
             }
         }
         for (key, seen) in &self.removals {
-            let partly = self.base.as_ref().filter(|(_, covers)| !seen.includes(covers));
+            let partly = self.base.as_ref().filter(|(_, covered)| !seen.takes(*covered));
             match partly {
                 Some(_) => _ = self.unreadable.insert(key.sha, removal::TOO_LATE.to_owned()),
                 None => _ = self.unreadable.remove(&key.sha),
@@ -205,9 +204,9 @@ impl<R: Reducer> ReducerFold<R> {
 
     /// Returns the state that the oplog is folded on top of.
     fn origin(&self) -> R::State {
-        let removed = |covers: &Covers| self.removals.values().any(|seen| seen.includes(covers));
+        let removed = |covered: &Digest| self.removals.values().any(|seen| seen.takes(*covered));
         match &self.base {
-            Some((state, covers)) if !removed(covers) => state.clone(),
+            Some((state, covered)) if !removed(covered) => state.clone(),
             _ => self.reducer.initial(),
         }
     }
@@ -285,7 +284,7 @@ impl<R: Reducer> Fold for ReducerFold<R> {
         match base.map(|base| (self.read_base(base), base)) {
             Some((Ok(state), base)) => {
                 self.state = state.clone();
-                self.base = Some((state, base.covers.clone()));
+                self.base = Some((state, base.digest));
             }
             Some((Err(trouble), _)) => self.trouble = Some(trouble),
             None => {}

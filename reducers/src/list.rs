@@ -130,6 +130,9 @@ impl ListState {
     /// Returns the elements in the order of the list, removed ones left out.
     fn present(&self) -> impl Iterator<Item = (Sha, &Value)> {
         let mut stack: Vec<Sha> = self.appended.iter().rev().map(|key| key.sha).collect();
+        // What stands behind an element that is not here, because that is late or its list was removed, stands first.
+        let orphaned = |behind: &&Option<Sha>| behind.is_some_and(|sha| !self.elements.contains_key(&sha));
+        self.inserted.keys().filter(orphaned).for_each(|behind| stack.extend(self.behind(*behind)));
         stack.extend(self.behind(None));
         let walk = std::iter::from_fn(move || {
             let sha = stack.pop()?;

@@ -1,5 +1,7 @@
 //! The worlds that break the simpler rules of pruning, as scripts. `docs/pruning.md` tells the rule.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

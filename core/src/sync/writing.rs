@@ -2,16 +2,18 @@
 
 use serde_json::Value;
 
-use super::log::Loaded;
+use super::log::{Loaded, Log};
 use super::{Notice, Origin, PushId, Receipt, Record, Replica, Standing};
+use crate::commit::with_all;
 use crate::date::Date;
 use crate::fold::Fold;
+use crate::id::{Digest, Sha};
 use crate::json;
 use crate::name::{LogName, TypeName};
-use crate::op::{Draft, OpError, Payload};
+use crate::op::{Draft, Op, OpError, Payload};
 use crate::oplog::Oplog;
 use crate::reducer::{Author, IntentError};
-use crate::removal;
+use crate::removal::{self, Seen};
 
 /// Why a push was not taken. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,11 +70,13 @@ impl Replica {
     /// # Errors
     /// [`PushError`] says why; nothing was written then.
     pub fn remove(&mut self, now: Date, name: &LogName) -> Result<Receipt, PushError> {
-        let seen = self.logs.get(name).map(|log| {
-            let base = log.base.as_ref().map(|base| base.checkpoint.covers.clone());
-            base.unwrap_or_default().with(log.oplog.iter())
-        });
-        let payload = removal::payload(&seen.unwrap_or_default());
+        let seen = |log: &Log| {
+            let base = log.base.as_ref().map(|base| base.checkpoint.digest).unwrap_or_default();
+            let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
+            Seen { base, all: with_all(base, &shas) }
+        };
+        let nothing = Seen { base: Digest::default(), all: Digest::default() };
+        let payload = removal::payload(self.logs.get(name).map_or(nothing, seen));
         self.write(now, name, |_, _, _| Ok(payload))
     }
 

@@ -46,9 +46,6 @@ impl World {
             Output::Load(log) => self.queue_job(client, Job::Load(log)),
             Output::Persist { id, records } => self.queue_job(client, Job::Persist { id, records }),
             Output::Send { link, message } => {
-                if std::env::var("TRACE").is_ok_and(|c| c == client.to_string()) {
-                    println!("{} -> {:?}", self.now, format!("{message:?}").chars().take(150).collect::<String>());
-                }
                 self.check_sent(client, &message, &link.channel);
                 self.send_to_store(client, &link, message);
             }

@@ -83,9 +83,6 @@ impl World {
             let refused = results.iter().filter(|result| matches!(result, PushResult::Refused(_)));
             self.counts.refused += refused.count() as u64;
         }
-        if std::env::var("TRACE").is_ok_and(|c| c == client.to_string()) {
-            println!("{} <- {:?}", self.now, format!("{message:?}").chars().take(230).collect::<String>());
-        }
         let event = match message {
             ServerMessage::Welcome(welcome) => SyncEvent::Connected { link, welcome },
             message => SyncEvent::Received { link, message },

@@ -69,13 +69,13 @@ fn prune(w: &mut World, client: usize) -> BaseId {
     let after = w.registered(LOG);
     assert!(after != before, "the register stands at {before:?}; {:?}", w.clients[client].holds);
     assert_eq!(base(w, client), after);
-    after.unwrap()
+    after.expect("the register stands somewhere now")
 }
 
 /// Makes everything whole and checks it.
 fn converge(w: &mut World) {
     w.heal_all();
-    w.converged().unwrap();
+    w.converged().expect("nothing is lost or doubled");
 }
 
 /// Takes a client off every store, so that what it writes stays with it.
@@ -131,7 +131,7 @@ fn standing(w: &World, client: usize, push: PushId, store: usize) -> Standing {
 fn ask(w: &World, store: usize, op: &Op) -> Appended {
     let append = Append::Op { log: w.logs[LOG].clone(), op: op.clone() };
     let batch = Batch { appends: vec![append], ..Batch::default() };
-    w.stores[store].engine.commit(&batch).unwrap().remove(0)
+    w.stores[store].engine.commit(&batch).expect("the engine takes it").remove(0)
 }
 
 // (a)
@@ -651,7 +651,7 @@ fn a_checkpoint_from_before_the_table_was_restored_is_committed_late_and_loses_n
 fn diverged(generations: u64) -> World {
     let mut w = world("concat", &[DISK, MEMORY, OTHER_DISK], 1);
     say(&mut w, ANNA, 1);
-    w.drive().unwrap();
+    w.drive().expect("nothing has gone wrong yet");
     prune(&mut w, ANNA);
     w.back_up_table();
     w.back_up(HOME);
@@ -683,10 +683,14 @@ fn two_histories(generations: u64) {
     let (kept, other) = if first > second { (first, second) } else { (second, first) };
     assert_eq!((base(&w, ANNA), base(&w, BERT), base(&w, CARL)), (kept, kept, kept));
     let copies: BTreeSet<_> = w.clients.iter().flat_map(|client| client.conflicts.clone()).collect();
-    let other = other.unwrap();
+    let other = other.expect("there is another base");
     let path = format!("/log0.conflict-{}-{}", other.generation, &other.sha.to_string()[..8]);
-    assert!(copies.iter().all(|(base, copy)| *base == other && copy.as_ref().unwrap().path.as_str() == path));
-    let copy = copies.into_iter().find_map(|(_, copy)| copy).unwrap();
+    assert!(
+        copies
+            .iter()
+            .all(|(base, copy)| *base == other && copy.as_ref().expect("its name is short").path.as_str() == path)
+    );
+    let copy = copies.into_iter().find_map(|(_, copy)| copy).expect("there is a copy");
     w.logs.push(copy);
     converge(&mut w);
     let values = [w.value(BERT, LOG), w.value(BERT, COPY)];
@@ -698,7 +702,7 @@ fn two_histories(generations: u64) {
     // Both go on, and are pruned.
     say(&mut w, BERT, 7);
     w.push(ANNA, COPY, &json!({ "append": "w8" }));
-    w.drive().unwrap();
+    w.drive().expect("nothing is lost or doubled");
     prune(&mut w, BERT);
     assert_eq!(w.prune(ANNA, COPY), None);
     converge(&mut w);
@@ -779,7 +783,7 @@ impl Reducer for Words {
 }
 
 fn concat() -> TypeName {
-    TypeName::parse("concat").unwrap()
+    TypeName::parse("concat").expect("the name is well formed")
 }
 
 #[test]
@@ -831,9 +835,9 @@ fn poisoned(stores: usize) -> World {
     w.any_state = true;
     w.equip(BERT, &concat(), &Words::kind(1, '?'));
     (1..=3).for_each(|id| _ = say(&mut w, ANNA, id));
-    w.drive().unwrap();
+    w.drive().expect("nothing has gone wrong yet");
     prune(&mut w, BERT);
-    w.drive().unwrap();
+    w.drive().expect("nothing has gone wrong yet");
     assert_eq!((w.value(ANNA, LOG), base(&w, ANNA)), (json!("w1?w2?w3?"), w.registered(LOG)));
     w
 }

@@ -469,6 +469,10 @@ impl Replica {
     /// Brings back what a log archived while no table knew of it, on the day that it meets one: its operations are merged
     /// as ordinary ones. Returns whether the log is read anew for that.
     pub(super) fn meets_a_table(&mut self, name: &LogName) -> bool {
+        if !self.is_kept(name) {
+            // What the disk has not taken yet could not be read again; it is tried again once the disk has.
+            return false;
+        }
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return false };
         if log.peers.is_empty() || log.base.as_ref().is_none_or(Installed::is_committed) {
             return false;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::log::Log;
+use super::log::{Installed, Log};
 use super::{Notice, Output, PersistId, Record, Replica};
 use crate::id::Sha;
 use crate::name::LogName;
@@ -58,7 +58,14 @@ impl Replica {
         }
         for (log, keys) in sendable {
             self.may_send(&log, &keys);
+            self.meets_a_table(&log);
         }
+    }
+
+    /// Tells whether the local store has taken every operation that it was given of a log.
+    pub(super) fn is_kept(&self, name: &LogName) -> bool {
+        let saved = self.logs.get(name).is_none_or(|log| log.unsaved.is_empty());
+        saved && !self.failed.iter().any(|record| matches!(record, Record::Op { log, .. } if log == name))
     }
 
     /// Brings the disk's word into the receipt of a push.
@@ -76,7 +83,11 @@ impl Replica {
     fn persist_failed(&mut self) {
         let mut records = std::mem::take(&mut self.failed);
         records.retain(|record| match record {
-            Record::Op { log, op } => self.logs.get(log).is_some_and(|log| log.oplog.contains(&op.sha())),
+            Record::Op { log, op } => self.logs.get(log).is_some_and(|log| log.has(&op.sha())),
+            // A base came in the place of what was to be taken back.
+            Record::Restore { log } => {
+                self.logs.get(log).is_none_or(|log| !log.base.as_ref().is_some_and(Installed::is_committed))
+            }
             _ => true,
         });
         for record in &mut records {

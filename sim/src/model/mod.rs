@@ -1,7 +1,7 @@
 //! The pruning rule alone, small enough to look at every world that it can come into.
 //!
 //! Two clients, one or two stores and a table share one log. A world is plain data (`world`); what each of them does is in
-//! `act`, one point of the rule in one place; `step` lists everything that can happen next; [`search`] takes every step
+//! `act`, one point of the rule in one place; `step` lists everything that can happen next; [`search()`] takes every step
 //! from every world, breadth first, and `heal` makes each world whole and says what is wrong with it. Nothing here knows the
 //! code that the rule is built into, and nothing is random. A [`Rule`] without one of its points must be found out: that is the
 //! check of the checker.

@@ -38,12 +38,14 @@ impl Replica {
     pub(super) fn persisted(&mut self, id: PersistId, failed: Option<String>) {
         let Some(records) = self.batches.remove(&id) else { return };
         let mut sendable: BTreeMap<LogName, Vec<OrderKey>> = BTreeMap::new();
+        let mut kept: BTreeSet<LogName> = BTreeSet::new();
         for record in &records {
             if let Record::Op { log, op } = record {
                 self.answer(log, op, failed.as_deref());
                 let known = self.log_mut(log);
                 if failed.is_none() {
                     known.replacing.remove(&op.sha());
+                    kept.insert(log.clone());
                 }
                 // What the disk refuses still goes to the stores: that is where it is safest now.
                 if !known.replacing.contains(&op.sha()) && known.unsaved.remove(&op.sha()) {
@@ -58,6 +60,8 @@ impl Replica {
         }
         for (log, keys) in sendable {
             self.may_send(&log, &keys);
+        }
+        for log in kept {
             self.meets_a_table(&log);
         }
     }

@@ -5,3 +5,11 @@ check:
 # Long simulation: just sim 20000
 sim seeds="2000":
     cargo run --release -p gigfs-sim -- --seeds {{seeds}}
+
+# Real clients and servers over wires that are held, cut and partitioned: just wire 50
+wire seeds="20":
+    cargo run --release -p gigfs-sim --bin wire -- --seeds {{seeds}}
+
+# The rule of pruning alone, searched exhaustively; some minutes.
+model:
+    cargo run --release -p gigfs-sim --bin model

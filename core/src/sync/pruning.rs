@@ -365,14 +365,19 @@ impl Replica {
         }
     }
 
-    /// Tells whether every store of a log's channel has its base and operations.
-    pub(super) fn check_peers(&self, name: &LogName) -> Result<(), PruneHold> {
-        let log = &self.logs[name];
+    /// Returns the stores of a log's channel whose streams are down.
+    fn unreachable(&self, name: &LogName) -> Vec<StoreId> {
         let down = |store: &&StoreId| {
             let id = LinkId { channel: name.channel.clone(), store: **store };
             self.links.get(&id).is_none_or(|link| link.up.is_none())
         };
-        let stores: Vec<StoreId> = log.peers.keys().filter(down).copied().collect();
+        self.logs[name].peers.keys().filter(down).copied().collect()
+    }
+
+    /// Tells whether every store of a log's channel has its base and operations.
+    pub(super) fn check_peers(&self, name: &LogName) -> Result<(), PruneHold> {
+        let log = &self.logs[name];
+        let stores = self.unreachable(name);
         if !stores.is_empty() {
             return Err(PruneHold::Unreachable { stores });
         }
@@ -425,6 +430,10 @@ impl Replica {
         }
         let id = checkpoint.id(name);
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
+        let down = self.unreachable(name);
+        if !down.is_empty() {
+            return Err(PruneHold::Unreachable { stores: down });
+        }
         if stores.is_empty() {
             let base = Base { sha: id.sha, record, certificate: String::new() };
             let installed = Installed::new(name, checkpoint, base);

@@ -84,7 +84,7 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
             "seeds": options.seeds, "seed_base": options.base, "steps": options.steps as u64 * options.seeds,
             "events": counts.events, "writes": counts.writes, "ops_pushed": counts.ops_pushed,
             "ops_read": counts.ops_read, "refused": counts.refused, "dated_again": counts.dated_again,
-            "suspicions": counts.suspicions, "seconds": seconds, "failed": failed,
+            "suspicions": counts.suspicions, "committed": counts.committed, "installed": counts.pruned, "seconds": seconds, "failed": failed,
         });
         _ = writeln!(out, "{line}");
         return;
@@ -110,7 +110,7 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
     _ = writeln!(
         out,
         "{} worlds, {} steps, {} events, {} writes, {} operations sent, {} read, {} refused, {} dated again, \
-         {} suspicions, {} broke, {seconds:.1} s",
+         {} suspicions, {} checkpoints committed, {} bases installed, {} broke, {seconds:.1} s",
         options.seeds,
         options.steps as u64 * options.seeds,
         counts.events,
@@ -120,6 +120,8 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
         counts.refused,
         counts.dated_again,
         counts.suspicions,
+        counts.committed,
+        counts.pruned,
         failures.len(),
     );
 }

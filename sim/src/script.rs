@@ -72,8 +72,13 @@ impl Script {
     /// Plays it, makes everything whole, and checks that the world comes to rest as it must.
     ///
     /// # Errors
-    /// [`Violation`], the first.
+    /// [`Violation`], the first; a panic is one.
     pub fn play(&self) -> Result<Counts, Violation> {
+        let played = std::panic::catch_unwind(|| self.play_through());
+        played.unwrap_or_else(|_| Err(Violation("it panics".to_owned())))
+    }
+
+    fn play_through(&self) -> Result<Counts, Violation> {
         let mut world = World::new(self.spec.clone());
         for step in &self.steps {
             world.take(*step);

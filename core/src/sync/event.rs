@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pruning::PruneHold;
+use super::hold::PruneHold;
 use crate::api::{CommitResult, Proposal};
 use crate::checkpoint::{Base, BaseId};
 use crate::date::Date;

@@ -27,8 +27,10 @@ mod backlog;
 mod base;
 mod conflict;
 mod event;
+mod hold;
 mod keeping;
 mod link;
+mod lists;
 mod log;
 mod pruning;
 mod reading;
@@ -42,7 +44,7 @@ mod writing;
 pub use event::{
     Event, Kept, LinkId, Mode, Notice, Origin, Output, PersistId, PushId, Receipt, Record, Seen, Standing, WakeAt,
 };
-pub use pruning::{PruneHold, PrunePolicy};
+pub use hold::{PruneHold, PrunePolicy};
 pub use status::{BaseStatus, LinkStatus, QueuedLog, ReadStanding, RefusedOp};
 pub use writing::PushError;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::hold::{PruneHold, PrunePolicy};
 use super::link::Request;
 use super::log::{Loaded, Log};
-use super::pruning::{PruneHold, PrunePolicy};
 use super::{LinkId, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::commit::with_all;

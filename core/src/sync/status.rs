@@ -1,7 +1,7 @@
 //! What a person may ask a replica: what is where, what waits, and why.
 
+use super::hold::PruneHold;
 use super::log::{Installed, Reading};
-use super::pruning::PruneHold;
 use super::{LinkId, Replica};
 use crate::api::BaseHeader;
 use crate::checkpoint::BaseId;

@@ -88,6 +88,10 @@ impl Replica {
         let mut records = std::mem::take(&mut self.failed);
         records.retain(|record| match record {
             Record::Op { log, op } => self.logs.get(log).is_some_and(|log| log.has(&op.sha())),
+            Record::Base { log, base, .. } => {
+                let own = self.logs.get(log).and_then(|log| log.base.as_ref());
+                own.is_some_and(|own| own.id.sha == base.sha)
+            }
             // A base came in the place of what was to be taken back.
             Record::Restore { log } => {
                 self.logs.get(log).is_none_or(|log| !log.base.as_ref().is_some_and(Installed::is_committed))

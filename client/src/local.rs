@@ -1,6 +1,6 @@
 //! The local store: a thread of its own that reads and writes it, so that no async task waits for a disk.
 //!
-//! All writes that queued while the last commit ran go into one commit, and so share one sync of the disk. Beside the
+//! All writes that queued while the last commit ran come as one batch, and so share one sync of the disk. Beside the
 //! operations it keeps, as notes: how far each log was read from each store, which own operations some store may lack,
 //! the last mount table, and the user.
 
@@ -203,27 +203,13 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, inbox: &mpsc::Receiver<Job>) {
-        let mut held = None;
-        loop {
-            let Some(job) = held.take().or_else(|| inbox.recv().ok()) else { return };
+        while let Ok(job) = inbox.recv() {
             match job {
                 Job::Load(log) => self.load(log),
                 Job::List(log) => self.list(log),
                 Job::Poll => self.poll(),
                 Job::Stop => return,
-                Job::Persist { id, records } => {
-                    let mut batches = vec![(id, records)];
-                    while let Ok(next) = inbox.try_recv() {
-                        match next {
-                            Job::Persist { id, records } => batches.push((id, records)),
-                            other => {
-                                held = Some(other);
-                                break;
-                            }
-                        }
-                    }
-                    self.persist(batches);
-                }
+                Job::Persist { id, records } => self.persist(id, records),
             }
         }
     }
@@ -274,9 +260,8 @@ impl Worker {
         Ok(kept)
     }
 
-    fn persist(&mut self, batches: Vec<(PersistId, Vec<Record>)>) {
-        let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
-        let committed = self.write(records.into_iter().flatten());
+    fn persist(&mut self, id: PersistId, records: Vec<Record>) {
+        let committed = self.write(records);
         for arrival in committed.iter().flatten().filter_map(new_arrival) {
             // What stands right behind what was looked through was written here, and need not be looked at again.
             if let Some(position) = self.positions.get_mut(&arrival.log.channel)
@@ -290,22 +275,14 @@ impl Worker {
             Err(why) => tracing::error!("the local store cannot be written: {why}"),
         }
         let failed = committed.err().map(|error| error.to_string());
-        self.shared.act(|replica, now| {
-            for id in ids {
-                replica.handle(now, Event::Persisted { id, failed: failed.clone() });
-            }
-        });
+        self.shared.act(|replica, now| replica.handle(now, Event::Persisted { id, failed }));
         self.shared.progressed();
     }
 
-    /// Writes records, in one commit but where a base comes after a restore: in a commit it would go before it.
-    fn write(&self, records: impl Iterator<Item = Record>) -> Result<Vec<Appended>, StorageError> {
+    /// Writes records, in one commit.
+    fn write(&self, records: Vec<Record>) -> Result<Vec<Appended>, StorageError> {
         let mut batch = Batch::default();
-        let mut appended = Vec::new();
         for record in records {
-            if matches!(record, Record::Base { .. }) && !batch.restores.is_empty() {
-                appended.extend(self.engine.commit(&std::mem::take(&mut batch))?);
-            }
             match record {
                 Record::Op { log, op } => batch.appends.push(Append::Op { log, op }),
                 Record::Base { log, base, covered, archive } => {
@@ -322,8 +299,7 @@ impl Worker {
                 Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
             }
         }
-        appended.extend(self.engine.commit(&batch)?);
-        Ok(appended)
+        self.engine.commit(&batch)
     }
 
     /// Tells whether a log's base here is later than another one.

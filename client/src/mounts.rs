@@ -93,11 +93,13 @@ async fn fetch(shared: &Arc<Shared>, table: &Table) -> Result<(), Error> {
 }
 
 fn keep_and_apply(shared: &Arc<Shared>, mounts: MountTable) -> Result<(), Error> {
-    if let Some(local) = &shared.local {
-        let json = serde_json::to_vec(&mounts).map_err(|error| Error::System(error.to_string()))?;
-        local.keep_mount_table(&json)?;
+    let json = serde_json::to_vec(&mounts).map_err(|error| Error::System(error.to_string()))?;
+    // What left the channels is noted before it is forgotten which stores they had.
+    apply(shared, mounts)?;
+    match &shared.local {
+        Some(local) => local.keep_mount_table(&json),
+        None => Ok(()),
     }
-    apply(shared, mounts)
 }
 
 /// Makes a mount table the one that the client works with.

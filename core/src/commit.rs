@@ -129,6 +129,10 @@ impl Register<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::covers::Covers;
+    use crate::id::ActorId;
+    use crate::name::TypeName;
+    use crate::op::Payload;
     use crate::token::AckUse;
 
     fn log() -> LogName {
@@ -185,6 +189,33 @@ mod tests {
         assert_eq!(decide(Some(id(2, "b")), id(2, "c"), Some(id(1, "a")), &all), Err(ErrorCode::StaleBase));
         let (lesser, greater) = (id(2, "b").min(id(2, "x")), id(2, "b").max(id(2, "x")));
         assert_eq!(decide(Some(greater), id(3, "c"), Some(lesser), &all), Err(ErrorCode::StaleBase));
+    }
+
+    #[test]
+    fn a_store_does_not_acknowledge_what_leaves_out_an_operation_that_it_holds() {
+        let (kept, left_out) = (Sha::of(b"kept"), Sha::of(b"left out"));
+        let checkpoint = Checkpoint {
+            generation: Seq::FIRST,
+            parent: None,
+            covers: Covers::from_entries([(ActorId::from_bytes([1; 16]), vec![(Seq::FIRST, kept)])]),
+            absent: vec![left_out],
+            digest: with_all(Digest::default(), [&kept]),
+            reducer: TypeName::parse("counter").unwrap(),
+            version: 1,
+            author: ActorId::from_bytes([1; 16]),
+            date: Date::EPOCH,
+            state: Payload::Plain(b"1".as_slice().into()),
+        };
+        let decide = |held: &[Sha]| {
+            let deps = |sha: &Sha| {
+                let of = if *sha == kept { vec![left_out] } else { Vec::new() };
+                Ok::<_, std::convert::Infallible>(held.contains(sha).then_some(of))
+            };
+            acknowledge(&checkpoint, None, Date::EPOCH, deps).unwrap().map_err(|refusal| refusal.code)
+        };
+        assert_eq!(decide(&[kept]), Ok(()));
+        assert_eq!(decide(&[kept, left_out]), Err(ErrorCode::MissingOps));
+        assert_eq!(decide(&[]), Err(ErrorCode::MissingOps));
     }
 
     #[test]

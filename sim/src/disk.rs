@@ -61,14 +61,10 @@ pub(crate) fn ops(engine: &Faulty, log: &LogName) -> Vec<Op> {
     stored.iter().flat_map(|op| Op::from_record(log, &op.record, Some(op.sha))).collect()
 }
 
-/// Writes records, in one commit but where a base comes after a restore: in a commit it would go before it.
-pub(crate) fn write(engine: &Faulty, records: impl Iterator<Item = Record>) -> Result<Vec<Appended>, StorageError> {
+/// Writes records, in one commit.
+pub(crate) fn write(engine: &Faulty, records: Vec<Record>) -> Result<Vec<Appended>, StorageError> {
     let mut batch = Batch::default();
-    let mut appended = Vec::new();
     for record in records {
-        if matches!(record, Record::Base { .. }) && !batch.restores.is_empty() {
-            appended.extend(engine.commit(&std::mem::take(&mut batch))?);
-        }
         match record {
             Record::Base { log, base, covered, archive } => {
                 let generation = |base: &Base| Checkpoint::from_trusted(&base.record).ok().map(|it| it.id(&log));
@@ -92,8 +88,7 @@ pub(crate) fn write(engine: &Faulty, records: impl Iterator<Item = Record>) -> R
             }
         }
     }
-    appended.extend(engine.commit(&batch)?);
-    Ok(appended)
+    engine.commit(&batch)
 }
 
 /// The value of a pending note whose operation some store has.

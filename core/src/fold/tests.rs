@@ -119,3 +119,64 @@ fn a_function_sees_the_whole_oplog_in_order_and_falsy_payloads_too() {
     }
     assert_eq!(*fold.view(&oplog), json!([0, "", false, null]));
 }
+
+/// Has a version.
+struct Versioned(u32);
+
+impl Reducer for Versioned {
+    type Intent = u64;
+    type Payload = u64;
+    type State = u64;
+
+    fn name(&self) -> &str {
+        "sum"
+    }
+    fn version(&self) -> u32 {
+        self.0
+    }
+    fn initial(&self) -> u64 {
+        0
+    }
+    fn prepare(&self, _: &u64, intent: u64, _: &Author) -> Result<u64, IntentError> {
+        Ok(intent)
+    }
+    fn apply(&self, state: &mut u64, payload: u64, _: &Meta) -> Result<(), PayloadError> {
+        *state += payload;
+        Ok(())
+    }
+    fn view(&self, state: &u64) -> Value {
+        json!(state)
+    }
+    fn encode_state(&self, state: &u64) -> Vec<u8> {
+        state.to_string().into_bytes()
+    }
+    fn decode_state(&self, bytes: &[u8]) -> Result<u64, StateError> {
+        serde_json::from_slice(bytes).map_err(|error| StateError(error.to_string()))
+    }
+}
+
+#[test]
+fn an_older_reducer_neither_reads_nor_makes_a_state_on_top_of_a_newer_ones() {
+    let base = Checkpoint {
+        generation: crate::id::Seq::FIRST,
+        parent: None,
+        covers: crate::covers::Covers::default(),
+        absent: Vec::new(),
+        digest: crate::id::Digest::default(),
+        reducer: TypeName::parse("sum").unwrap(),
+        version: 2,
+        state: Payload::Plain(b"5".as_slice().into()),
+        date: crate::date::Date::EPOCH,
+        author: crate::id::ActorId::from_bytes([1; 16]),
+    };
+    let fold = |version| {
+        let mut fold = Reduced::new(Versioned(version)).fold();
+        fold.rebase(Some(&base));
+        fold
+    };
+    assert!(fold(1).trouble().is_some());
+    assert!(fold(1).state(&Oplog::new()).is_err());
+    assert_eq!(fold(2).trouble(), None);
+    assert_eq!(fold(2).state(&Oplog::new()).unwrap().state, b"5");
+    assert_eq!(fold(2).state(&Oplog::new()).unwrap().version, 2);
+}

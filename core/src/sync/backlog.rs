@@ -149,6 +149,13 @@ impl Backlog {
         waiting.iter().chain(&parked).for_each(|key| self.make_ready(key));
     }
 
+    /// Makes an operation ready that was parked: what it waited for is not needed any more.
+    pub(super) fn unpark(&mut self, key: &OrderKey) {
+        if self.parked.contains(key) {
+            self.make_ready(key);
+        }
+    }
+
     /// Notes that the store cannot take an operation before something happens that [`hurry`](Self::hurry) is called for.
     pub(super) fn park(&mut self, key: OrderKey) {
         let Some(item) = self.items.get_mut(&key) else { return };

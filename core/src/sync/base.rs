@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::link::Request;
 use super::log::{Installed, Listing, Loaded, Log, Reading};
 use super::{LinkId, Notice, Origin, Output, Record, Replica, Standing};
@@ -125,7 +126,8 @@ impl Replica {
         }
         let mut stores = Vec::new();
         for (store, peer) in &mut log.peers {
-            log.doubtful.keys().for_each(|key| peer.backlog.offer(*key, now, now));
+            let kept = log.doubtful.keys().filter(|key| !log.unsaved.contains(&key.sha));
+            kept.for_each(|key| peer.backlog.offer(*key, now, now));
             stores.push(*store);
         }
         for store in stores {
@@ -161,9 +163,18 @@ impl Replica {
         let log = self.log_mut(name);
         let ops: Vec<Op> = keys.iter().filter_map(|key| log.doubtful.get(key)).cloned().collect();
         ops.iter().for_each(|op| _ = log.admit(op));
-        if !ops.is_empty() {
-            self.notify(Notice::Changed { log: name.clone(), ops, origin: Origin::Store(id.store) });
-            self.plan_pruning(name);
+        if ops.is_empty() {
+            return;
+        }
+        let stores: Vec<StoreId> = log.peers.keys().copied().collect();
+        self.notify(Notice::Changed { log: name.clone(), ops, origin: Origin::Store(id.store) });
+        self.plan_pruning(name);
+        for store in stores {
+            let id = LinkId { channel: name.channel.clone(), store };
+            if let Some(link) = self.links.get_mut(&id) {
+                link.may_send(name);
+            }
+            self.pump(&id);
         }
     }
 
@@ -295,7 +306,8 @@ impl Replica {
             && peer.can_tell(log.base.as_ref())
         {
             // What it was read to hold before it could tell is asked too.
-            log.doubtful.keys().for_each(|key| peer.backlog.offer(*key, now, now));
+            let kept = log.doubtful.keys().filter(|key| !log.unsaved.contains(&key.sha));
+            kept.for_each(|key| peer.backlog.offer(*key, now, now));
             peer.backlog.hurry();
             if let Some(link) = self.links.get_mut(id) {
                 link.may_send(name);
@@ -374,20 +386,19 @@ impl Replica {
     }
 
     /// Brings back what a log archived while no table knew of it, on the day that it meets one: its operations are merged
-    /// as ordinary ones. Returns whether the log is read anew for that.
-    pub(super) fn meets_a_table(&mut self, name: &LogName) -> bool {
-        if !self.is_kept(name) {
-            // What the disk has not taken yet could not be read again; it is tried again once the disk has.
-            return false;
+    /// as ordinary ones. Until the disk has brought them back, the log stays as it is and reads nothing.
+    pub(super) fn meets_a_table(&mut self, name: &LogName) {
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return };
+        if !log.is_to_be_merged() {
+            return;
         }
-        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return false };
-        if log.peers.is_empty() || log.base.as_ref().is_none_or(Installed::is_committed) {
-            return false;
+        if !log.restoring {
+            log.restoring = true;
+            self.persist(vec![Record::Restore { log: name.clone() }]);
+        } else if self.is_kept(name) {
+            self.log_mut(name).forget();
+            self.outputs.push_back(Output::Load(name.clone()));
         }
-        log.forget();
-        self.persist(vec![Record::Restore { log: name.clone() }]);
-        self.outputs.push_back(Output::Load(name.clone()));
-        true
     }
 }
 
@@ -461,6 +472,7 @@ impl Log {
     /// Forgets everything that the local store will tell again.
     fn forget(&mut self) {
         self.loaded = Loaded::Asked;
+        self.restoring = false;
         self.base = None;
         self.oplog = Oplog::new();
         self.doubtful.clear();
@@ -468,6 +480,8 @@ impl Log {
         self.shown.clear();
         self.unsaved.clear();
         self.replacing.clear();
+        // What is pending is offered again, and nothing was sent.
+        self.peers.values_mut().for_each(|peer| peer.backlog = Backlog::default());
         self.refold();
     }
 }

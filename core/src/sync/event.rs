@@ -242,7 +242,8 @@ pub enum Record {
         /// Whether one does.
         pending: bool,
     },
-    /// A store has said to hold an own operation that another one still lacks: [`Record::Pending`] with this beside it.
+    /// A store has said to hold an own operation that another one still lacks, or left and may have held it:
+    /// [`Record::Pending`] with this beside it.
     Shown {
         /// The log.
         log: LogName,

@@ -2,8 +2,9 @@
 
 use super::link::Request;
 use super::log::Listing;
-use super::{LinkId, Output, Replica};
+use super::{LinkId, Replica};
 use crate::checkpoint::BaseId;
+use crate::error::{ErrorKind, Refusal};
 use crate::id::{Sha, StoreId};
 use crate::limits::INVENTORY_SHAS_MAX;
 use crate::name::LogName;
@@ -38,7 +39,7 @@ impl Replica {
                 (None, Listing::No) => {
                     peer.listing = Listing::Asked;
                     match self.config.durable {
-                        true => self.outputs.push_back(Output::List { log: name.clone() }),
+                        true => self.list_when_kept(name),
                         false => {
                             let shas = self.log_mut(name).covered.iter().copied().collect();
                             self.listed(name, Some(base.id), shas);
@@ -83,6 +84,17 @@ impl Replica {
             while let Some(part) = parts.next() {
                 self.hand_on(name, store, base, part.to_vec(), parts.peek().is_some());
             }
+        }
+    }
+
+    /// Takes note that a store did not take a list. If time may help, the log is compared with it again after a while.
+    pub(super) fn cover_failed(&mut self, id: &LinkId, name: &LogName, refusal: &Refusal) {
+        self.list_failed(name, id.store);
+        let Some(peer) = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&id.store)) else { return };
+        if matches!(refusal.code.kind(), ErrorKind::Retry | ErrorKind::LogIn) {
+            peer.current = false;
+            let at = self.retry_at();
+            self.read_again(id, name, at);
         }
     }
 

@@ -30,13 +30,15 @@ pub(super) struct Log {
     pub(super) pruning: Pruning,
     pub(super) fold: Option<Box<dyn Fold>>,
     pub(super) loaded: Loaded,
+    /// Whether the disk was told to bring back what the base archived.
+    pub(super) restoring: bool,
     pub(super) interest: Interest,
     /// Whether it was ever read from a store, or holds anything at all.
     pub(super) known: bool,
     pub(super) peers: BTreeMap<StoreId, Peer>,
     /// Own operations that some store of the channel is not known to hold.
     pub(super) pending: BTreeSet<OrderKey>,
-    /// Of `pending`, what a store has said to hold: others may have seen it.
+    /// Of `pending`, what others may have seen: a store has said to hold it, or one that left may have held it.
     pub(super) shown: BTreeSet<OrderKey>,
     /// Own operations that wait for the local disk before they are sent.
     pub(super) unsaved: BTreeSet<Sha>,
@@ -45,8 +47,18 @@ pub(super) struct Log {
     pub(super) replacing: BTreeSet<Sha>,
     /// Which pushes of this process wait for news.
     pub(super) pushes: BTreeMap<Sha, PushId>,
+    /// Whether a store left the channel since the process began.
+    pub(super) lost_peer: bool,
     /// What was read from stores before they were mounted.
     pub(super) seen: BTreeMap<StoreId, Seen>,
+}
+
+/// What changed for own operations of a log with the stores of its channel.
+pub(super) struct Remounted {
+    /// What no store lacks any more, because the one that lacked it is gone.
+    pub(super) everywhere: Vec<OrderKey>,
+    /// What others may have seen, because a store that is gone may have held it.
+    pub(super) shown: BTreeSet<OrderKey>,
 }
 
 /// A base with what it says.
@@ -201,6 +213,7 @@ impl Log {
             pruning: Pruning::default(),
             fold,
             loaded: Loaded::Asked,
+            restoring: false,
             interest: Interest::Send,
             known: false,
             peers: BTreeMap::new(),
@@ -209,6 +222,7 @@ impl Log {
             unsaved: BTreeSet::new(),
             replacing: BTreeSet::new(),
             pushes: BTreeMap::new(),
+            lost_peer: false,
             seen: BTreeMap::new(),
         }
     }
@@ -239,7 +253,10 @@ impl Log {
 
     /// Adds an operation that the base does not cover.
     pub(super) fn admit(&mut self, op: &Op) -> Taken {
-        self.doubtful.remove(&op.key());
+        if self.doubtful.remove(&op.key()).is_some() {
+            // Stores that could not be asked about it are simply sent it.
+            self.peers.values_mut().for_each(|peer| peer.backlog.unpark(&op.key()));
+        }
         if !self.oplog.insert(op.clone()) {
             return Taken::Known;
         }
@@ -268,6 +285,16 @@ impl Log {
         self.oplog.contains(sha) || self.doubtful.keys().any(|key| key.sha == *sha)
     }
 
+    /// Tells whether what was archived while no table knew of the log is to come back, because it has met one.
+    pub(super) fn is_to_be_merged(&self) -> bool {
+        !self.peers.is_empty() && self.base.as_ref().is_some_and(|base| !base.is_committed())
+    }
+
+    /// Tells whether the log is as the local store has it, so that stores can be read and sent to.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.loaded == Loaded::Yes && !self.is_to_be_merged()
+    }
+
     /// Returns the identity of the base.
     pub(super) fn base_id(&self) -> Option<BaseId> {
         self.base.as_ref().map(|base| base.id)
@@ -286,16 +313,19 @@ impl Log {
         self.oplog.next_seq(actor).max(least)
     }
 
-    /// Makes the stores of the channel the log's peers, and forgets the others. Returns what no store lacks any more,
-    /// because the one that lacked it is gone.
-    pub(super) fn mount(&mut self, stores: &BTreeSet<StoreId>) -> Vec<OrderKey> {
+    /// Makes the stores of the channel the log's peers, and forgets the others.
+    pub(super) fn mount(&mut self, stores: &BTreeSet<StoreId>) -> Remounted {
+        let mut shown = BTreeSet::new();
         let gone: Vec<StoreId> = self.peers.keys().filter(|store| !stores.contains(store)).copied().collect();
         for store in &gone {
             if let Some(peer) = self.peers.remove(store) {
                 self.seen.extend(peer.seen.map(|seen| (*store, seen)));
                 self.ask_again(&peer);
+                shown.extend(self.pending.iter().filter(|key| !self.is_absent(&peer, key)));
+                self.lost_peer = true;
             }
         }
+        self.shown.extend(&shown);
         for store in stores {
             if !self.peers.contains_key(store) {
                 let mut peer = Peer { seen: self.seen.get(store).copied(), ..Peer::default() };
@@ -304,10 +334,11 @@ impl Log {
                 self.peers.insert(*store, peer);
             }
         }
-        match gone.is_empty() {
+        let everywhere = match gone.is_empty() {
             true => Vec::new(),
             false => self.pending.iter().filter(|key| self.is_everywhere(key)).copied().collect(),
-        }
+        };
+        Remounted { everywhere, shown }
     }
 
     /// Has the stores that stay asked again for what the one that left may have held: it was drained into them.
@@ -331,9 +362,13 @@ impl Log {
     /// Tells whether no store can hold an own operation: each refused it, or was never sent it by this process, which
     /// wrote it.
     pub(super) fn is_private(&self, key: &OrderKey) -> bool {
+        !self.shown.contains(key) && self.peers.values().all(|peer| self.is_absent(peer, key))
+    }
+
+    /// Tells whether a store cannot hold an own operation.
+    fn is_absent(&self, peer: &Peer, key: &OrderKey) -> bool {
         let written_here = self.pushes.contains_key(&key.sha);
-        let absent = |peer: &Peer| peer.backlog.is_refused(key) || (written_here && peer.backlog.is_unsent(key));
-        !self.shown.contains(key) && self.peers.values().all(absent)
+        peer.backlog.is_refused(key) || (written_here && peer.backlog.is_unsent(key))
     }
 
     /// Returns the digest that a store has if it holds all of the oplog but what it is known to lack.

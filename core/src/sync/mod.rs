@@ -48,8 +48,9 @@ pub use hold::{PruneHold, PrunePolicy};
 pub use status::{BaseStatus, LinkStatus, QueuedLog, ReadStanding, RefusedOp};
 pub use writing::PushError;
 
+use keeping::Keeping;
 use link::{Link, Request, Up};
-use log::{Interest, Loaded, Log};
+use log::{Interest, Loaded, Log, Remounted};
 
 /// What a replica is made with.
 #[derive(Debug, Clone)]
@@ -77,19 +78,11 @@ pub struct Replica {
     logs: BTreeMap<LogName, Log>,
     receipts: BTreeMap<PushId, Receipt>,
     next_push: u64,
-    /// Batches that are being written to the local store.
-    batches: BTreeMap<PersistId, Vec<Record>>,
-    next_batch: u64,
-    /// Records that may wait for the next batch, and until when.
-    lazy: Vec<Record>,
-    lazy_until: Option<Date>,
+    keeping: Keeping,
     /// When to look again whether a log has something to send on a link.
     timers: BTreeSet<(Date, LinkId, LogName)>,
     /// When to try to prune a log.
     prune_timers: BTreeSet<(Date, LogName)>,
-    /// Batches that could not be written and are tried again.
-    failed: Vec<Record>,
-    retry_persist_at: Option<Date>,
     mode: Mode,
     /// What is added to the wall clock because a store found it ahead, in microseconds.
     clock_offset: i64,
@@ -111,14 +104,9 @@ impl Replica {
             logs: BTreeMap::new(),
             receipts: BTreeMap::new(),
             next_push: 1,
-            batches: BTreeMap::new(),
-            next_batch: 1,
-            lazy: Vec::new(),
-            lazy_until: None,
+            keeping: Keeping::default(),
             timers: BTreeSet::new(),
             prune_timers: BTreeSet::new(),
-            failed: Vec::new(),
-            retry_persist_at: None,
             mode: Mode::Online,
             clock_offset: 0,
             outputs: VecDeque::new(),
@@ -285,17 +273,19 @@ impl Replica {
         let awaited = |op: &&Op| kept.pending.contains(&op.sha()) || log.pushes.contains_key(&op.sha());
         let pending = kept.ops.iter().filter(awaited);
         log.pending = pending.map(Op::key).filter(|key| log.op_at(key).is_some()).collect();
-        log.shown = log.pending.iter().filter(|key| kept.shown.contains(&key.sha)).copied().collect();
+        // A store that left may have held what an earlier process sent.
+        let sent = |sha: &Sha| log.lost_peer && !log.pushes.contains_key(sha);
+        let shown = log.pending.iter().filter(|key| kept.shown.contains(&key.sha) || sent(&key.sha));
+        log.shown = shown.copied().collect();
         for (store, peer) in &mut log.peers {
             peer.seen = kept.seen.get(store).copied();
             log.pending.iter().for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
         }
         log.seen = kept.seen;
         self.notify(Notice::Read { log: name.clone() });
-        if !self.meets_a_table(&name) {
-            self.begin_everywhere(&name);
-            self.plan_pruning(&name);
-        }
+        self.meets_a_table(&name);
+        self.begin_everywhere(&name);
+        self.plan_pruning(&name);
     }
 
     fn neighbour(&mut self, name: &LogName, ops: Vec<Op>) {
@@ -329,9 +319,10 @@ impl Replica {
         }
         changed.into_iter().for_each(|notice| self.notify(notice));
         for name in &names {
-            for key in self.log_mut(name).mount(&stores) {
-                self.is_everywhere_now(name, &key);
-            }
+            let Remounted { everywhere, shown } = self.log_mut(name).mount(&stores);
+            let shown = shown.into_iter().map(|key| Record::Shown { log: name.clone(), sha: key.sha });
+            self.persist(shown.collect());
+            everywhere.iter().for_each(|key| self.is_everywhere_now(name, key));
             for store in &stores {
                 let id = LinkId { channel: channel.clone(), store: *store };
                 let ready = self.logs[name].peers.get(store).is_some_and(|peer| peer.backlog.has_ready());
@@ -423,7 +414,7 @@ impl Replica {
             Some(Request::Checkpoint { log, sha }) => self.not_acknowledged(id, &log, sha, refusal),
             Some(Request::Adopt { log }) => self.not_adopted(id, &log, &refusal),
             Some(Request::List { log, to }) => self.list_failed(&log, to),
-            Some(Request::Cover { log }) => self.list_failed(&log, id.store),
+            Some(Request::Cover { log }) => self.cover_failed(id, &log, &refusal),
             Some(Request::Retained { log }) => self.repair_failed(&log, refusal),
             Some(Request::Watch) => self.watch_failed(id),
             Some(Request::Other) | None => {}

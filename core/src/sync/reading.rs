@@ -76,7 +76,7 @@ impl Replica {
     /// Lines up a log to be read from a store, if it is wanted and not read already, and to send what it may.
     pub(super) fn begin(&mut self, id: &LinkId, name: &LogName) {
         let online = self.mode.receives();
-        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return };
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.is_in_use()) else { return };
         let wanted = online && log.interest >= Interest::Compare;
         if wanted && log.interest == Interest::Watch {
             self.watch(id, std::slice::from_ref(name));
@@ -413,11 +413,14 @@ impl Replica {
         }
         let (now, at) = (self.now, self.forward_at());
         let others = self.log_mut(name).peers.iter_mut();
-        let others = others.filter(|(store, peer)| from.is_none_or(|id| id.store != **store) && peer.current);
         let mut stores = Vec::new();
-        for (store, peer) in others {
-            keys.iter().for_each(|key| peer.backlog.offer(*key, at, now));
-            stores.push(*store);
+        for (store, peer) in others.filter(|(store, _)| from.is_none_or(|id| id.store != **store)) {
+            if peer.current {
+                keys.iter().for_each(|key| peer.backlog.offer(*key, at, now));
+            }
+            if peer.current || peer.backlog.has_ready() {
+                stores.push(*store);
+            }
         }
         for store in stores {
             let id = LinkId { channel: name.channel.clone(), store };

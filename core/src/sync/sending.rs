@@ -2,7 +2,6 @@
 
 use super::backlog::Fate;
 use super::link::Request;
-use super::log::Loaded;
 use super::{LinkId, Notice, Record, Replica, Standing};
 use crate::api::PushResult;
 use crate::date::Date;
@@ -90,7 +89,7 @@ impl Replica {
     /// Sends the next operations of one log that are due. Returns whether more of it are.
     fn send_batch(&mut self, id: &LinkId, name: &LogName) -> bool {
         let now = self.now;
-        let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return false };
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.is_in_use()) else { return false };
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         let can_tell = peer.can_tell(log.base.as_ref());
         let (oplog, doubtful) = (&log.oplog, &log.doubtful);

@@ -146,6 +146,65 @@ fn an_operation_leaves_after_the_disk_has_answered_even_to_a_store_mounted_meanw
     assert_eq!(pushes(&machine.sent()).len(), 2);
 }
 
+fn persists(outputs: &[Output]) -> Vec<(PersistId, Vec<Sha>)> {
+    let ops = |records: &[Record]| {
+        let op = |record: &Record| match record {
+            Record::Op { op, .. } => Some(op.sha()),
+            _ => None,
+        };
+        records.iter().filter_map(op).collect()
+    };
+    let persist = |output: &Output| match output {
+        Output::Persist { id, records } => Some((*id, ops(records))),
+        _ => None,
+    };
+    outputs.iter().filter_map(persist).collect()
+}
+
+#[test]
+fn nothing_reaches_the_disk_before_what_was_written_earlier() {
+    let mut machine = Machine::new(true, 0);
+    let first = machine.push(&json!(1)).sha;
+    let (id, shas) = persists(&machine.drain()).pop().unwrap();
+    assert_eq!(shas, [first]);
+    let (second, third) = (machine.push(&json!(2)).sha, machine.push(&json!(3)).sha);
+    assert_eq!(persists(&machine.drain()), []);
+    machine.handle(Event::Persisted { id, failed: Some("no space".into()) });
+    let fourth = machine.push(&json!(4)).sha;
+    assert_eq!(persists(&machine.drain()), []);
+    machine.pass(5_000_000);
+    let (id, shas) = persists(&machine.drain()).pop().unwrap();
+    assert_eq!(shas, [first, second, third, fourth]);
+    assert!(!machine.replica.is_saved());
+    machine.handle(Event::Persisted { id, failed: None });
+    assert_eq!(persists(&machine.drain()), []);
+    assert!(machine.replica.is_saved());
+}
+
+#[test]
+fn what_the_disk_refuses_is_said_and_sent_and_kept_once_it_can_be() {
+    let mut machine = Machine::new(true, 1);
+    machine.connect(1);
+    machine.push(&json!(1));
+    let (id, _) = persists(&machine.drain()).pop().unwrap();
+    machine.handle(Event::Persisted { id, failed: Some("no space".into()) });
+    assert_eq!(pushes(&machine.sent()).len(), 1);
+    let receipt = machine.push(&json!(2));
+    let outputs = machine.drain();
+    let news = outputs.iter().rev().find_map(|output| match output {
+        Output::Notify(Notice::Receipt(news)) if news.id == receipt.id => Some(news),
+        _ => None,
+    });
+    assert_eq!(news.unwrap().local_error.as_deref(), Some("no space"));
+    assert!(!news.unwrap().durable);
+    assert_eq!(persists(&outputs), []);
+    machine.pass(5_000_000);
+    let (id, shas) = persists(&machine.drain()).pop().unwrap();
+    assert_eq!(shas.len(), 2);
+    machine.handle(Event::Persisted { id, failed: None });
+    assert!(machine.replica.receipt(receipt.id).unwrap().durable);
+}
+
 #[test]
 fn a_log_that_is_loaded_after_its_stream_came_up_is_read_and_sent() {
     let mut machine = Machine::new(true, 1);
@@ -388,4 +447,39 @@ fn a_store_that_is_compared_again_is_not_in_step_before_it_has_answered() {
     assert!(!machine.replica.is_in_step(&link(1), &[log()]) && machine.replica.is_in_step(&link(2), &[log()]));
     answer(&mut machine, 1);
     assert!(machine.replica.is_in_step(&link(1), &[log()]));
+}
+
+#[test]
+fn a_store_is_drained_of_a_log_once_the_others_have_it_and_the_register_was_asked() {
+    let mut machine = Machine::new(false, 2);
+    (1..=2).for_each(|number| machine.connect(number));
+    machine.push(&json!(1));
+    // Both are read before anything is sent to them.
+    let header = LogHeader::default();
+    let mut answered = false;
+    for _ in 0..4 {
+        for message in machine.drain() {
+            let Output::Send { link, message } = message else { continue };
+            let answer = match message {
+                ClientMessage::Get { tag, .. } => {
+                    ServerMessage::Ops { tag, base: None, ops: Vec::new(), header, more: false }
+                }
+                ClientMessage::Push { tag, ops, .. } => {
+                    assert!(!machine.replica.is_drained_of(&log(), store(1)));
+                    let results = ops.iter().map(|op| PushResult::Accepted { sha: op.sha }).collect();
+                    ServerMessage::Pushed { tag, results }
+                }
+                _ => continue,
+            };
+            machine.handle(Event::Received { link, message: answer });
+            answered = true;
+        }
+    }
+    assert!(answered && machine.replica.queued(None) == 0);
+    assert!(!machine.replica.is_drained_of(&log(), store(1)), "the register was not asked");
+    machine.replica.ask_register(&log());
+    assert!(!machine.replica.is_drained_of(&log(), store(1)), "it has not answered");
+    let standing = crate::api::CommitResult::Standing { certificate: None, refusal: None };
+    machine.handle(Event::Committed { log: log(), result: Ok(standing) });
+    assert!(machine.replica.is_drained_of(&log(), store(1)));
 }

@@ -14,7 +14,7 @@ impl Replica {
     pub fn wake_at(&self) -> WakeAt {
         let timer = self.timers.first().map(|(at, ..)| *at);
         let prune = self.prune_timers.first().map(|(at, _)| *at);
-        [timer, prune, self.lazy_until, self.retry_persist_at].into_iter().flatten().min()
+        [timer, prune, self.keeping.due_at()].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self) {
@@ -74,8 +74,7 @@ impl Replica {
         }
         let back = back as i64;
         let earlier = |at: &mut Date| *at = at.plus(-back);
-        self.lazy_until.as_mut().map(earlier);
-        self.retry_persist_at.as_mut().map(earlier);
+        self.keeping.clock_went_back(back);
         let timers = std::mem::take(&mut self.timers).into_iter();
         self.timers = timers.map(|(at, id, name)| (at.plus(-back), id, name)).collect();
         let timers = std::mem::take(&mut self.prune_timers).into_iter();

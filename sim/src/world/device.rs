@@ -93,6 +93,9 @@ impl World {
         match notice {
             Notice::Receipt(receipt) => {
                 let sha = receipt.sha;
+                if receipt.local_error.is_some() {
+                    this.unanswered.remove(&sha);
+                }
                 let before = this.receipts.insert(receipt.id, receipt);
                 self.counts.dated_again += u64::from(before.is_some_and(|before| before.sha != sha));
             }
@@ -132,22 +135,13 @@ impl World {
         self.clients[client].jobs.push_back(job);
     }
 
-    /// Does the first job, and with a write all that wait behind it.
+    /// Does the first job.
     pub(super) fn use_disk(&mut self, client: usize) {
-        let mut batches: Vec<(PersistId, Vec<Record>)> = Vec::new();
-        while let Some(Job::Persist { .. }) = self.clients[client].jobs.front()
-            && let Some(Job::Persist { id, records }) = self.clients[client].jobs.pop_front()
-        {
-            batches.push((id, records));
-        }
-        if !batches.is_empty() {
-            self.write(client, batches);
-        } else {
-            match self.clients[client].jobs.pop_front() {
-                Some(Job::Load(log)) => self.load(client, log),
-                Some(Job::List(log)) => self.list(client, log),
-                Some(Job::Persist { .. }) | None => {}
-            }
+        match self.clients[client].jobs.pop_front() {
+            Some(Job::Load(log)) => self.load(client, log),
+            Some(Job::List(log)) => self.list(client, log),
+            Some(Job::Persist { id, records }) => self.write(client, id, records),
+            None => {}
         }
         if !self.clients[client].jobs.is_empty() {
             let (life, after) = (self.clients[client].life, self.rng.between(100, 20_000));
@@ -170,11 +164,10 @@ impl World {
         self.act(client, |replica, now| replica.handle(now, SyncEvent::Listed { log, base, shas }));
     }
 
-    fn write(&mut self, client: usize, batches: Vec<(PersistId, Vec<Record>)>) {
+    fn write(&mut self, client: usize, id: PersistId, records: Vec<Record>) {
         let Some(disk) = self.clients[client].disk else { return };
-        let (ids, records): (Vec<PersistId>, Vec<Vec<Record>>) = batches.into_iter().unzip();
-        let ops: Vec<Op> = records.iter().flatten().filter_map(op_of).cloned().collect();
-        let committed = disk::write(&self.disks[disk].engine, records.into_iter().flatten());
+        let ops: Vec<Op> = records.iter().filter_map(op_of).cloned().collect();
+        let committed = disk::write(&self.disks[disk].engine, records);
         for appended in committed.iter().flatten() {
             if let Appended::New(arrival) = appended
                 && let Some(position) = self.clients[client].positions.get_mut(&arrival.log.channel)
@@ -189,11 +182,7 @@ impl World {
             self.wake_neighbours(client, disk);
         }
         let failed = committed.err().map(|error| error.to_string());
-        self.act(client, |replica, now| {
-            for id in ids {
-                replica.handle(now, SyncEvent::Persisted { id, failed: failed.clone() });
-            }
-        });
+        self.act(client, |replica, now| replica.handle(now, SyncEvent::Persisted { id, failed }));
     }
 
     fn wake_neighbours(&mut self, client: usize, disk: usize) {

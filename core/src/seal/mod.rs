@@ -1,0 +1,25 @@
+//! Sealing: what a client does to everything before it leaves the device.
+//!
+//! A store sees users, channels, sizes in steps, and who appends when; nothing else. Names are blinded ([`NameKeys`]),
+//! payloads and states are encrypted under the key of a channel's epoch ([`ChannelKeys`]) with the whole identity of the
+//! thing as associated data, and what is written is signed by a device ([`DeviceKey`]) that its user's [`Identity`]
+//! certifies. `docs/crypto.md` specifies the bytes and tells why; `testdata/v1/seal.json` holds vectors.
+//!
+//! Nothing here draws randomness: keys come as [`Secret`]s, whose bytes the caller takes from the system.
+
+mod aead;
+mod keys;
+mod names;
+mod padding;
+mod payload;
+mod secret;
+mod state;
+
+pub use keys::{ChannelKeys, EpochError};
+pub use names::{BlindLog, NameKeys, NotBlind, OpenNameError};
+pub use padding::{PADDING_STEP_BYTES, padded};
+pub use payload::{OpenError, SealError};
+pub use secret::Secret;
+
+#[cfg(test)]
+mod tests;

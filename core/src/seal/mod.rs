@@ -7,19 +7,27 @@
 //!
 //! Nothing here draws randomness: keys come as [`Secret`]s, whose bytes the caller takes from the system.
 
+mod actor;
 mod aead;
+mod device;
+mod identity;
 mod keys;
 mod names;
 mod padding;
 mod payload;
 mod secret;
 mod state;
+mod typed;
 
+pub use actor::{ActorCertificate, SignatureError, TrustedActor};
+pub use device::{CertificateError, DeviceCertificate, DeviceKey, TrustedDevice};
+pub use identity::{Fingerprint, FingerprintMismatch, Identity, PublicIdentity};
 pub use keys::{ChannelKeys, EpochError};
 pub use names::{BlindLog, NameKeys, NotBlind, OpenNameError};
 pub use padding::{PADDING_STEP_BYTES, padded};
 pub use payload::{OpenError, SealError};
 pub use secret::Secret;
+pub use typed::TypedError;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{ActorId, Checkpoint, Covers, Date, Digest, Draft, LogName, PathPrefix, Payload, Seq, Sha, TypeName};
+use crate::{
+    ActorId, ChannelName, Checkpoint, Covers, Date, DeviceId, Digest, Draft, LogName, PathPrefix, Payload, Seq, Sha,
+    Signature, TypeName, UserName,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -44,6 +47,19 @@ fn checkpoint(state: Payload) -> Checkpoint {
     }
 }
 
+fn user(name: &str) -> UserName {
+    UserName::parse(name).unwrap()
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).unwrap()
+}
+
+fn identity(byte: u8) -> Identity {
+    Identity::from_secrets(&secret(byte), secret(byte + 1))
+}
+
+mod identity;
 mod keys;
 mod names;
 mod payload;

@@ -1,8 +1,8 @@
 //! Names: the tree stays a tree, and nothing else is told.
 
 use super::*;
+use crate::Path;
 use crate::limits::{PATH_SEGMENTS_MAX, SEALED_NAME_BYTES_MAX};
-use crate::{ChannelName, Path, UserName};
 
 fn path(text: &str) -> Path {
     Path::parse(text).unwrap()
@@ -11,8 +11,8 @@ fn path(text: &str) -> Path {
 #[test]
 fn a_blinded_name_is_a_name_and_keeps_user_and_channel() {
     let blind = keys().names().blind(&log());
-    assert_eq!(blind.as_log().user, UserName::parse("me").unwrap());
-    assert_eq!(blind.as_log().channel, ChannelName::parse("home").unwrap());
+    assert_eq!(blind.as_log().user, user("me"));
+    assert_eq!(blind.as_log().channel, channel("home"));
     assert_eq!(blind.as_log().kind.as_str().len(), 26);
     assert_eq!(blind.as_log().path.as_str().len(), 2 * 27);
     assert_eq!(BlindLog::parse(blind.as_log().clone()).unwrap(), blind);

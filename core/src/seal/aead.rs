@@ -37,6 +37,19 @@ pub(super) fn open(key: &Secret, associated: &[u8], sealed: &[u8]) -> Result<Vec
     }
 }
 
+/// Encrypts a key under another one.
+pub(super) fn wrap(key: &Secret, associated: &[u8], inner: &Secret) -> [u8; Secret::BYTES + TAG_BYTES] {
+    let mut plain = Vec::with_capacity(Secret::BYTES + TAG_BYTES);
+    plain.extend_from_slice(inner.expose());
+    encrypt(key, nonce(associated), associated, plain).try_into().expect("a key and a tag")
+}
+
+/// Opens what [`wrap`] made; nothing if the key or the associated data is another one.
+pub(super) fn unwrap(key: &Secret, associated: &[u8], wrapped: &[u8; Secret::BYTES + TAG_BYTES]) -> Option<Secret> {
+    let plain = zeroize::Zeroizing::new(decrypt(key, nonce(associated), associated, wrapped)?);
+    plain.as_slice().try_into().ok().map(Secret::from_bytes)
+}
+
 fn nonce(associated: &[u8]) -> [u8; NONCE_BYTES] {
     let hash: [u8; 32] = Sha256::digest(associated).into();
     let (nonce, _) = hash.split_first_chunk().expect("12 of 32 bytes");
@@ -81,6 +94,15 @@ mod tests {
             }
         }
         assert!(tested > 50, "{tested} cases");
+    }
+
+    #[test]
+    fn a_wrapped_key_opens_under_its_own_key_and_for_its_own_purpose_only() {
+        let [key, other, inner] = [1, 2, 3].map(|byte| Secret::from_bytes([byte; 32]));
+        let wrapped = wrap(&key, b"purpose", &inner);
+        assert_eq!(unwrap(&key, b"purpose", &wrapped), Some(inner));
+        assert_eq!(unwrap(&other, b"purpose", &wrapped), None);
+        assert_eq!(unwrap(&key, b"another", &wrapped), None);
     }
 
     #[test]

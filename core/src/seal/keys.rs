@@ -6,9 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use minicbor::decode::{Decoder, Error as CborError};
+
 use super::names::NameKeys;
 use super::secret::Secret;
+use crate::codec::{self, Writer};
 use crate::limits::CHANNEL_EPOCHS_MAX;
+use crate::op::WriteResult;
 
 const PAYLOAD_LABEL: &str = "gigfs.key.payload.1";
 const STATE_LABEL: &str = "gigfs.key.state.1";
@@ -124,6 +128,39 @@ impl ChannelKeys {
 
     pub(super) fn epoch(&self, epoch: u32) -> Option<&Epoch> {
         self.epochs.get(&epoch)
+    }
+
+    /// Returns at least how many bytes [`ChannelKeys::write`] writes.
+    pub(super) fn room(&self) -> usize {
+        64 + self.epochs.len() * 40
+    }
+
+    /// Writes `[names, [[epoch, secret], …]]`, the epochs ascending.
+    pub(super) fn write(&self, to: &mut Writer) -> WriteResult {
+        to.array(2)?.bytes(self.names.secret().expose())?.array(self.epochs.len() as u64)?;
+        for (epoch, keys) in &self.epochs {
+            to.array(2)?.u32(*epoch)?.bytes(keys.secret.expose())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(from: &mut Decoder<'_>) -> Result<Self, CborError> {
+        codec::array(from, 2)?;
+        let names = NameKeys::new(codec::fixed(from).map(Secret::from_bytes)?);
+        let count = codec::array_up_to(from, CHANNEL_EPOCHS_MAX)?;
+        let mut epochs = BTreeMap::new();
+        for _ in 0..count {
+            codec::array(from, 2)?;
+            let epoch = from.u32()?;
+            if epochs.last_key_value().is_some_and(|(last, _)| *last >= epoch) {
+                return Err(CborError::message("key epochs that are not in ascending order"));
+            }
+            epochs.insert(epoch, Epoch::new(codec::fixed(from).map(Secret::from_bytes)?));
+        }
+        match epochs.is_empty() {
+            true => Err(CborError::message("a channel without a key epoch")),
+            false => Ok(Self { names, epochs }),
+        }
     }
 }
 

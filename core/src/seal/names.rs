@@ -129,6 +129,10 @@ impl NameKeys {
         }
     }
 
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
     fn hash(&self, write: impl FnOnce(&mut codec::Writer) -> crate::op::WriteResult) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.blind.expose()).expect("HMAC takes a key of any length");
         mac.update(&codec::encode(write));

@@ -5,9 +5,13 @@
 use std::fmt;
 
 use hkdf::Hkdf;
+use minicbor::encode::Encoder;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::codec::Writer;
+use crate::op::WriteResult;
 
 /// 32 bytes that only their holders know: a key, a seed, or what keys are derived from.
 #[derive(Clone)]
@@ -61,4 +65,14 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Encodes something secret into bytes that are wiped. `room` is at least their number, so that no copy stays behind where
+/// memory had to grow.
+pub(super) fn encode(room: usize, write: impl FnOnce(&mut Writer) -> WriteResult) -> Zeroizing<Vec<u8>> {
+    let mut writer = Encoder::new(Vec::with_capacity(room));
+    write(&mut writer).expect("writing CBOR to memory cannot fail");
+    let bytes = Zeroizing::new(writer.into_writer());
+    debug_assert!(bytes.len() <= room, "{} bytes and room for {room}", bytes.len());
+    bytes
 }

@@ -60,6 +60,7 @@ fn identity(byte: u8) -> Identity {
 }
 
 mod identity;
+mod keyring;
 mod keys;
 mod names;
 mod payload;

@@ -10,6 +10,7 @@
 mod actor;
 mod aead;
 mod device;
+mod grant;
 mod identity;
 mod keyring;
 mod keys;
@@ -24,6 +25,7 @@ mod typed;
 
 pub use actor::{ActorCertificate, SignatureError, TrustedActor};
 pub use device::{CertificateError, DeviceCertificate, DeviceKey, TrustedDevice};
+pub use grant::{Grant, GrantError, Scope};
 pub use identity::{Fingerprint, FingerprintMismatch, Identity, PublicIdentity};
 pub use keyring::{AddKeysError, Keyring, PinError};
 pub use keys::{ChannelKeys, EpochError};

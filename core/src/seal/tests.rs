@@ -59,6 +59,7 @@ fn identity(byte: u8) -> Identity {
     Identity::from_secrets(&secret(byte), secret(byte + 1))
 }
 
+mod grant;
 mod identity;
 mod keyring;
 mod keys;

@@ -175,7 +175,7 @@ impl BlindLog {
     }
 }
 
-fn associated(blind: &BlindLog) -> Vec<u8> {
+pub(super) fn associated(blind: &BlindLog) -> Vec<u8> {
     codec::encode(|to| {
         to.array(5)?.str(SEAL_TAG)?;
         blind.write(to)

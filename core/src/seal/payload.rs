@@ -136,7 +136,7 @@ pub(super) fn content<'p>(what: &'static str, payload: &'p Payload, max: usize) 
     }
 }
 
-fn associated(log: &BlindLog, draft: &Draft, epoch: u32) -> Vec<u8> {
+pub(super) fn associated(log: &BlindLog, draft: &Draft, epoch: u32) -> Vec<u8> {
     codec::encode(|to| {
         to.array(10)?.str(TAG)?;
         log.write(to)?;

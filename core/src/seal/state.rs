@@ -41,7 +41,7 @@ impl ChannelKeys {
     }
 }
 
-fn associated(log: &BlindLog, checkpoint: &Checkpoint, epoch: u32) -> Vec<u8> {
+pub(super) fn associated(log: &BlindLog, checkpoint: &Checkpoint, epoch: u32) -> Vec<u8> {
     codec::encode(|to| {
         to.array(10)?.str(TAG)?;
         log.write(to)?;

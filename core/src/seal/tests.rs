@@ -65,3 +65,4 @@ mod keyring;
 mod keys;
 mod names;
 mod payload;
+mod vectors;

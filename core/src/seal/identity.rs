@@ -175,7 +175,9 @@ impl FromStr for Fingerprint {
     fn from_str(typed: &str) -> Result<Self, TypedError> {
         const WHAT: &str = "a fingerprint";
         let symbols = typed::symbols(WHAT, typed, FINGERPRINT_SYMBOLS)?;
-        typed::decode(&symbols).map(Self).ok_or(TypedError::Checksum { what: WHAT })
+        // The last symbol stands for one bit only, so it is one of two.
+        let found = symbols.chars().next_back().unwrap_or_default();
+        typed::decode(&symbols).map(Self).ok_or(TypedError::Character { what: WHAT, found, place: FINGERPRINT_SYMBOLS })
     }
 }
 

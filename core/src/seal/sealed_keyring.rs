@@ -20,6 +20,8 @@ const PASSWORD_LABEL: &str = "gigfs.key.wrap.password.1";
 const WHAT: &str = "a sealed keyring";
 /// The version of the record. // persisted
 const RECORD_VERSION: u64 = 1;
+/// Bytes that a record has beside the body, at most.
+const HEAD_BYTES_MAX: usize = 128;
 
 /// The key that the table never sees: what HKDF makes of the stretched password beside the master.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,9 +122,6 @@ impl KeyringKey {
         }
     }
 }
-
-/// What a record has beside the body, at most.
-const HEAD_BYTES_MAX: usize = 128;
 
 impl SealedKeyring {
     /// Seals a keyring under a key, and wraps the key: for a new user, and where the key is replaced.

@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use data_encoding::{Encoding, Specification};
+use zeroize::Zeroizing;
 
 const GROUP_CHARS: usize = 4;
 const SYMBOLS: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -83,5 +84,6 @@ pub(super) fn symbols(what: &'static str, typed: &str, expected: usize) -> Resul
 
 /// Decodes symbols to exactly N bytes; nothing if what is left over is not zero.
 pub(super) fn decode<const N: usize>(symbols: &str) -> Option<[u8; N]> {
-    BASE32.decode(symbols.as_bytes()).ok()?.try_into().ok()
+    let bytes = Zeroizing::new(BASE32.decode(symbols.as_bytes()).ok()?);
+    bytes.as_slice().try_into().ok()
 }

@@ -40,6 +40,8 @@ fn a_fingerprint_is_read_as_people_type_it_and_tells_identities_apart() {
         assert!(own.is_typed_as(&typed), "{typed}");
     }
     assert!(!own.is_typed_as(&shown[1..]));
+    let last = format!("{}Z", &shown[..shown.len() - 1]).parse::<Fingerprint>().unwrap_err();
+    assert!(matches!(last, TypedError::Character { found: 'Z', place: 52, .. }));
     assert!(!own.is_typed_as(&identity(21).public().fingerprint().to_string()));
     identity(20).public().check(own).unwrap();
     let error = identity(21).public().check(own).unwrap_err();

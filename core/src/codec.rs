@@ -73,6 +73,33 @@ pub(crate) fn decode<'b, T>(
     }
 }
 
+/// Decodes a record: an array of `items`, the first of them its version, that `write` encodes to the same bytes again.
+pub(crate) fn record<T, B: AsRef<[u8]>>(
+    what: &'static str,
+    bytes: &[u8],
+    items: u64,
+    known: u64,
+    read: impl FnOnce(&mut Decoder<'_>) -> Result<T, Error>,
+    write: impl FnOnce(&T) -> B,
+) -> Result<T, DecodeError> {
+    let mut head = Decoder::new(bytes);
+    let found = head.array().and_then(|_| head.u64());
+    if let Ok(found) = found
+        && found != known
+    {
+        return Err(DecodeError::UnknownVersion { what, found, known });
+    }
+    let value = decode(what, bytes, |decoder| {
+        array(decoder, items)?;
+        decoder.u64()?;
+        read(decoder)
+    })?;
+    match write(&value).as_ref() == bytes {
+        true => Ok(value),
+        false => Err(DecodeError::NotCanonical { what }),
+    }
+}
+
 /// Reads the head of an array of exactly `expected` items.
 pub(crate) fn array(decoder: &mut Decoder<'_>, expected: u64) -> Result<(), Error> {
     match decoder.array()? {

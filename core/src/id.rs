@@ -91,6 +91,12 @@ byte_id!(
     "an actor id"
 );
 byte_id!(
+    /// One device of a user: what holds a signing key that the user's identity certifies. Minted with that key.
+    DeviceId,
+    16,
+    "a device id"
+);
+byte_id!(
     /// One store server or local store, minted when its data folder is created.
     StoreId,
     16,

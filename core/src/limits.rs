@@ -19,11 +19,15 @@ pub const OP_DEPS_MAX: usize = 64;
 pub const OP_RECORD_BYTES_MAX: usize = OP_PAYLOAD_BYTES_MAX + OP_DEPS_MAX * 40 + 1024;
 /// Bytes of one encoded checkpoint record.
 pub const CHECKPOINT_RECORD_BYTES_MAX: usize = 3 * 1024 * 1024 + 768 * 1024;
+/// Bytes of the content of one sealed payload: what its padding and its tag leave of [`OP_PAYLOAD_BYTES_MAX`].
+pub const OP_SEALED_CONTENT_BYTES_MAX: usize = 258_047;
 /// Levels of nesting in a JSON payload.
 pub const JSON_DEPTH_MAX: usize = 64;
 
 /// Bytes of the state in one checkpoint.
 pub const CHECKPOINT_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes of a sealed state's content: what its padding and its tag leave of [`CHECKPOINT_STATE_BYTES_MAX`].
+pub const CHECKPOINT_SEALED_CONTENT_BYTES_MAX: usize = 3_080_191;
 /// Actors whose operations one checkpoint covers.
 pub const CHECKPOINT_ACTORS_MAX: usize = 8 * 1024;
 /// Operations of one actor that a checkpoint names: its last, and those on which nothing that is newly covered depends.
@@ -31,6 +35,19 @@ pub const CHECKPOINT_HEADS_MAX: usize = 64;
 
 /// Operations that one checkpoint names as absent.
 pub const CHECKPOINT_ABSENT_MAX: usize = 4 * 1024;
+
+/// Bytes of a sealed name.
+pub const SEALED_NAME_BYTES_MAX: usize = 1168;
+/// Epochs of one channel's keys.
+pub const CHANNEL_EPOCHS_MAX: usize = 1024;
+/// Bytes of one sealed keyring, its wrapped keys included.
+pub const KEYRING_BYTES_MAX: usize = 1024 * 1024;
+/// Channels whose keys one keyring holds, those that others share included.
+pub const KEYRING_CHANNELS_MAX: usize = 4096;
+/// Fingerprints of others that one keyring holds.
+pub const KEYRING_PINS_MAX: usize = 4096;
+/// Bytes of one grant of a channel's keys.
+pub const GRANT_BYTES_MAX: usize = 64 * 1024;
 
 /// The largest integer that is exact in a JSON number everywhere (RFC 7493), 2^53 - 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;

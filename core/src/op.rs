@@ -30,7 +30,7 @@ pub enum Payload {
     Sealed {
         /// The epoch of the channel key.
         epoch: u32,
-        /// Nonce and ciphertext.
+        /// Ciphertext and tag; the nonce is derived ([`crate::seal`]).
         bytes: Bytes,
     },
 }
@@ -68,7 +68,7 @@ impl Payload {
     }
 }
 
-/// The signature of the device that wrote an operation, over its sha. Not part of its identity.
+/// An Ed25519 signature: on an operation that of the device that wrote it, over its sha with a tag. Not part of its identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use gigfs_core::{ChannelName, UserName};
+use ipnet::IpNet;
 
 /// Keeps an app's data one on every device and server.
 #[derive(Debug, Parser)]
@@ -121,6 +122,10 @@ pub(crate) struct UpArgs {
     /// Where the table listens; the store takes the port after it.
     #[arg(long, env = "GIG_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:4420")]
     pub(crate) listen: SocketAddr,
+    /// A network that is not public and in which the servers may connect to others that somebody names, such as
+    /// 192.168.1.0/24. May be repeated [default: every one while they listen on loopback].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_network: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +151,10 @@ pub(crate) struct ServeArgs {
     /// Speak TLS with a certificate that the server makes for itself.
     #[arg(long, conflicts_with = "tls_cert")]
     pub(crate) tls_self_signed: bool,
+    /// A network that is not public and in which this server may connect to others that somebody names, such as
+    /// 192.168.1.0/24. May be repeated [default: every one while it listens on loopback and has no public URL].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_network: Vec<IpNet>,
 }
 
 /// How to reach a server as its admin.

@@ -4,15 +4,19 @@
 
 mod figures;
 mod listen;
+mod networks;
 mod observe;
 
+pub mod fetch;
 pub mod files;
 pub mod openapi;
 pub mod refusal;
 pub mod request;
 pub mod tls;
 
+pub use fetch::{Answer, Fetch, FetchError, Manner};
 pub use figures::{Figures, RequestNames};
 pub use listen::{Listener, Stop};
+pub use networks::Networks;
 pub use observe::observe;
 pub use tls::{Tls, TlsError};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use gigfs_serve::Tls;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The settings of a store server.
@@ -25,6 +26,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Files of PEM certificates to trust in tables, besides those that the system trusts. Default: none.
     pub trusted_certificates: Vec<PathBuf>,
+    /// Networks that are not public and in which this server may connect to tables that somebody names, such as
+    /// `192.168.1.0/24`. Default: every one for a server that listens on loopback and has no public URL elsewhere, and
+    /// none for any other.
+    pub private_networks: Option<Vec<IpNet>>,
     /// How long operations are kept after a base has covered them, and bases after a later one took their place, so that
     /// a base whose state is wrong can be repaired. In whole seconds. Default: 30 days.
     #[serde(with = "seconds")]
@@ -52,6 +57,7 @@ impl Default for Config {
             engine: EngineKind::Fjall,
             tls: None,
             trusted_certificates: Vec::new(),
+            private_networks: None,
             retain: Duration::from_secs(30 * 24 * 3600),
             shutdown_seconds: 5,
         }
@@ -76,6 +82,13 @@ mod seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_written_as_addresses_with_the_bits_that_count() {
+        let config: Config = serde_json::from_str(r#"{"private_networks": ["10.0.0.0/8", "fd12::/64"]}"#).unwrap();
+        assert_eq!(config.private_networks.unwrap().len(), 2);
+        assert!(serde_json::from_str::<Config>(r#"{"private_networks": ["10.0.0.0/33"]}"#).is_err());
+    }
 
     #[test]
     fn an_empty_config_is_the_default_and_an_unknown_setting_is_named() {

@@ -12,7 +12,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{Date, StoreId, base64_text};
-use gigfs_serve::{Listener, Stop, TlsError, files, tls};
+use gigfs_serve::{Listener, Networks, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
 use tokio::time::Instant;
@@ -239,7 +239,9 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
     let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
     let signer = signer(&dir.join("signing-key.pem"))?;
-    let tables = TableClient::new(trusted(&config.trusted_certificates)?)
+    let networks = config.private_networks.as_deref();
+    let networks = Networks::of(networks, config.listen.ip(), config.public_url.as_deref());
+    let tables = TableClient::new(trusted(&config.trusted_certificates)?, networks)
         .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
     let users = Users::load(&*engine)?;
     let access = Access::load(engine.store_id(), tables, &*engine)?;

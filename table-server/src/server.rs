@@ -11,7 +11,7 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
-use gigfs_serve::{Listener, Stop, TlsError, files, tls};
+use gigfs_serve::{Listener, Networks, Stop, TlsError, files, tls};
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
@@ -218,7 +218,9 @@ impl Opened {
         let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
         let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
         let tls = tls.map(RustlsConfig::from_config);
-        let stores = StoreClient::new(trusted(&config.trusted_certificates)?)
+        let networks = config.private_networks.as_deref();
+        let networks = Networks::of(networks, config.listen.ip(), config.public_url.as_deref());
+        let stores = StoreClient::new(trusted(&config.trusted_certificates)?, networks)
             .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
         // The last that can fail, so that a failed start leaves no lock behind.
         let signals = Arc::new(Signals::default());

@@ -25,6 +25,7 @@ pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body
     let confirm: Confirm = read_json(body, CONFIRM_BYTES_MAX).await?;
     let code = store.inner.codes.verify(&confirm.code, &user)?;
     let table = Table::introduce(confirm)?;
+    store.inner.access.check_table(&table).await?;
     tracing::info!(%user, table = table.record.url, "a table introduces itself");
     let confirm = move |inner: &Inner| {
         inner.users.confirm(&code, table, &inner.commits)?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gigfs_core::api::{ConfirmCode, Health, LogList, OplogPage, PushResult, Pushed};
+use gigfs_core::api::{Confirm, ConfirmCode, Health, LogList, OplogPage, PushResult, Pushed};
 use gigfs_core::limits::{MESSAGE_BYTES_MAX, PUSH_OPS_MAX};
 use gigfs_core::{ErrorCode, Op, Payload, Refusal, UserName};
 use gigfs_storage::{Engine as _, Fjall, Page};
@@ -337,4 +337,27 @@ async fn the_server_tells_how_it_is() {
     for secret in [&world.admin, "hush", "/a", &world.token()[..20]] {
         assert!(!text.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_may_not_connect_to_private_addresses_takes_no_table_there() {
+    let world = World::bare(EngineKind::Memory, |config| config.private_networks = Some(Vec::new())).await;
+    let user = UserName::parse("me").unwrap();
+    world.store().create_user(&user).await.unwrap();
+    let code = world.store().confirm_code(&user).await.unwrap().code;
+    for table_url in [world.table.url.clone(), world.table.url.replace("127.0.0.1", "localhost")] {
+        let confirm = Confirm { table_url, ..world.table.introduction(code.clone()) };
+        let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
+        let refusal = refusal(answer).await;
+        assert_eq!(refusal.code, ErrorCode::Forbidden);
+        assert!(refusal.hint.contains("private_networks"), "{refusal:?}");
+    }
+    assert_eq!(world.try_token(&world.token()).await, Err(ErrorCode::Unauthorized), "no table speaks for the user");
+    // The code was not used up: it still brings a table whose address is allowed, though nobody answers there now.
+    let confirm = Confirm { table_url: "https://192.0.2.1".to_owned(), ..world.table.introduction(code.clone()) };
+    let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
+    assert_eq!(refusal(answer).await.code, ErrorCode::Forbidden, "documentation addresses are nobody's");
+    let confirm = Confirm { table_url: "https://1.1.1.1".to_owned(), ..world.table.introduction(code) };
+    let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
 }

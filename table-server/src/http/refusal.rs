@@ -226,6 +226,7 @@ impl Coded for StoreCallError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unreachable { .. } | Self::NotAStore { .. } => ErrorCode::Unreachable,
+            Self::NotAllowed { .. } => ErrorCode::Forbidden,
             // The client's own session is good: what the store did not take is the code that it gave.
             Self::Refused { refusal, .. } if refusal.code.kind() == ErrorKind::LogIn => ErrorCode::Forbidden,
             Self::Refused { refusal, .. } => refusal.code,
@@ -236,6 +237,9 @@ impl Coded for StoreCallError {
         match self {
             Self::Unreachable { .. } => "check the url, and that the store runs and can be reached from the table",
             Self::NotAStore { .. } => "check the url",
+            Self::NotAllowed { .. } => {
+                "use the store's public address, or ask the table's operator to allow its network (private_networks)"
+            }
             Self::Refused { refusal, .. } if refusal.code.kind() == ErrorKind::LogIn => {
                 "ask the store for a new confirmation code"
             }

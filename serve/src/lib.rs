@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows a table or a store: what differs between them comes in as an argument.
 
+mod attempts;
+mod client_address;
 mod figures;
 mod listen;
 mod networks;
@@ -14,6 +16,8 @@ pub mod refusal;
 pub mod request;
 pub mod tls;
 
+pub use attempts::{Attempt, Attempts, TooManyAttempts};
+pub use client_address::client_address;
 pub use fetch::{Answer, Fetch, FetchError, Manner};
 pub use figures::{Figures, RequestNames};
 pub use listen::{Listener, Stop};

@@ -1,7 +1,7 @@
 //! A refusal as an HTTP answer, and the refusals of requests that no route takes.
 
 use axum::Json;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use gigfs_core::{ErrorCode, Refusal};
@@ -10,7 +10,11 @@ use gigfs_core::{ErrorCode, Refusal};
 /// the `Authorization` header.
 pub fn answer(refusal: Refusal, schemes: &'static str) -> Response {
     let status = StatusCode::from_u16(refusal.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let retry_after = refusal.retry_after.map(HeaderValue::from);
     let mut answer = (status, Json(refusal)).into_response();
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, seconds);
+    }
     if status == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(schemes));
     }

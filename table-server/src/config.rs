@@ -27,6 +27,9 @@ pub struct Config {
     /// `192.168.1.0/24`. Default: every one for a server that listens on loopback and has no public URL elsewhere, and
     /// none for any other.
     pub private_networks: Option<Vec<IpNet>>,
+    /// The addresses of proxies in front of this server, which are believed in what they say in `X-Forwarded-For`: those
+    /// who log in are slowed by their own address then, and not by the proxy's. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
     /// Seconds that a store token lives at most; it never outlives its session. Default: 3600.
     pub token_seconds: u64,
     /// Seconds that requests under way get to finish when the server stops. Default: 5.
@@ -42,6 +45,7 @@ impl Default for Config {
             tls: None,
             trusted_certificates: Vec::new(),
             private_networks: None,
+            trusted_proxies: Vec::new(),
             token_seconds: 3600,
             shutdown_seconds: 5,
         }

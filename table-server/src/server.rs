@@ -11,7 +11,7 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
-use gigfs_serve::{Listener, Networks, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Listener, Networks, Stop, TlsError, files, tls};
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +106,7 @@ impl Server {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => listener.own_url(config.tls.is_some()),
         };
-        let token_seconds = config.token_seconds;
+        let (token_seconds, trusted_proxies) = (config.token_seconds, config.trusted_proxies.clone());
         let grace = Duration::from_secs(config.shutdown_seconds);
         let opened = tokio::task::spawn_blocking(move || Opened::open(&config, public_url)).await;
         let Opened { db, thread, signals, admin, admin_token_path, stores, tls, public_url } =
@@ -123,8 +123,19 @@ impl Server {
         };
         let stopping = CancellationToken::new();
         let metrics = Metrics::new();
-        let table =
-            Table::new(Inner { db, identity, signals, stores, metrics, public_url, admin, token_seconds, stopping });
+        let table = Table::new(Inner {
+            db,
+            identity,
+            signals,
+            stores,
+            metrics,
+            public_url,
+            admin,
+            attempts: Attempts::default(),
+            trusted_proxies,
+            token_seconds,
+            stopping,
+        });
         Ok(Self { table, thread, listener, tls, admin_token_path, grace })
     }
 
@@ -235,7 +246,7 @@ async fn serve(
     handle: Handle<SocketAddr>,
     table: &Table,
 ) -> std::io::Result<()> {
-    let service = http::router(table.clone()).into_make_service();
+    let service = http::router(table.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let server = listener.server(handle)?;
     match tls {
         None => server.acceptor(DefaultAcceptor::new()).serve(service).await,

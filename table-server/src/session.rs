@@ -1,11 +1,13 @@
 //! Sessions: created with a master, named by a secret that the table keeps a hash of, ended by time or by revocation.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use gigfs_core::api::{CreatedSession, NewSession, SessionInfo, SessionList};
 use gigfs_core::limits::{SESSION_DESCRIPTION_BYTES_MAX, USER_SESSIONS_MAX};
 use gigfs_core::{SessionId, UserName, base64_text};
+use gigfs_serve::TooManyAttempts;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use crate::db::{Change, DatabaseError};
@@ -20,6 +22,9 @@ pub enum CreateSessionError {
     /// The master is not this user's, or there is no such user.
     #[error("{WRONG_MASTER}")]
     Unauthorized,
+    /// Too many have failed to log in as this user, or from this address.
+    #[error(transparent)]
+    TooManyAttempts(#[from] TooManyAttempts),
     /// There is no such user. Only those who need no master are told.
     #[error("this table has no user {user}")]
     UnknownUser {
@@ -134,11 +139,20 @@ impl Table {
         user: &UserName,
         master: Vec<u8>,
         new: NewSession,
+        address: IpAddr,
     ) -> Result<CreatedSession, CreateSessionError> {
+        let attempts = &self.inner.attempts;
+        let attempt = attempts.begin(Some(user), address, attempts.now())?;
         let prove = move |tx: &Transaction<'_>, user: &UserName| {
             user::prove(tx, user, &master)?.ok_or(CreateSessionError::Unauthorized)
         };
-        self.new_session(user, new, prove).await
+        let created = self.new_session(user, new, prove).await;
+        match &created {
+            Ok(_) => attempt.was_right(attempts.now()),
+            Err(CreateSessionError::Unauthorized) => drop(attempt),
+            Err(_) => attempt.take_back(),
+        }
+        created
     }
 
     /// `allow` runs in the transaction that creates the session, so that a master that is being replaced opens none.

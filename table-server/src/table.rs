@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gigfs_serve::Attempts;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
@@ -30,6 +32,10 @@ pub(crate) struct Inner {
     pub(crate) public_url: String,
     /// What the admin token is compared with.
     pub(crate) admin: Verifier,
+    /// Those that failed to log in.
+    pub(crate) attempts: Attempts,
+    /// Whose word on a client's address counts.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Seconds that a store token lives at most.
     pub(crate) token_seconds: u64,
     /// Cancelled when the server stops.

@@ -3,8 +3,11 @@
 //! A table never sees a password and keeps no master, only its hash. Whether a user exists is not told to those who
 //! cannot prove it: an unknown user has parameters like any other, and fails the proof like a wrong master.
 
+use std::net::IpAddr;
+
 use gigfs_core::UserName;
 use gigfs_core::api::{NewMaster, PasswordParams};
+use gigfs_serve::TooManyAttempts;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::db::DatabaseError;
@@ -68,6 +71,9 @@ pub(crate) enum ReplaceMasterError {
     /// The old master is not this user's.
     #[error("{WRONG_MASTER}")]
     Unauthorized,
+    /// Too many have failed to prove that they are this user, or from this address.
+    #[error(transparent)]
+    TooManyAttempts(#[from] TooManyAttempts),
     /// The new master cannot be taken.
     #[error(transparent)]
     Master(#[from] MasterError),
@@ -110,11 +116,15 @@ impl Table {
         user: &UserName,
         old: Vec<u8>,
         new: NewMaster,
+        address: IpAddr,
     ) -> Result<(), ReplaceMasterError> {
         check(&new)?;
+        let attempts = &self.inner.attempts;
+        let attempt = attempts.begin(Some(user), address, attempts.now())?;
         let user = user.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
+        let replaced = self
+            .inner
             .db
             .write(move |change| {
                 let key = prove(&change.tx, &user, &old)?.ok_or(ReplaceMasterError::Unauthorized)?;
@@ -125,7 +135,13 @@ impl Table {
                 change.changed(&user);
                 Ok(())
             })
-            .await
+            .await;
+        match &replaced {
+            Ok(()) => attempt.was_right(attempts.now()),
+            Err(ReplaceMasterError::Unauthorized) => drop(attempt),
+            Err(_) => attempt.take_back(),
+        }
+        replaced
     }
 }
 
@@ -139,8 +155,8 @@ pub(crate) fn find(tx: &Transaction<'_>, user: &UserName) -> Result<Option<UserK
 
 /// Checks a master, with the same work whether or not there is such a user.
 ///
-/// Every proof of a master passes here, inside the transaction of what it allows. Limits on attempts belong at the
-/// routes that lead here.
+/// Every proof of a master passes here, inside the transaction of what it allows, and has been let through by
+/// `gigfs_serve::Attempts` before.
 pub(crate) fn prove(tx: &Transaction<'_>, user: &UserName, master: &[u8]) -> Result<Option<UserKey>, DatabaseError> {
     let found = tx
         .prepare_cached("SELECT id, verifier FROM users WHERE name = ?1")?

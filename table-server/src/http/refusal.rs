@@ -42,11 +42,16 @@ pub(crate) trait Coded: std::error::Error {
 
     /// Makes the refusal.
     fn refusal(&self) -> Refusal {
-        let refusal = Refusal::new(self.code(), self.to_string()).hint(self.hint());
-        match refusal.code {
-            ErrorCode::Expired => refusal.at(Date::saturating(clock::now_millis().saturating_mul(1000))),
-            _ => refusal,
-        }
+        refusal_of(self)
+    }
+}
+
+/// Makes the refusal of an error that has no other.
+fn refusal_of(error: &(impl Coded + ?Sized)) -> Refusal {
+    let refusal = Refusal::new(error.code(), error.to_string()).hint(error.hint());
+    match refusal.code {
+        ErrorCode::Expired => refusal.at(Date::saturating(clock::now_millis().saturating_mul(1000))),
+        _ => refusal,
     }
 }
 
@@ -103,8 +108,16 @@ impl Coded for ReplaceMasterError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::TooManyAttempts(_) => ErrorCode::TooManyAttempts,
             Self::Master(error) => error.code(),
             Self::Database(error) => error.code(),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooManyAttempts(error) => (*error).into(),
+            _ => refusal_of(self),
         }
     }
 }
@@ -113,6 +126,7 @@ impl Coded for CreateSessionError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::TooManyAttempts(_) => ErrorCode::TooManyAttempts,
             Self::UnknownUser { .. } => ErrorCode::UnknownUser,
             Self::Timeout { .. } => ErrorCode::BadRequest,
             Self::Description { .. } => ErrorCode::TooLarge,
@@ -127,6 +141,13 @@ impl Coded for CreateSessionError {
             Self::TooMany { .. } => "revoke sessions that are not used any more",
             Self::Database(error) => error.hint(),
             _ => "",
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooManyAttempts(error) => (*error).into(),
+            _ => refusal_of(self),
         }
     }
 }

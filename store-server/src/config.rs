@@ -30,6 +30,11 @@ pub struct Config {
     /// `192.168.1.0/24`. Default: every one for a server that listens on loopback and has no public URL elsewhere, and
     /// none for any other.
     pub private_networks: Option<Vec<IpNet>>,
+    /// The addresses of proxies in front of this server, which are believed in what they say in `X-Forwarded-For`.
+    /// Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bytes that each user may keep for whom the owner has set nothing else. Default: as many as fit on the disk.
+    pub user_quota: Option<u64>,
     /// How long operations are kept after a base has covered them, and bases after a later one took their place, so that
     /// a base whose state is wrong can be repaired. In whole seconds. Default: 30 days.
     #[serde(with = "seconds")]
@@ -58,6 +63,8 @@ impl Default for Config {
             tls: None,
             trusted_certificates: Vec::new(),
             private_networks: None,
+            trusted_proxies: Vec::new(),
+            user_quota: None,
             retain: Duration::from_secs(30 * 24 * 3600),
             shutdown_seconds: 5,
         }

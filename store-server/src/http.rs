@@ -24,6 +24,7 @@ pub(crate) fn router(store: Store) -> Router {
     Router::new()
         .route("/admin/user/{user}", put(admin::create_user))
         .route("/admin/user/{user}/code", get(admin::confirm_code))
+        .route("/admin/user/{user}/quota", get(admin::room).put(admin::set_quota))
         .route("/user/{user}/confirm", post(tables::confirm))
         .route("/user/{user}/session/{session}", delete(tables::revoke))
         .route("/user/{user}/channel/{channel}/seal", post(tables::seal))

@@ -13,6 +13,7 @@ mod feed;
 mod http;
 mod metric;
 mod push;
+mod quota;
 mod read;
 mod refusal;
 mod seal;

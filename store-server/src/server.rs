@@ -12,7 +12,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{Date, StoreId, base64_text};
-use gigfs_serve::{Listener, Networks, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Listener, Networks, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
 use crate::http;
 use crate::metric::Metrics;
+use crate::quota::Quotas;
 use crate::seal::Seals;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
@@ -246,12 +247,13 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let users = Users::load(&*engine)?;
     let access = Access::load(engine.store_id(), tables, &*engine)?;
     let folder = dir.join("blobs");
-    let blobs = Blobs::open(&folder).map_err(data(&folder))?;
+    let blobs = Arc::new(Blobs::open(&folder).map_err(data(&folder))?);
     let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
     let (hub, metrics) = (Arc::new(Hub::default()), Metrics::new());
     let seals = Seals::load(&*engine)?;
-    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals);
+    let quotas = Quotas::load(&*engine, config.user_quota, blobs.clone())?;
+    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals, quotas.clone());
     let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
     let bases = Bases::default();
     let inner = Inner {
@@ -259,6 +261,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         commits,
         hub,
         users,
+        quotas,
         access,
         codes,
         signer,
@@ -266,6 +269,8 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         blobs,
         metrics,
         admin,
+        attempts: Attempts::default(),
+        trusted_proxies: config.trusted_proxies.clone(),
         public_url,
         stopping,
         streams,
@@ -280,7 +285,7 @@ async fn serve(
     handle: Handle<SocketAddr>,
     store: &Store,
 ) -> std::io::Result<()> {
-    let service = http::router(store.clone()).into_make_service();
+    let service = http::router(store.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let server = listener.server(handle)?;
     let plain = NoDelayAcceptor::new();
     match tls {

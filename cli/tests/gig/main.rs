@@ -10,5 +10,6 @@ mod gig_faults;
 mod kills;
 mod mistakes;
 mod pruning;
+mod quota;
 mod two_stores;
 mod world;

@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use futures_util::StreamExt as _;
 use gigfs_core::{BlobName, ChannelName, ErrorCode, Refusal, SessionId, UserName};
+use gigfs_serve::client_address;
 use gigfs_serve::request::{self, PathParams};
 use serde::de::DeserializeOwned;
 
@@ -120,8 +121,12 @@ impl FromRequestParts<Store> for Admin {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Refused> {
         let Bearer(token) = Bearer::from_request_parts(parts, store).await?;
+        let attempts = &store.inner.attempts;
+        let address = client_address(parts, &store.inner.trusted_proxies);
+        let attempt = attempts.begin(None, address, attempts.now()).map_err(Refusal::from)?;
         // The hashes are compared in constant time.
         if blake3::hash(token.as_bytes()) == store.inner.admin {
+            attempt.take_back();
             return Ok(Self);
         }
         let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this store");

@@ -361,3 +361,15 @@ async fn a_store_that_may_not_connect_to_private_addresses_takes_no_table_there(
     let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
     assert_eq!(answer.status(), 200);
 }
+
+#[tokio::test]
+async fn wrong_admin_tokens_are_slowed() {
+    let world = World::start().await;
+    let ask = |token: &str| world.http.get(format!("{}/admin/user/me/code", world.url)).bearer_auth(token).send();
+    for _ in 0..11 {
+        assert_eq!(refusal(ask("a-guess").await.unwrap()).await.code, ErrorCode::Unauthorized);
+    }
+    let answer = ask(&world.admin).await.unwrap();
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(refusal(answer).await.code, ErrorCode::TooManyAttempts);
+}

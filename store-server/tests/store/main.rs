@@ -6,6 +6,7 @@ mod admission;
 mod blobs;
 mod http;
 mod pruning;
+mod quota;
 mod revocation;
 mod seal;
 mod stream;

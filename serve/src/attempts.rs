@@ -7,12 +7,14 @@
 //! logged in before, guesses from elsewhere delay nobody.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gigfs_core::{ErrorCode, Refusal, UserName};
 use parking_lot::Mutex;
+
+use crate::connections::network;
 
 /// Too many attempts have failed; the next one is looked at after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -214,14 +216,6 @@ fn forget_half<K: Ord + Clone, V, R: Ord>(entries: &mut BTreeMap<K, V>, rank: im
     ranked.sort();
     for (_, key) in ranked.drain(..entries.len() / 2) {
         entries.remove(&key);
-    }
-}
-
-/// Returns what one customer of a network has: an IPv4 address, or the first 64 bits of an IPv6 one.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod client_address;
+mod connections;
 mod figures;
 mod listen;
 mod networks;
@@ -18,6 +19,7 @@ pub mod tls;
 
 pub use attempts::{Attempt, Attempts, TooManyAttempts};
 pub use client_address::client_address;
+pub use connections::{Connections, Door, Watched};
 pub use fetch::{Answer, Fetch, FetchError, Manner};
 pub use figures::{Figures, RequestNames};
 pub use listen::{Listener, Stop};

@@ -1,8 +1,12 @@
 //! What both servers take from a request: names out of the path, credentials and JSON. Whatever is wrong is a refusal.
 
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequestParts as _, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use futures_util::StreamExt as _;
 use gigfs_core::{ErrorCode, Refusal};
 use serde::de::DeserializeOwned;
 
@@ -46,6 +50,36 @@ pub fn credentials<'p>(parts: &'p Parts, scheme: &str, what: &str) -> Result<&'p
 pub fn missing_credentials(scheme: &str, what: &str) -> Refusal {
     Refusal::new(ErrorCode::Unauthorized, format!("this route needs one header \"Authorization: {scheme} …\""))
         .hint(format!("put {what} there"))
+}
+
+/// Reads a body of at most `max` bytes within a time, and no byte of one that announces more.
+///
+/// # Errors
+/// A refusal if it is too long, breaks off, or does not arrive in time.
+pub async fn body(body: Body, max: usize, within: Duration) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let message = format!("the body is longer than the limit of {max} bytes");
+        Refusal::new(ErrorCode::TooLarge, message).hint("send it in several requests")
+    };
+    let broken = |message: String| Refusal::new(ErrorCode::BadRequest, message).hint("send it again");
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    let reading = async {
+        // What is announced is not believed before it comes.
+        let mut bytes = Vec::new();
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| broken("the body broke off".to_owned()))?;
+            if bytes.len() + chunk.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
+    };
+    let late = |_| broken(format!("the body did not arrive within {} s", within.as_secs()));
+    tokio::time::timeout(within, reading).await.map_err(late)?
 }
 
 /// Parses a JSON body.

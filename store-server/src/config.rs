@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use gigfs_serve::Tls;
+pub use gigfs_serve::{Connections, Tls};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub struct Config {
     /// The addresses of proxies in front of this server, which are believed in what they say in `X-Forwarded-For`.
     /// Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many connections there may be, and how long the server waits for them.
+    pub connections: Connections,
     /// Bytes that each user may keep for whom the owner has set nothing else. Default: as many as fit on the disk.
     pub user_quota: Option<u64>,
     /// How long operations are kept after a base has covered them, and bases after a later one took their place, so that
@@ -64,6 +66,7 @@ impl Default for Config {
             trusted_certificates: Vec::new(),
             private_networks: None,
             trusted_proxies: Vec::new(),
+            connections: Connections::default(),
             user_quota: None,
             retain: Duration::from_secs(30 * 24 * 3600),
             shutdown_seconds: 5,

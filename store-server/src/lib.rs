@@ -24,7 +24,7 @@ mod stream;
 mod token;
 mod user;
 
-pub use config::{Config, EngineKind, Tls};
+pub use config::{Config, Connections, EngineKind, Tls};
 pub use gigfs_serve::TlsError;
 pub use server::{BindError, RunError, Server};
 pub use store::Store;

@@ -128,7 +128,11 @@ const FORGOTTEN: &str = "gigfs_store_forgotten_ops_total";
 const EVENTS: &str = "gigfs_store_events_total";
 const SENT_BYTES: &str = "gigfs_store_sent_bytes_total";
 const STREAMS: &str = "gigfs_store_streams";
-const REQUESTS: RequestNames =
-    RequestNames { count: "gigfs_store_requests_total", seconds: "gigfs_store_request_seconds" };
+const REQUESTS: RequestNames = RequestNames {
+    count: "gigfs_store_requests_total",
+    seconds: "gigfs_store_request_seconds",
+    connections: "gigfs_store_connections",
+    connections_refused: "gigfs_store_connections_refused_total",
+};
 const SECONDS_BUCKETS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0];
 const OPS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];

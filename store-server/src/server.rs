@@ -12,7 +12,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{Date, StoreId, base64_text};
-use gigfs_serve::{Attempts, Listener, Networks, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Door, Listener, Networks, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
 use tokio::time::Instant;
@@ -271,6 +271,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         admin,
         attempts: Attempts::default(),
         trusted_proxies: config.trusted_proxies.clone(),
+        connections: config.connections.clone(),
         public_url,
         stopping,
         streams,
@@ -285,16 +286,26 @@ async fn serve(
     handle: Handle<SocketAddr>,
     store: &Store,
 ) -> std::io::Result<()> {
+    let Inner { connections, trusted_proxies, metrics, .. } = &*store.inner;
+    let figures = metrics.figures.clone();
     let service = http::router(store.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let server = listener.server(handle)?;
+    let server = listener.server(handle, connections)?;
     let plain = NoDelayAcceptor::new();
     match tls {
-        None => server.acceptor(plain).serve(service).await,
-        Some(tls) => server.acceptor(RustlsAcceptor::new(tls).acceptor(plain)).serve(service).await,
+        None => {
+            let door = Door::new(plain, connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
+        Some(tls) => {
+            let tls = RustlsAcceptor::new(tls).acceptor(plain);
+            let door = Door::new(tls, connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
     }
 }
 
 fn check(config: &Config) -> Result<(), BindError> {
+    config.connections.check().map_err(|reason| BindError::Setting { setting: "connections", reason })?;
     match config.public_url.as_deref().map(Url::parse) {
         None => Ok(()),
         Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => Ok(()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gigfs_core::api::{ConfirmCode, UserRoom};
 use gigfs_core::{Refusal, StoreId, UserName};
-use gigfs_serve::Attempts;
+use gigfs_serve::{Attempts, Connections};
 use gigfs_storage::{Engine, StorageError};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) attempts: Attempts,
     /// Whose word on a client's address counts.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// How long the store waits for connections.
+    pub(crate) connections: Connections,
     pub(crate) public_url: String,
     pub(crate) stopping: CancellationToken,
     /// The streams.

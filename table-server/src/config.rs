@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use gigfs_serve::Tls;
+pub use gigfs_serve::{Connections, Tls};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct Config {
     /// The addresses of proxies in front of this server, which are believed in what they say in `X-Forwarded-For`: those
     /// who log in are slowed by their own address then, and not by the proxy's. Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many connections there may be, and how long the server waits for them.
+    pub connections: Connections,
     /// Seconds that a store token lives at most; it never outlives its session. Default: 3600.
     pub token_seconds: u64,
     /// Seconds that requests under way get to finish when the server stops. Default: 5.
@@ -46,6 +48,7 @@ impl Default for Config {
             trusted_certificates: Vec::new(),
             private_networks: None,
             trusted_proxies: Vec::new(),
+            connections: Connections::default(),
             token_seconds: 3600,
             shutdown_seconds: 5,
         }

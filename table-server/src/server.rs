@@ -11,7 +11,7 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
-use gigfs_serve::{Attempts, Listener, Networks, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Door, Listener, Networks, Stop, TlsError, files, tls};
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +106,8 @@ impl Server {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => listener.own_url(config.tls.is_some()),
         };
-        let (token_seconds, trusted_proxies) = (config.token_seconds, config.trusted_proxies.clone());
+        let (token_seconds, connections) = (config.token_seconds, config.connections.clone());
+        let trusted_proxies = config.trusted_proxies.clone();
         let grace = Duration::from_secs(config.shutdown_seconds);
         let opened = tokio::task::spawn_blocking(move || Opened::open(&config, public_url)).await;
         let Opened { db, thread, signals, admin, admin_token_path, stores, tls, public_url } =
@@ -133,6 +134,7 @@ impl Server {
             admin,
             attempts: Attempts::default(),
             trusted_proxies,
+            connections,
             token_seconds,
             stopping,
         });
@@ -246,11 +248,19 @@ async fn serve(
     handle: Handle<SocketAddr>,
     table: &Table,
 ) -> std::io::Result<()> {
+    let Inner { connections, trusted_proxies, metrics, .. } = &*table.inner;
+    let figures = metrics.figures.clone();
     let service = http::router(table.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let server = listener.server(handle)?;
+    let server = listener.server(handle, connections)?;
     match tls {
-        None => server.acceptor(DefaultAcceptor::new()).serve(service).await,
-        Some(tls) => server.acceptor(RustlsAcceptor::new(tls)).serve(service).await,
+        None => {
+            let door = Door::new(DefaultAcceptor::new(), connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
+        Some(tls) => {
+            let door = Door::new(RustlsAcceptor::new(tls), connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
     }
 }
 
@@ -258,6 +268,9 @@ fn check(config: &Config) -> Result<(), BindError> {
     let bad = |setting, reason: &str| Err(BindError::Setting { setting, reason: reason.to_owned() });
     if !(1..=TOKEN_SECONDS_MAX).contains(&config.token_seconds) {
         return bad("token_seconds", &format!("must be from 1 to {TOKEN_SECONDS_MAX}; it is {}", config.token_seconds));
+    }
+    if let Err(reason) = config.connections.check() {
+        return bad("connections", &reason);
     }
     match config.public_url.as_deref().map(Url::parse) {
         None => Ok(()),

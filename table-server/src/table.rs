@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gigfs_serve::Attempts;
+use gigfs_serve::{Attempts, Connections};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) attempts: Attempts,
     /// Whose word on a client's address counts.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// How long the table waits for connections.
+    pub(crate) connections: Connections,
     /// Seconds that a store token lives at most.
     pub(crate) token_seconds: u64,
     /// Cancelled when the server stops.

@@ -316,6 +316,11 @@ impl Server {
         Self::start("store", &[])
     }
 
+    /// Starts a store with other settings of its connections.
+    pub(crate) fn store_with(connections: &str) -> Self {
+        Self::start("store", &[("GIG_STORE_CONNECTIONS", connections)])
+    }
+
     fn start(role: &'static str, settings: &[(&str, &str)]) -> Self {
         let (folder, admin, listen) = (TempDir::new().unwrap(), Device::new(), free(1));
         let (process, url) = Self::spawn(role, &admin, folder.path(), listen, settings);

@@ -50,7 +50,7 @@ pub(crate) async fn set_quota(
     body: Body,
 ) -> Result<Json<UserRoom>, Refused> {
     let user = names.user()?;
-    let NewQuota { bytes } = read_json(body, QUOTA_BYTES_MAX).await?;
+    let NewQuota { bytes } = read_json(&store, body, QUOTA_BYTES_MAX).await?;
     Ok(Json(store.set_quota(&user, bytes).await?))
 }
 

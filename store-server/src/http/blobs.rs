@@ -31,7 +31,7 @@ pub(crate) async fn put(
 ) -> Result<StatusCode, Refused> {
     let (user, blob) = (names.user()?, names.blob()?);
     pass(&store, &asked, &token, &user, Permission::Write).await?;
-    let bytes = read_body(body, BLOB_BYTES_MAX).await?;
+    let bytes = read_body(&store, body, BLOB_BYTES_MAX).await?;
     let put = move |inner: &Inner| {
         let quota = inner.quotas.of(&user);
         let check = |blobs| match quota {
@@ -106,7 +106,7 @@ pub(crate) async fn have(
 ) -> Result<Json<BlobMissing>, Refused> {
     let user = names.user()?;
     pass(&store, &asked, &token, &user, Permission::Read).await?;
-    let BlobHave { blobs } = read_json(body, HAVE_BYTES_MAX).await?;
+    let BlobHave { blobs } = read_json(&store, body, HAVE_BYTES_MAX).await?;
     if blobs.len() > BLOB_HAVE_MAX {
         let message = format!("the question is about {} blobs and the limit is {BLOB_HAVE_MAX}", blobs.len());
         return Err(Refused(Refusal::new(ErrorCode::TooLarge, message).hint("ask in several requests")));

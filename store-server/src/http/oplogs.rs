@@ -38,7 +38,7 @@ pub(crate) async fn push(
     let log = log(names.user()?, &asked)?;
     let inner = &store.inner;
     inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Write).await?;
-    let body = read_body(body, MESSAGE_BYTES_MAX).await?;
+    let body = read_body(&store, body, MESSAGE_BYTES_MAX).await?;
     let admit = move |inner: &Inner| {
         let bad =
             |sentence| Refusal::new(ErrorCode::BadRequest, sentence).hint("GET /openapi.json shows what it takes");

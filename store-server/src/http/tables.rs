@@ -22,7 +22,7 @@ use crate::user::{self, Table};
         (status = 409, body = Refusal, description = "The user is with another table")))]
 pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body) -> Result<Json<Confirmed>, Refused> {
     let user = names.user()?;
-    let confirm: Confirm = read_json(body, CONFIRM_BYTES_MAX).await?;
+    let confirm: Confirm = read_json(&store, body, CONFIRM_BYTES_MAX).await?;
     let code = store.inner.codes.verify(&confirm.code, &user)?;
     let table = Table::introduce(confirm)?;
     store.inner.access.check_table(&table).await?;

@@ -4,6 +4,7 @@
 
 mod admission;
 mod blobs;
+mod connections;
 mod http;
 mod pruning;
 mod quota;

@@ -103,6 +103,8 @@ codes! {
     TooMany = "too_many", 429, Retry;
     /// Too many attempts to log in have failed, as this user or from this address.
     TooManyAttempts = "too_many_attempts", 429, Retry;
+    /// The client takes too slowly what it asked for.
+    TooSlow = "too_slow", 408, Retry;
     /// The disk or the user's quota is full; nothing was stored.
     InsufficientStorage = "insufficient_storage", 507, Retry;
     /// The disk failed; nothing was acknowledged.

@@ -54,6 +54,11 @@ pub const WATCHED_LOGS_MAX: usize = 4096;
 /// Requests that one stream may have unanswered.
 pub const STREAM_REQUESTS_MAX: usize = 4096;
 
+/// Requests, and operations of pushes beyond one each, that one stream may have unanswered.
+pub const STREAM_PLACES_MAX: usize = STREAM_REQUESTS_MAX + IN_FLIGHT_OPS_MAX;
+/// Bytes of messages that wait for a client that reads slowly, beside the one that is being written.
+pub const STREAM_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Operations that a client has unanswered on one stream.
 pub const IN_FLIGHT_OPS_MAX: usize = 4096;
 /// Bytes of operation records that a client has unanswered on one stream.

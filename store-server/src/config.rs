@@ -1,6 +1,7 @@
 //! What a person can set about a store, with the defaults. Checked at [`Server::bind`](crate::Server::bind).
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +38,13 @@ pub struct Config {
     pub connections: Connections,
     /// Bytes that each user may keep for whom the owner has set nothing else. Default: as many as fit on the disk.
     pub user_quota: Option<u64>,
+    /// Operations that one session may push in a second; twice as many at once. Whoever pushes faster waits. Default:
+    /// 50,000.
+    pub session_ops_per_second: NonZeroU32,
+    /// Streams that one session may have open at a time; one serves a whole channel. Default: 2,048.
+    pub session_streams: usize,
+    /// Seconds after which a stream is closed whose client takes nothing of what waits for it. Default: 30.
+    pub stream_seconds: u64,
     /// How long operations are kept after a base has covered them, and bases after a later one took their place, so that
     /// a base whose state is wrong can be repaired. In whole seconds. Default: 30 days.
     #[serde(with = "seconds")]
@@ -68,6 +76,9 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             connections: Connections::default(),
             user_quota: None,
+            session_ops_per_second: NonZeroU32::new(50_000).expect("it is not 0"),
+            session_streams: 2048,
+            stream_seconds: 30,
             retain: Duration::from_secs(30 * 24 * 3600),
             shutdown_seconds: 5,
         }

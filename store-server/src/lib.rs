@@ -18,6 +18,7 @@ mod read;
 mod refusal;
 mod seal;
 mod server;
+mod session;
 mod standing;
 mod store;
 mod stream;

@@ -30,6 +30,7 @@ use crate::http;
 use crate::metric::Metrics;
 use crate::quota::Quotas;
 use crate::seal::Seals;
+use crate::session::Sessions;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
 use crate::token::{Codes, Signer};
@@ -262,6 +263,8 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         hub,
         users,
         quotas,
+        sessions: Sessions::new(config.session_ops_per_second, config.session_streams),
+        drain_max: Duration::from_secs(config.stream_seconds.max(1)),
         access,
         codes,
         signer,

@@ -1,6 +1,7 @@
 //! The store: all that its routes and streams share, and the calls that the process around it may make.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gigfs_core::api::{ConfirmCode, UserRoom};
 use gigfs_core::{Refusal, StoreId, UserName};
@@ -18,6 +19,7 @@ use crate::feed::Hub;
 use crate::metric::Metrics;
 use crate::quota::Quotas;
 use crate::refusal;
+use crate::session::Sessions;
 use crate::token::{Codes, Signer};
 use crate::user::{self, Users};
 
@@ -33,6 +35,9 @@ pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
     pub(crate) users: Users,
     pub(crate) quotas: Quotas,
+    pub(crate) sessions: Sessions,
+    /// How long a stream may take nothing.
+    pub(crate) drain_max: Duration,
     pub(crate) access: Access,
     pub(crate) codes: Codes,
     pub(crate) signer: Signer,

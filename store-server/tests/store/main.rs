@@ -6,6 +6,7 @@ mod admission;
 mod blobs;
 mod connections;
 mod http;
+mod pressure;
 mod pruning;
 mod quota;
 mod revocation;

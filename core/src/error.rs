@@ -63,6 +63,8 @@ codes! {
     ShaMismatch = "sha_mismatch", 400, FixInput;
     /// The operation's date is too far ahead of the store's clock.
     ClockAhead = "clock_ahead", 409, FixInput;
+    /// The body is compressed, or encoded in another way that the server does not take.
+    UnsupportedEncoding = "unsupported_encoding", 415, FixInput;
     /// Something is over a limit, which the message names.
     TooLarge = "too_large", 413, FixInput;
     /// No credentials, or ones that nobody issued.

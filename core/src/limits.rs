@@ -21,6 +21,12 @@ pub const OP_RECORD_BYTES_MAX: usize = OP_PAYLOAD_BYTES_MAX + OP_DEPS_MAX * 40 +
 pub const CHECKPOINT_RECORD_BYTES_MAX: usize = 3 * 1024 * 1024 + 768 * 1024;
 /// Levels of nesting in a JSON payload.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Members of objects and elements of arrays in a JSON payload, all levels together.
+pub const JSON_MEMBERS_MAX: usize = 64 * 1024;
+/// Levels of nesting in a JSON body or message, around and in the payloads that it holds.
+pub const JSON_BODY_DEPTH_MAX: usize = JSON_DEPTH_MAX + 16;
+/// Members of objects and elements of arrays in a JSON body or message to a server; no push that a client builds has more.
+pub const JSON_BODY_MEMBERS_MAX: usize = 512 * 1024;
 
 /// Bytes of the state in one checkpoint.
 pub const CHECKPOINT_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;

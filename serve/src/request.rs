@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts as _, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use futures_util::StreamExt as _;
-use gigfs_core::{ErrorCode, Refusal};
+use gigfs_core::{ErrorCode, Refusal, json};
 use serde::de::DeserializeOwned;
 
 /// The decoded parameters of the path.
@@ -87,6 +87,9 @@ pub async fn body(body: Body, max: usize, within: Duration) -> Result<Bytes, Ref
 /// # Errors
 /// A refusal that says where it is wrong and repeats nothing of it.
 pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    json::check_body(body).map_err(|what| {
+        Refusal::new(ErrorCode::TooLarge, format!("the body is too large: {what}")).hint("send it in several requests")
+    })?;
     serde_json::from_slice(body).map_err(|error| {
         let message = format!("the body is not the JSON that this route takes: {}", without_values(&error));
         Refusal::new(ErrorCode::BadRequest, message).hint("GET /openapi.json shows what it takes")

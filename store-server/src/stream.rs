@@ -18,7 +18,7 @@ use gigfs_core::wire::{
     ClientMessage, Message as _, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Tag, Welcome, WireBase, WireError,
     WireOp,
 };
-use gigfs_core::{ChannelName, ErrorCode, Refusal, Sha, UserName};
+use gigfs_core::{ChannelName, ErrorCode, Refusal, Sha, UserName, json};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -89,7 +89,11 @@ impl Encoding {
     fn decode(self, frame: &Socketed) -> Result<Option<ClientMessage>, WireError> {
         match (self, frame) {
             (Self::Cbor, Socketed::Binary(bytes)) => ClientMessage::from_cbor(bytes).map(Some),
-            (Self::Json, Socketed::Text(text)) => ClientMessage::from_json(text).map(Some),
+            (Self::Json, Socketed::Text(text)) => {
+                json::check_body(text.as_bytes())
+                    .map_err(|what| WireError(format!("the message is too large: {what}")))?;
+                ClientMessage::from_json(text).map(Some)
+            }
             (Self::Cbor, Socketed::Text(_)) => Err(WireError("this stream takes binary frames of CBOR".to_owned())),
             (Self::Json, Socketed::Binary(_)) => Err(WireError("this stream takes text frames of JSON".to_owned())),
             _ => Ok(None),

@@ -3,7 +3,9 @@
 use std::fs;
 
 use gigfs_core::api::{Confirm, ConfirmCode, Health, LogList, OplogPage, PushResult, Pushed};
-use gigfs_core::limits::{MESSAGE_BYTES_MAX, PUSH_OPS_MAX};
+use gigfs_core::limits::{
+    JSON_BODY_DEPTH_MAX, JSON_BODY_MEMBERS_MAX, JSON_MEMBERS_MAX, MESSAGE_BYTES_MAX, PUSH_OPS_MAX,
+};
 use gigfs_core::{ErrorCode, Op, Payload, Refusal, UserName};
 use gigfs_storage::{Engine as _, Fjall, Page};
 use gigfs_store_server::EngineKind;
@@ -372,4 +374,34 @@ async fn wrong_admin_tokens_are_slowed() {
     let answer = ask(&world.admin).await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(refusal(answer).await.code, ErrorCode::TooManyAttempts);
+}
+
+#[tokio::test]
+async fn bombs_are_refused_before_they_go_off() {
+    let world = World::start().await;
+    let post = |body: Vec<u8>| world.request(Method::POST, LOG).body(body).send();
+    // Of few bytes, and of much more in memory.
+    let many = [b"{\"ops\":[".to_vec(), b"[],".repeat(700_000), b"[]]}".to_vec()].concat();
+    let deep = [b"{\"payload\":".to_vec(), b"[".repeat(1_000_000)].concat();
+    for (body, limit) in [(many, JSON_BODY_MEMBERS_MAX), (deep, JSON_BODY_DEPTH_MAX)] {
+        let refusal = refusal(post(body).await.unwrap()).await;
+        assert_eq!(refusal.code, ErrorCode::BadRequest);
+        assert!(refusal.message.contains(&limit.to_string()) && refusal.message.len() < 200, "{refusal:?}");
+    }
+    let payload = format!("{{\"payload\":[{}0]}}", "0,".repeat(JSON_MEMBERS_MAX));
+    let answer = post(payload.into_bytes()).await.unwrap().json::<Value>().await.unwrap();
+    assert_eq!(answer["results"][0]["code"], "invalid_op", "{answer}");
+    assert!(answer["results"][0]["message"].as_str().unwrap().contains("65536"), "{answer}");
+    let odd = refusal(post(format!("{{\"ops\":[{:?}]}}", "x".repeat(100_000)).into_bytes()).await.unwrap()).await;
+    assert!(odd.message.len() < 200, "it is not repeated");
+
+    for encoding in ["gzip", "br", "deflate", "zstd", "x-anything", "identity, gzip"] {
+        for (method, path) in [(Method::POST, LOG), (Method::POST, "/user/me/blob/have?channel=home")] {
+            let request = world.request(method, path).header("content-encoding", encoding).body(vec![0; 100]);
+            let refusal = refusal(request.send().await.unwrap()).await;
+            assert_eq!(refusal.code, ErrorCode::UnsupportedEncoding, "{encoding}");
+        }
+    }
+    let plain = world.request(Method::POST, LOG).header("content-encoding", "identity").body("{\"payload\":1}");
+    assert_eq!(plain.send().await.unwrap().status(), 200);
 }

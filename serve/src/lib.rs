@@ -3,6 +3,7 @@
 //! Nothing here knows a table or a store: what differs between them comes in as an argument.
 
 mod attempts;
+mod audit;
 mod client_address;
 mod connections;
 mod figures;
@@ -18,6 +19,7 @@ pub mod request;
 pub mod tls;
 
 pub use attempts::{Attempt, Attempts, TooManyAttempts};
+pub use audit::{Audit, Event};
 pub use client_address::client_address;
 pub use connections::{Connections, Door, Watched};
 pub use fetch::{Answer, Fetch, FetchError, Manner};

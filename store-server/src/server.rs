@@ -12,7 +12,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{Date, StoreId, base64_text};
-use gigfs_serve::{Attempts, Door, Listener, Networks, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Audit, Door, Listener, Networks, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
 use tokio::time::Instant;
@@ -237,6 +237,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         EngineKind::Fjall => Arc::new(Fjall::open(&dir.join("oplogs"))?),
         EngineKind::Memory => Arc::new(Memory::fresh()?),
     };
+    let audit = Audit::open(dir).map_err(data(&dir.join("audit.jsonl")))?;
     let admin_token_path = dir.join("admin-token");
     let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
     let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
@@ -272,6 +273,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         blobs,
         metrics,
         admin,
+        audit,
         attempts: Attempts::default(),
         trusted_proxies: config.trusted_proxies.clone(),
         connections: config.connections.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gigfs_core::api::{ConfirmCode, UserRoom};
 use gigfs_core::{Refusal, StoreId, UserName};
-use gigfs_serve::{Attempts, Connections};
+use gigfs_serve::{Attempts, Audit, Connections, Event};
 use gigfs_storage::{Engine, StorageError};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     /// The hash of the admin token; comparing hashes takes the same time however much of it is right.
     pub(crate) admin: blake3::Hash,
+    /// What was done by whom.
+    pub(crate) audit: Audit,
     /// Those that failed to be the admin.
     pub(crate) attempts: Attempts,
     /// Whose word on a client's address counts.
@@ -74,8 +76,11 @@ impl Store {
     /// # Errors
     /// [`Refusal`] if it cannot be written down.
     pub async fn create_user(&self, user: &UserName) -> Result<(), Refusal> {
-        let user = user.clone();
-        self.blocking(move |inner| inner.users.create(&user, &inner.commits)).await
+        let name = user.clone();
+        if self.blocking(move |inner| inner.users.create(&name, &inner.commits)).await? {
+            self.inner.audit.note(Event::UserCreated { user });
+        }
+        Ok(())
     }
 
     /// Returns what a user keeps here and may keep.
@@ -97,7 +102,7 @@ impl Store {
         self.known(user)?;
         let of = user.clone();
         self.blocking(move |inner| inner.quotas.set(&of, bytes, &inner.commits)).await?;
-        tracing::info!(%user, bytes, "the user's quota is set");
+        self.inner.audit.note(Event::QuotaSet { user, bytes });
         self.room(user).await
     }
 
@@ -115,6 +120,7 @@ impl Store {
     pub async fn confirm_code(&self, user: &UserName) -> Result<ConfirmCode, Refusal> {
         self.known(user)?;
         let (code, expires) = self.inner.codes.sign(user)?;
+        self.inner.audit.note(Event::CodeMade { user });
         Ok(ConfirmCode { code, expires })
     }
 

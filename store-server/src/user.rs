@@ -100,15 +100,15 @@ impl Users {
         self.by_name.read().get(user).cloned().flatten()
     }
 
-    /// Makes a user; one that is there stays as it is. Blocks the thread.
-    pub(crate) fn create(&self, user: &UserName, commits: &Commits) -> Result<(), Refusal> {
+    /// Makes a user; one that is there stays as it is. Returns whether there is a new one. Blocks the thread.
+    pub(crate) fn create(&self, user: &UserName, commits: &Commits) -> Result<bool, Refusal> {
         let _changing = self.codes.lock();
         if self.exists(user) {
-            return Ok(());
+            return Ok(false);
         }
         commits.notes(vec![user_note(user, None)])?;
         self.by_name.write().insert(user.clone(), None);
-        Ok(())
+        Ok(true)
     }
 
     /// Gives a user a table, by a code whose signature was verified. Blocks the thread.

@@ -11,7 +11,7 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
-use gigfs_serve::{Attempts, Door, Listener, Networks, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Audit, Door, Listener, Networks, Stop, TlsError, files, tls};
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
@@ -110,7 +110,7 @@ impl Server {
         let trusted_proxies = config.trusted_proxies.clone();
         let grace = Duration::from_secs(config.shutdown_seconds);
         let opened = tokio::task::spawn_blocking(move || Opened::open(&config, public_url)).await;
-        let Opened { db, thread, signals, admin, admin_token_path, stores, tls, public_url } =
+        let Opened { db, thread, signals, admin, admin_token_path, audit, stores, tls, public_url } =
             opened.expect("opening does not panic")?;
         let identity = match db.write(move |change| Identity::load_or_create(&change.tx, token_seconds)).await {
             Ok(identity) => identity,
@@ -132,6 +132,7 @@ impl Server {
             metrics,
             public_url,
             admin,
+            audit,
             attempts: Attempts::default(),
             trusted_proxies,
             connections,
@@ -217,6 +218,7 @@ struct Opened {
     signals: Arc<Signals>,
     admin: Verifier,
     admin_token_path: PathBuf,
+    audit: Audit,
     stores: StoreClient,
     tls: Option<RustlsConfig>,
     public_url: String,
@@ -228,6 +230,7 @@ impl Opened {
         files::create_private_dir(dir).map_err(|source| BindError::Data { path: dir.clone(), source })?;
         let admin_token_path = dir.join("admin-token");
         let admin = admin_verifier(&admin_token_path)?;
+        let audit = Audit::open(dir).map_err(|source| BindError::Data { path: dir.join("audit.jsonl"), source })?;
         let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
         let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
         let tls = tls.map(RustlsConfig::from_config);
@@ -238,7 +241,7 @@ impl Opened {
         // The last that can fail, so that a failed start leaves no lock behind.
         let signals = Arc::new(Signals::default());
         let (db, thread) = Db::open(&dir.join("table.db"), signals.clone())?;
-        Ok(Self { db, thread, signals, admin, admin_token_path, stores, tls, public_url })
+        Ok(Self { db, thread, signals, admin, admin_token_path, audit, stores, tls, public_url })
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use gigfs_core::api::{CreatedSession, NewSession, SessionInfo, SessionList};
 use gigfs_core::limits::{SESSION_DESCRIPTION_BYTES_MAX, USER_SESSIONS_MAX};
 use gigfs_core::{SessionId, UserName, base64_text};
-use gigfs_serve::TooManyAttempts;
+use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use crate::db::{Change, DatabaseError};
@@ -130,7 +130,9 @@ impl Table {
     /// [`CreateSessionError`] if there is no such user, or the session is over a limit.
     pub async fn create_session(&self, user: &UserName, new: NewSession) -> Result<CreatedSession, CreateSessionError> {
         let unknown = CreateSessionError::UnknownUser { user: user.clone() };
-        self.new_session(user, new, |tx, user| user::find(tx, user)?.ok_or(unknown)).await
+        let created = self.new_session(user, new, |tx, user| user::find(tx, user)?.ok_or(unknown)).await?;
+        self.inner.audit.note(Event::LoggedIn { user, session: created.session.id, from: None });
+        Ok(created)
     }
 
     /// Creates a session for whoever proves the user's master.
@@ -148,8 +150,14 @@ impl Table {
         };
         let created = self.new_session(user, new, prove).await;
         match &created {
-            Ok(_) => attempt.was_right(attempts.now()),
-            Err(CreateSessionError::Unauthorized) => drop(attempt),
+            Ok(created) => {
+                attempt.was_right(attempts.now());
+                self.inner.audit.note(Event::LoggedIn { user, session: created.session.id, from: Some(address) });
+            }
+            Err(CreateSessionError::Unauthorized) => {
+                drop(attempt);
+                self.note_failed(user, address).await;
+            }
             Err(_) => attempt.take_back(),
         }
         created
@@ -205,7 +213,8 @@ impl Table {
     pub(crate) async fn revoke_session(&self, access: &Access, session: SessionId) -> Result<(), RevokeSessionError> {
         let Access { user, key, .. } = access.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
+        let revoked = self
+            .inner
             .db
             .write(move |change| {
                 let now = clock::now();
@@ -217,7 +226,12 @@ impl Table {
                 change.changed(&user);
                 Ok(())
             })
-            .await
+            .await;
+        if revoked.is_ok() {
+            let by = Some(access.session.id);
+            self.inner.audit.note(Event::SessionRevoked { user: &access.user, session, by });
+        }
+        revoked
     }
 
     /// Forgets sessions that ended long ago.

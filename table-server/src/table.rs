@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gigfs_serve::{Attempts, Connections};
+use gigfs_serve::{Attempts, Audit, Connections};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) public_url: String,
     /// What the admin token is compared with.
     pub(crate) admin: Verifier,
+    /// What was done by whom.
+    pub(crate) audit: Audit,
     /// Those that failed to log in.
     pub(crate) attempts: Attempts,
     /// Whose word on a client's address counts.

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use gigfs_core::UserName;
 use gigfs_core::api::{NewMaster, PasswordParams};
-use gigfs_serve::TooManyAttempts;
+use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use crate::db::DatabaseError;
+use crate::db::{Change, DatabaseError};
 use crate::secret::Verifier;
 use crate::table::Table;
 use crate::{clock, revocation, session};
@@ -89,14 +89,14 @@ impl Table {
     /// [`CreateUserError::Exists`] if the name is taken; nothing is changed then.
     pub async fn create_user(&self, user: &UserName, new: NewMaster) -> Result<(), CreateUserError> {
         check(&new)?;
-        let user = user.clone();
-        self.inner
-            .db
-            .write(move |change| match insert(&change.tx, &user, &new)? {
-                true => Ok(()),
-                false => Err(CreateUserError::Exists { user }),
-            })
-            .await
+        let name = user.clone();
+        let insert = move |change: &mut Change<'_>| match insert(&change.tx, &name, &new)? {
+            true => Ok(()),
+            false => Err(CreateUserError::Exists { user: name }),
+        };
+        self.inner.db.write(insert).await?;
+        self.inner.audit.note(Event::UserCreated { user });
+        Ok(())
     }
 
     /// Tells how a user's password becomes the master. Unknown users have parameters too.
@@ -121,6 +121,7 @@ impl Table {
         check(&new)?;
         let attempts = &self.inner.attempts;
         let attempt = attempts.begin(Some(user), address, attempts.now())?;
+        let name = user;
         let user = user.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
         let replaced = self
@@ -137,11 +138,28 @@ impl Table {
             })
             .await;
         match &replaced {
-            Ok(()) => attempt.was_right(attempts.now()),
-            Err(ReplaceMasterError::Unauthorized) => drop(attempt),
+            Ok(()) => {
+                attempt.was_right(attempts.now());
+                self.inner.audit.note(Event::MasterReplaced { user: name, from: address });
+            }
+            Err(ReplaceMasterError::Unauthorized) => {
+                drop(attempt);
+                self.note_failed(name, address).await;
+            }
             Err(_) => attempt.take_back(),
         }
         replaced
+    }
+}
+
+impl Table {
+    /// Writes down that somebody did not prove a master.
+    pub(crate) async fn note_failed(&self, user: &UserName, from: IpAddr) {
+        let name = user.clone();
+        // A name that nobody has may be a password in the wrong place.
+        let is_one = self.inner.db.read::<_, DatabaseError>(move |tx| Ok(find(tx, &name)?.is_some())).await;
+        let user = is_one.unwrap_or(false).then_some(user);
+        self.inner.audit.note(Event::LoginFailed { user, from });
     }
 }
 

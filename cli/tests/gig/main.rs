@@ -12,5 +12,6 @@ mod kills;
 mod mistakes;
 mod pruning;
 mod quota;
+mod secrets;
 mod two_stores;
 mod world;

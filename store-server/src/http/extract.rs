@@ -5,8 +5,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use gigfs_core::{BlobName, ChannelName, ErrorCode, Refusal, SessionId, UserName};
-use gigfs_serve::client_address;
 use gigfs_serve::request::{self, PathParams};
+use gigfs_serve::{Event, client_address};
 use serde::de::DeserializeOwned;
 
 use crate::refusal::Refused;
@@ -126,6 +126,7 @@ impl FromRequestParts<Store> for Admin {
             attempt.take_back();
             return Ok(Self);
         }
+        store.inner.audit.note(Event::AdminRefused { from: address });
         let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this store");
         Err(Refused(refusal.hint("it stands in the file admin-token in the store's data folder")))
     }

@@ -405,3 +405,30 @@ async fn bombs_are_refused_before_they_go_off() {
     let plain = world.request(Method::POST, LOG).header("content-encoding", "identity").body("{\"payload\":1}");
     assert_eq!(plain.send().await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn what_is_done_to_users_is_written_down() {
+    let world = World::start().await;
+    let user = UserName::parse("me").unwrap();
+    world.store().set_quota(&user, Some(1_000_000)).await.unwrap();
+    assert_eq!(world.seal(&world.table.sign(&world.seal_claims(true))).await.status(), 204);
+    assert_eq!(world.revoke(world.claims().sid).await.status(), 204);
+    let guess = world.http.get(format!("{}/admin/user/me/code", world.url)).bearer_auth("guess").send().await.unwrap();
+    assert_eq!(guess.status(), 401);
+    let text = fs::read_to_string(world.data().join("audit.jsonl")).unwrap();
+    let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> = entries.iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+    let expected = [
+        "user_created",
+        "code_made",
+        "table_confirmed",
+        "quota_set",
+        "channel_sealed",
+        "session_revoked",
+        "admin_refused",
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(entries[2]["url"], world.table.url);
+    assert_eq!(entries[3]["bytes"], 1_000_000);
+    assert_eq!(entries[6]["from"], "127.0.0.1");
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use gigfs_core::{ErrorCode, Refusal, base64_text};
-use gigfs_serve::{client_address, request};
+use gigfs_serve::{Event, client_address, request};
 
 use super::extract::Params;
 use super::refusal::Refused;
@@ -52,6 +52,7 @@ impl FromRequestParts<Table> for Admin {
             attempt.take_back();
             return Ok(Self);
         }
+        table.inner.audit.note(Event::AdminRefused { from: address });
         let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this table");
         Err(Refused(refusal.hint("it stands in the file admin-token in the table's data folder")))
     }

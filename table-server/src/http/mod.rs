@@ -13,7 +13,7 @@ mod stream;
 mod users;
 
 use axum::Router;
-use axum::http::{Method, Uri};
+use axum::http::Method;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 
@@ -47,12 +47,12 @@ pub(crate) fn router(table: Table) -> Router {
         .with_state(table)
 }
 
-async fn no_such_route(uri: Uri) -> Refused {
-    Refused(gigfs_serve::refusal::no_such_route("table", &uri))
+async fn no_such_route() -> Refused {
+    Refused(gigfs_serve::refusal::no_such_route("table"))
 }
 
-async fn no_such_method(method: Method, uri: Uri) -> Refused {
-    Refused(gigfs_serve::refusal::no_such_method(&method, &uri))
+async fn no_such_method(method: Method) -> Refused {
+    Refused(gigfs_serve::refusal::no_such_method(&method))
 }
 
 /// Bytes of a request's body, where the route does not say otherwise.

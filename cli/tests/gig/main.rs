@@ -13,5 +13,6 @@ mod mistakes;
 mod pruning;
 mod quota;
 mod secrets;
+mod threats;
 mod two_stores;
 mod world;

@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use gigfs_core::limits::INTEGER_MAX;
 use gigfs_core::{ChannelName, UserName};
+use ipnet::IpNet;
 
 /// Keeps an app's data one on every device and server.
 #[derive(Debug, Parser)]
@@ -121,6 +124,10 @@ pub(crate) struct UpArgs {
     /// Where the table listens; the store takes the port after it.
     #[arg(long, env = "GIG_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:4420")]
     pub(crate) listen: SocketAddr,
+    /// A network that is not public and in which the servers may connect to others that somebody names, such as
+    /// 192.168.1.0/24. May be repeated [default: every one while they listen on loopback].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_network: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +153,10 @@ pub(crate) struct ServeArgs {
     /// Speak TLS with a certificate that the server makes for itself.
     #[arg(long, conflicts_with = "tls_cert")]
     pub(crate) tls_self_signed: bool,
+    /// A network that is not public and in which this server may connect to others that somebody names, such as
+    /// 192.168.1.0/24. May be repeated [default: every one while it listens on loopback and has no public URL].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_network: Vec<IpNet>,
 }
 
 /// How to reach a server as its admin.
@@ -200,6 +211,16 @@ pub(crate) enum StoreAction {
         #[arg(long)]
         abandon: bool,
     },
+    /// Say how much a user keeps at a store, as its admin, or set how much it may be.
+    Quota {
+        /// The user.
+        user: UserName,
+        /// The new limit, in bytes or with K, M, G or T (1024 each); "default" for what the store gives to others.
+        #[arg(value_name = "SIZE")]
+        size: Option<Quota>,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Make room for a user at a store, as its admin, and print the code to mount it with.
     Code {
         /// The user.
@@ -207,6 +228,34 @@ pub(crate) enum StoreAction {
         #[command(flatten)]
         admin: AdminArgs,
     },
+}
+
+/// A quota as a person types it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quota(pub(crate) Option<u64>);
+
+impl FromStr for Quota {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "default" {
+            return Ok(Self(None));
+        }
+        let (digits, unit) = match text.char_indices().last() {
+            Some((at, unit)) if !unit.is_ascii_digit() => (&text[..at], Some(unit)),
+            _ => (text, None),
+        };
+        let shift = match unit.map(|unit| unit.to_ascii_uppercase()) {
+            None => Some(0),
+            Some('K') => Some(10),
+            Some('M') => Some(20),
+            Some('G') => Some(30),
+            Some('T') => Some(40),
+            Some(_) => None,
+        };
+        let bytes = digits.parse::<u64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+        let wrong = || "write a number of bytes, such as 500M or 20G, or \"default\"".to_owned();
+        bytes.filter(|bytes| *bytes <= INTEGER_MAX).map(|bytes| Self(Some(bytes))).ok_or_else(wrong)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -318,5 +367,23 @@ pub(crate) fn one_beginning_with<T: std::fmt::Display + Copy>(typed: &str, ids: 
         [one] => Ok(one),
         [] => Err(format!("no {what} begins with {typed:?}")),
         _ => Err(format!("{} {what}s begin with {typed:?}; type more of it", fits.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_number_with_a_unit_or_the_default() {
+        for (text, bytes) in
+            [("0", 0), ("1500", 1500), ("2k", 2048), ("500M", 500 << 20), ("20G", 20 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(text.parse(), Ok(Quota(Some(bytes))), "{text}");
+        }
+        assert_eq!("default".parse(), Ok(Quota(None)));
+        for bad in ["", "G", "-1", "1.5G", "1X", "1 G", "99999999999T", "\u{e9}"] {
+            assert!(bad.parse::<Quota>().is_err(), "{bad:?} was accepted");
+        }
     }
 }

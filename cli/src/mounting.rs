@@ -9,7 +9,7 @@ use gigfs_core::{ChannelName, StoreId, UserName};
 use serde_json::json;
 
 use crate::account::short;
-use crate::args::{AdminArgs, ChannelAction, StoreAction, one_beginning_with};
+use crate::args::{AdminArgs, ChannelAction, Quota, StoreAction, one_beginning_with};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, columns};
 use crate::profile::{Home, read_text};
@@ -87,6 +87,7 @@ pub(crate) async fn store(home: &Home, output: Output, action: StoreAction) -> R
         }
         StoreAction::Rm { channel, store, abandon } => remove_store(home, output, &channel, &store, abandon).await,
         StoreAction::Code { user, admin } => code(output, &user, admin).await,
+        StoreAction::Quota { user, size, admin } => quota(output, &user, size, admin).await,
     }
 }
 
@@ -178,13 +179,31 @@ async fn drain(home: &Home, output: Output, channel: &ChannelName, store: StoreI
     drained
 }
 
-async fn code(output: Output, user: &UserName, admin: AdminArgs) -> Result<(), Failure> {
+/// Returns a store and its admin token.
+fn as_admin(admin: &AdminArgs) -> Result<(Store, String), Failure> {
     let token = read_text(&admin.admin_token)?;
     let trust = admin.trust.as_deref().map(read_text).transpose()?;
     let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
-    let store = Store::new(&admin.url, &certificates)?;
-    store.create_user(token.trim(), user).await?;
-    let code = store.confirm_code(token.trim(), user).await?;
+    Ok((Store::new(&admin.url, &certificates)?, token.trim().to_owned()))
+}
+
+async fn quota(output: Output, user: &UserName, size: Option<Quota>, admin: AdminArgs) -> Result<(), Failure> {
+    let (store, token) = as_admin(&admin)?;
+    let room = match size {
+        Some(Quota(bytes)) => store.set_quota(&token, user, bytes).await?,
+        None => store.room(&token, user).await?,
+    };
+    output.result(&json!(room), || {
+        let of =
+            room.quota.map_or_else(|| "no limit but the disk".to_owned(), |quota| format!("{quota} bytes allowed"));
+        format!("{user} keeps {} bytes in logs and {} in blobs; {of}", room.oplogs, room.blobs)
+    })
+}
+
+async fn code(output: Output, user: &UserName, admin: AdminArgs) -> Result<(), Failure> {
+    let (store, token) = as_admin(&admin)?;
+    store.create_user(&token, user).await?;
+    let code = store.confirm_code(&token, user).await?;
     output.result(&json!(code), || {
         format!("{}\n\n{user} mounts the store with `gig store add CHANNEL {} --code CODE`", code.code, admin.url)
     })

@@ -1,6 +1,6 @@
 //! Running servers: both at once with everything set up, or each alone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -10,6 +10,7 @@ use gigfs_core::api::{AddStore, NewSession};
 use gigfs_core::{ChannelName, UserName};
 use gigfs_store_server as store_server;
 use gigfs_table_server as table_server;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub(crate) fn set_up_logs(command: &Command) {
     let serving = matches!(command, Command::Table { action: None, .. } | Command::Store { action: None, .. });
     let default = if serving { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("GIG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // The library prints the whole request that opens a stream, and in it the token.
+    let filter = filter.add_directive("tungstenite::handshake=off".parse().expect("it is a directive"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
@@ -50,15 +53,18 @@ pub(crate) fn set_up_logs(command: &Command) {
 pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), Failure> {
     let data = args.data.unwrap_or_else(|| home.folder().join("server"));
     create_private_folder(&data)?;
+    let private_networks = networks_of_up(args.listen.ip(), args.allow_network);
     let store = store_server::Server::bind(store_server::Config {
         data_dir: data.join("store"),
         listen: next_port(args.listen)?,
+        private_networks: private_networks.clone(),
         ..store_server::Config::default()
     });
     let store = store.await.map_err(|error| cannot_serve(&error))?;
     let table = table_server::Server::bind(table_server::Config {
         data_dir: data.join("table"),
         listen: args.listen,
+        private_networks,
         ..table_server::Config::default()
     });
     let table = table.await.map_err(|error| cannot_serve(&error))?;
@@ -231,6 +237,7 @@ fn settings<C: Serialize + for<'de> Deserialize<'de>>(defaults: C, env: &str, ar
         ("listen", args.listen.map(|listen| json!(listen))),
         ("public_url", args.public_url.map(Value::from)),
         ("tls", tls),
+        ("private_networks", (!args.allow_network.is_empty()).then(|| json!(args.allow_network))),
     ];
     for (name, value) in flags {
         if let Some(value) = value {
@@ -253,6 +260,20 @@ pub(crate) async fn stop_signal() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminate => {}
     }
+}
+
+/// Returns the networks that the two servers may connect to: what they do by themselves on loopback, and elsewhere what
+/// a person allows, and the one address at which they reach each other.
+fn networks_of_up(listen: IpAddr, allowed: Vec<IpNet>) -> Option<Vec<IpNet>> {
+    if listen.is_loopback() && allowed.is_empty() {
+        return None;
+    }
+    let own = match listen {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Some(allowed.into_iter().chain([IpNet::from(own)]).collect())
 }
 
 fn next_port(address: SocketAddr) -> Result<SocketAddr, Failure> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gigfs_core::{ErrorCode, Refusal};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -56,8 +57,14 @@ impl Http {
     /// Begins a request with credentials.
     pub(crate) fn request(&self, method: Method, url: &str, authorization: Option<&str>) -> RequestBuilder {
         let request = self.client.request(method, url);
-        match authorization {
-            Some(credentials) => request.header(reqwest::header::AUTHORIZATION, credentials),
+        match authorization.map(HeaderValue::try_from) {
+            Some(Ok(mut credentials)) => {
+                // No log repeats it.
+                credentials.set_sensitive(true);
+                request.header(AUTHORIZATION, credentials)
+            }
+            // The library says what is wrong with it when the request is sent.
+            Some(Err(_)) => request.header(AUTHORIZATION, authorization.unwrap_or_default()),
             None => request,
         }
     }

@@ -1,6 +1,6 @@
 //! The store server's HTTP routes, as users and their admins call them. Operations travel on the stream, not here.
 
-use gigfs_core::api::{ConfirmCode, Health, LogList, MountedStore};
+use gigfs_core::api::{ConfirmCode, Health, LogList, MountedStore, NewQuota, UserRoom};
 use gigfs_core::{ChannelName, Path, PathPrefix, TypeName, UserName};
 use reqwest::Method;
 
@@ -52,6 +52,26 @@ impl Store {
     pub async fn confirm_code(&self, admin_token: &str, user: &UserName) -> Result<ConfirmCode, Error> {
         let url = format!("{}/admin/user/{user}/code", self.url);
         self.http.json(&self.url, self.http.request(Method::GET, &url, Some(&format!("Bearer {admin_token}")))).await
+    }
+
+    /// Returns what a user keeps at the store and may keep, with the store's admin token.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the token is wrong or the store has no such user.
+    pub async fn room(&self, admin_token: &str, user: &UserName) -> Result<UserRoom, Error> {
+        let url = format!("{}/admin/user/{user}/quota", self.url);
+        self.http.json(&self.url, self.http.request(Method::GET, &url, Some(&format!("Bearer {admin_token}")))).await
+    }
+
+    /// Sets how many bytes a user may keep at the store, with the store's admin token; nothing for what the store gives
+    /// to users of whom nothing is said.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the token is wrong or the store has no such user.
+    pub async fn set_quota(&self, admin_token: &str, user: &UserName, bytes: Option<u64>) -> Result<UserRoom, Error> {
+        let url = format!("{}/admin/user/{user}/quota", self.url);
+        let request = self.http.request(Method::PUT, &url, Some(&format!("Bearer {admin_token}")));
+        self.http.json(&self.url, request.json(&NewQuota { bytes })).await
     }
 
     /// Lists logs of a channel at or below a path, one page.

@@ -63,6 +63,8 @@ codes! {
     ShaMismatch = "sha_mismatch", 400, FixInput;
     /// The operation's date is too far ahead of the store's clock.
     ClockAhead = "clock_ahead", 409, FixInput;
+    /// The body is compressed, or encoded in another way that the server does not take.
+    UnsupportedEncoding = "unsupported_encoding", 415, FixInput;
     /// Something is over a limit, which the message names.
     TooLarge = "too_large", 413, FixInput;
     /// No credentials, or ones that nobody issued.
@@ -101,6 +103,10 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, FixInput;
     /// Too many requests, sessions, channels or streams.
     TooMany = "too_many", 429, Retry;
+    /// Too many attempts to log in have failed, as this user or from this address.
+    TooManyAttempts = "too_many_attempts", 429, Retry;
+    /// The client takes too slowly what it asked for.
+    TooSlow = "too_slow", 408, Retry;
     /// The disk or the user's quota is full; nothing was stored.
     InsufficientStorage = "insufficient_storage", 507, Retry;
     /// The disk failed; nothing was acknowledged.
@@ -150,18 +156,29 @@ pub struct Refusal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
     pub now: Option<Date>,
+    /// Seconds after which it is worth trying again, where the server says so. In HTTP answers, which have them in the
+    /// header `Retry-After` too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
     /// Makes a refusal without a hint.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: String::new(), now: None }
+        Self { code, message: message.into(), hint: String::new(), now: None, retry_after: None }
     }
 
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Adds the seconds after which it is worth trying again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::limits::JSON_DEPTH_MAX;
+use crate::limits::{JSON_BODY_DEPTH_MAX, JSON_BODY_MEMBERS_MAX, JSON_DEPTH_MAX, JSON_MEMBERS_MAX};
 
 /// Why a text is not acceptable JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum JsonError {
     /// Nested deeper than the limit.
     #[error("the payload nests deeper than {JSON_DEPTH_MAX} levels; flatten it")]
     TooDeep,
+    /// More members and elements than the limit.
+    #[error("the payload has more than {JSON_MEMBERS_MAX} members and elements; write it in several operations")]
+    TooMany,
     /// JSON, but not in its canonical form.
     #[error("the payload is not canonical JSON (RFC 8785); sort the members and drop the white space before hashing")]
     NotCanonical,
@@ -32,14 +35,70 @@ pub fn canonical(value: &Value) -> Vec<u8> {
 /// Parses canonical JSON.
 ///
 /// # Errors
-/// [`JsonError`] if the bytes are not JSON, nest too deep, or are another spelling of the same value.
+/// [`JsonError`] if the bytes are not JSON, nest too deep, have too many members, or are another spelling of the same value.
 pub fn parse_canonical(bytes: &[u8]) -> Result<Value, JsonError> {
+    match exceeds(bytes, JSON_DEPTH_MAX, JSON_MEMBERS_MAX) {
+        None => {}
+        Some(Excess::Depth) => return Err(JsonError::TooDeep),
+        Some(Excess::Members) => return Err(JsonError::TooMany),
+    }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| JsonError::Syntax(error.to_string()))?;
-    check_depth(&value)?;
     match canonical(&value) == bytes {
         true => Ok(value),
         false => Err(JsonError::NotCanonical),
     }
+}
+
+/// Checks a JSON body or message before anything is made of it: a byte of JSON may become dozens in memory.
+///
+/// # Errors
+/// A sentence that names the limit. Whether it is JSON is not checked.
+pub fn check_body(bytes: &[u8]) -> Result<(), String> {
+    match exceeds(bytes, JSON_BODY_DEPTH_MAX, JSON_BODY_MEMBERS_MAX) {
+        None => Ok(()),
+        Some(Excess::Depth) => Err(format!("it nests deeper than the limit of {JSON_BODY_DEPTH_MAX} levels")),
+        Some(Excess::Members) => {
+            Err(format!("it has more members and elements than the limit of {JSON_BODY_MEMBERS_MAX}"))
+        }
+    }
+}
+
+/// What a text has too much of.
+enum Excess {
+    Depth,
+    Members,
+}
+
+/// Looks at brackets and commas outside of strings. Of what is JSON it counts rightly but for an empty array or object,
+/// which counts as one member; of what is not, something.
+fn exceeds(bytes: &[u8], depth_max: usize, members_max: usize) -> Option<Excess> {
+    let (mut depth, mut members) = (0_usize, 0);
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in bytes {
+        if in_string {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => (depth, members) = (depth + 1, members + 1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => members += 1,
+            _ => {}
+        }
+        if depth > depth_max {
+            return Some(Excess::Depth);
+        }
+        if members > members_max {
+            return Some(Excess::Members);
+        }
+    }
+    None
 }
 
 /// Checks that `value` nests no deeper than [`JSON_DEPTH_MAX`].
@@ -155,6 +214,32 @@ mod tests {
         assert!(parse_canonical(nested(1_000_000).as_bytes()).is_err());
     }
 
+    #[test]
+    fn members_beyond_the_limit_are_refused_before_anything_is_made_of_them() {
+        let many = |count: usize| format!("[{}]", vec!["0"; count].join(","));
+        assert!(parse_canonical(many(JSON_MEMBERS_MAX).as_bytes()).is_ok());
+        assert_eq!(parse_canonical(many(JSON_MEMBERS_MAX + 1).as_bytes()), Err(JsonError::TooMany));
+        let spread = format!("[{}]", vec!["[[],{}]"; JSON_MEMBERS_MAX / 4].join(","));
+        assert_eq!(parse_canonical(spread.as_bytes()), Err(JsonError::TooMany));
+        // What stands in strings counts for nothing, whatever it looks like.
+        let text = format!(r#"["{}","\\\"{}"]"#, "[,{".repeat(JSON_MEMBERS_MAX), ",".repeat(JSON_MEMBERS_MAX));
+        assert_eq!(
+            parse_canonical(text.as_bytes()).map(|value| value[1].as_str().unwrap().len()),
+            Ok(JSON_MEMBERS_MAX + 2)
+        );
+    }
+
+    #[test]
+    fn a_body_may_hold_the_largest_payload_and_no_more_than_its_own_limits() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(check_body(format!(r#"{{"ops":[{{"payload":{}}}]}}"#, nested(JSON_DEPTH_MAX)).as_bytes()).is_ok());
+        assert!(check_body(nested(JSON_BODY_DEPTH_MAX + 1).as_bytes()).unwrap_err().contains("80 levels"));
+        let many = ",".repeat(JSON_BODY_MEMBERS_MAX + 1);
+        assert!(check_body(many.as_bytes()).unwrap_err().contains("524288"));
+        assert_eq!(check_body(b"\"unclosed [[["), Ok(()));
+        assert_eq!(check_body(b"]]]}}}"), Ok(()));
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -174,6 +259,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_count_is_that_of_the_value(value in any_json()) {
+            fn count(value: &Value) -> usize {
+                match value {
+                    Value::Array(items) => items.len().max(1) + items.iter().map(count).sum::<usize>(),
+                    Value::Object(members) => members.len().max(1) + members.values().map(count).sum::<usize>(),
+                    _ => 0,
+                }
+            }
+            let (text, members) = (canonical(&value), count(&value));
+            prop_assert!(exceeds(&text, usize::MAX, members).is_none());
+            prop_assert!(members == 0 || exceeds(&text, usize::MAX, members - 1).is_some());
+        }
+
         #[test]
         fn canonical_text_parses_back_to_itself(value in any_json()) {
             let text = canonical(&value);

@@ -23,6 +23,12 @@ pub const CHECKPOINT_RECORD_BYTES_MAX: usize = 3 * 1024 * 1024 + 768 * 1024;
 pub const OP_SEALED_CONTENT_BYTES_MAX: usize = 258_047;
 /// Levels of nesting in a JSON payload.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Members of objects and elements of arrays in a JSON payload, all levels together.
+pub const JSON_MEMBERS_MAX: usize = 64 * 1024;
+/// Levels of nesting in a JSON body or message, around and in the payloads that it holds.
+pub const JSON_BODY_DEPTH_MAX: usize = JSON_DEPTH_MAX + 16;
+/// Members of objects and elements of arrays in a JSON body or message to a server; no push that a client builds has more.
+pub const JSON_BODY_MEMBERS_MAX: usize = 512 * 1024;
 
 /// Bytes of the state in one checkpoint.
 pub const CHECKPOINT_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -70,6 +76,11 @@ pub const LIST_LOGS_MAX: usize = 1000;
 pub const WATCHED_LOGS_MAX: usize = 4096;
 /// Requests that one stream may have unanswered.
 pub const STREAM_REQUESTS_MAX: usize = 4096;
+
+/// Requests, and operations of pushes beyond one each, that one stream may have unanswered.
+pub const STREAM_PLACES_MAX: usize = STREAM_REQUESTS_MAX + IN_FLIGHT_OPS_MAX;
+/// Bytes of messages that wait for a client that reads slowly, beside the one that is being written.
+pub const STREAM_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Operations that a client has unanswered on one stream.
 pub const IN_FLIGHT_OPS_MAX: usize = 4096;

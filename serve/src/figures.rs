@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_histogram, histogram, with_local_recorder};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 /// A recorder that nobody else writes to, and the figures of requests in it.
@@ -21,6 +21,10 @@ pub struct RequestNames {
     pub count: &'static str,
     /// The histogram of seconds until an answer began, by route.
     pub seconds: &'static str,
+    /// The gauge of open connections.
+    pub connections: &'static str,
+    /// The counter of connections that were closed because there were too many.
+    pub connections_refused: &'static str,
 }
 
 impl Figures {
@@ -32,6 +36,13 @@ impl Figures {
         figures.record(|| {
             describe_counter!(names.count, "Requests by route, method and status");
             describe_histogram!(names.seconds, "Seconds until a request's answer began");
+            describe_gauge!(names.connections, "Connections that are open");
+            describe_counter!(
+                names.connections_refused,
+                "Connections that were closed at once, as there were too many"
+            );
+            gauge!(names.connections).set(0.0);
+            counter!(names.connections_refused).absolute(0);
         });
         figures
     }
@@ -48,6 +59,20 @@ impl Figures {
             counter!(self.names.count, "route" => route.clone(), "method" => method, "status" => status).increment(1);
             histogram!(self.names.seconds, "route" => route).record(took);
         });
+    }
+
+    /// Sets the number of open connections.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a float, and exact far beyond any number of connections"
+    )]
+    pub(crate) fn connections(&self, open: usize) {
+        self.record(|| gauge!(self.names.connections).set(open as f64));
+    }
+
+    /// Counts a connection that was one too many.
+    pub(crate) fn connection_refused(&self) {
+        self.record(|| counter!(self.names.connections_refused).increment(1));
     }
 
     /// Folds what was recorded, so that it does not pile up while nobody reads.

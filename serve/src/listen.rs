@@ -9,6 +9,8 @@ use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
+use crate::Connections;
+
 /// A socket that listens and is not yet answered on.
 #[derive(Debug)]
 pub struct Listener {
@@ -52,11 +54,22 @@ impl Listener {
     ///
     /// # Errors
     /// What the system says.
-    pub fn server(self, handle: Handle<SocketAddr>) -> io::Result<Server<SocketAddr>> {
+    pub fn server(self, handle: Handle<SocketAddr>, settings: &Connections) -> io::Result<Server<SocketAddr>> {
         let mut server = axum_server::from_tcp(self.socket)?.handle(handle);
+        let head_bytes = settings.head_bytes;
         // A connection that sends no whole request head in time is closed.
-        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX);
-        server.http_builder().http2().timer(TokioTimer::new()).max_concurrent_streams(H2_STREAMS_MAX);
+        server
+            .http_builder()
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(settings.head_seconds))
+            .max_buf_size(head_bytes);
+        server
+            .http_builder()
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
         Ok(server)
     }
 }
@@ -100,7 +113,5 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Time for a request's head to arrive.
-const HEAD_SECONDS_MAX: Duration = Duration::from_secs(15);
 /// Requests that one HTTP/2 connection may have open.
 const H2_STREAMS_MAX: u32 = 128;

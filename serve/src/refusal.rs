@@ -1,8 +1,8 @@
 //! A refusal as an HTTP answer, and the refusals of requests that no route takes.
 
 use axum::Json;
-use axum::http::header::WWW_AUTHENTICATE;
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use gigfs_core::{ErrorCode, Refusal};
 
@@ -10,22 +10,26 @@ use gigfs_core::{ErrorCode, Refusal};
 /// the `Authorization` header.
 pub fn answer(refusal: Refusal, schemes: &'static str) -> Response {
     let status = StatusCode::from_u16(refusal.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let retry_after = refusal.retry_after.map(HeaderValue::from);
     let mut answer = (status, Json(refusal)).into_response();
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, seconds);
+    }
     if status == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(schemes));
     }
     answer
 }
 
-/// Refuses a URL that `server`, a "table" or a "store", has no route for.
-pub fn no_such_route(server: &str, uri: &Uri) -> Refusal {
-    // The query is not repeated: someone may have put a secret there.
-    Refusal::new(ErrorCode::NotFound, format!("this {server} has no route {}", uri.path()))
+/// Refuses a URL that `server`, a "table" or a "store", has no route for. It is not repeated: someone may have put a
+/// secret there.
+pub fn no_such_route(server: &str) -> Refusal {
+    Refusal::new(ErrorCode::NotFound, format!("this {server} has no route for this URL"))
         .hint("GET /openapi.json lists the routes")
 }
 
 /// Refuses a method that the URL's route does not take.
-pub fn no_such_method(method: &Method, uri: &Uri) -> Refusal {
-    Refusal::new(ErrorCode::MethodNotAllowed, format!("{method} does not fit the route {}", uri.path()))
+pub fn no_such_method(method: &Method) -> Refusal {
+    Refusal::new(ErrorCode::MethodNotAllowed, format!("the route of this URL does not take {method}"))
         .hint("GET /openapi.json lists the routes and their methods")
 }

@@ -1,9 +1,13 @@
 //! What both servers take from a request: names out of the path, credentials and JSON. Whatever is wrong is a refusal.
 
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequestParts as _, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use gigfs_core::{ErrorCode, Refusal};
+use futures_util::StreamExt as _;
+use gigfs_core::{ErrorCode, Refusal, json};
 use serde::de::DeserializeOwned;
 
 /// The decoded parameters of the path.
@@ -48,11 +52,44 @@ pub fn missing_credentials(scheme: &str, what: &str) -> Refusal {
         .hint(format!("put {what} there"))
 }
 
+/// Reads a body of at most `max` bytes within a time, and no byte of one that announces more.
+///
+/// # Errors
+/// A refusal if it is too long, breaks off, or does not arrive in time.
+pub async fn body(body: Body, max: usize, within: Duration) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let message = format!("the body is longer than the limit of {max} bytes");
+        Refusal::new(ErrorCode::TooLarge, message).hint("send it in several requests")
+    };
+    let broken = |message: String| Refusal::new(ErrorCode::BadRequest, message).hint("send it again");
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    let reading = async {
+        // What is announced is not believed before it comes.
+        let mut bytes = Vec::new();
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| broken("the body broke off".to_owned()))?;
+            if bytes.len() + chunk.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
+    };
+    let late = |_| broken(format!("the body did not arrive within {} s", within.as_secs()));
+    tokio::time::timeout(within, reading).await.map_err(late)?
+}
+
 /// Parses a JSON body.
 ///
 /// # Errors
 /// A refusal that says where it is wrong and repeats nothing of it.
 pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    json::check_body(body).map_err(|what| {
+        Refusal::new(ErrorCode::TooLarge, format!("the body is too large: {what}")).hint("send it in several requests")
+    })?;
     serde_json::from_slice(body).map_err(|error| {
         let message = format!("the body is not the JSON that this route takes: {}", without_values(&error));
         Refusal::new(ErrorCode::BadRequest, message).hint("GET /openapi.json shows what it takes")

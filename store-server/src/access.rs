@@ -76,6 +76,11 @@ impl Access {
         Ok(Self { store, tables, tokens, revoked: Mutex::new(revoked), live })
     }
 
+    /// Refuses a table that the store may not ask.
+    pub(crate) async fn check_table(&self, table: &Table) -> Result<(), Refusal> {
+        self.tables.check(table).await
+    }
+
     /// Lets a token's holder do something in a channel, or says why not.
     pub(crate) async fn pass(
         &self,

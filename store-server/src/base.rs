@@ -65,6 +65,7 @@ impl Store {
         room: Room,
     ) -> Result<String, Refusal> {
         let decide = move |inner: &Inner, log: &LogName| {
+            inner.quotas.check_base(&log.user, record.len(), &*inner.engine)?;
             let (checkpoint, batch) = decided(pruning::judge(&*inner.engine, log, sha, &record, clock::date()))?;
             inner.commits.write(batch, None)?;
             let LogName { user, channel, kind, path } = log.clone();
@@ -95,6 +96,7 @@ impl Store {
         let decide = move |inner: &Inner, log: &LogName| {
             let table = inner.users.table(&log.user).ok_or_else(|| user::unknown(&log.user))?;
             token::verify_certificate(&base.certificate, &table, log, base.sha)?;
+            inner.quotas.check_base(&log.user, base.record.len(), &*inner.engine)?;
             let decide = || decided(pruning::install(&*inner.engine, log, &base, instead_of, clock::date()));
             while let Some(batch) = decide()? {
                 // A restore comes first where the base is of another history; nobody is told before the base is there.
@@ -115,6 +117,7 @@ impl Store {
         room: Room,
     ) -> Result<LogHeader, Refusal> {
         let decide = move |inner: &Inner, log: &LogName| {
+            inner.quotas.check_base(&log.user, shas.len() * 32, &*inner.engine)?;
             let batch = decided(pruning::cover(&*inner.engine, log, base, shas, clock::date()))?;
             let is_complete = |header: &LogHeader| header.base.is_some_and(|base| base.complete);
             let before = is_complete(&header(inner, log)?);

@@ -3,6 +3,8 @@
 //! A blob is under its name only whole and synced: it is written beside, synced, renamed, and the folder synced. What is
 //! read is checked against its name, so rot is found and never served; sending the blob again heals it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,12 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use gigfs_core::{BlobName, ErrorCode, Refusal, UserName};
 use gigfs_serve::files;
+use parking_lot::Mutex;
 
 /// The folder of blobs. Every call blocks.
 pub(crate) struct Blobs {
     folder: PathBuf,
     writing: PathBuf,
     written: AtomicU64,
+    /// Bytes of each user's blobs, counted when somebody asks for the first time.
+    used: Mutex<BTreeMap<UserName, u64>>,
 }
 
 impl Blobs {
@@ -27,11 +32,36 @@ impl Blobs {
             fs::remove_dir_all(&writing)?;
         }
         files::create_private_dir(&writing)?;
-        Ok(Self { folder: folder.to_owned(), writing, written: AtomicU64::new(0) })
+        Ok(Self { folder: folder.to_owned(), writing, written: AtomicU64::new(0), used: Mutex::default() })
     }
 
-    /// Stores a blob under its name, and tells whether it is new. It is on disk when this returns.
-    pub(crate) fn put(&self, user: &UserName, name: &BlobName, bytes: &[u8]) -> Result<bool, Refusal> {
+    /// Returns the bytes of a user's blobs.
+    pub(crate) fn used(&self, user: &UserName) -> Result<u64, Refusal> {
+        let mut used = self.used.lock();
+        self.count(&mut used, user).map(|used| *used)
+    }
+
+    /// Returns the count of a user, after looking at the disk the first time.
+    fn count<'u>(&self, used: &'u mut BTreeMap<UserName, u64>, user: &UserName) -> Result<&'u mut u64, Refusal> {
+        match used.entry(user.clone()) {
+            Entry::Occupied(counted) => Ok(counted.into_mut()),
+            Entry::Vacant(new) => {
+                let on_disk = count(&self.folder.join("of").join(user.as_str()));
+                Ok(new.insert(on_disk.map_err(|error| failed("counted", &error))?))
+            }
+        }
+    }
+
+    /// Stores a blob under its name, and tells whether it is new. It is on disk when this returns. `check` says whether
+    /// there is room, and is told what the user's blobs will come to. Of one blob that is sent twice at once both count
+    /// until the next start.
+    pub(crate) fn put(
+        &self,
+        user: &UserName,
+        name: &BlobName,
+        bytes: &[u8],
+        check: impl FnOnce(u64) -> Result<(), Refusal>,
+    ) -> Result<bool, Refusal> {
         let actual = name_of(bytes);
         if actual != *name {
             let message = format!("the bytes hash to {actual} and were sent as {name}");
@@ -41,7 +71,20 @@ impl Blobs {
         if fs::read(&path).is_ok_and(|there| name_of(&there) == *name) {
             return Ok(false);
         }
-        self.write(&path, bytes).map_err(|error| failed("stored", &error))?;
+        let replaced = fs::metadata(&path).map_or(0, |there| there.len());
+        {
+            let mut used = self.used.lock();
+            let used = self.count(&mut used, user)?;
+            let will_be = used.saturating_sub(replaced) + bytes.len() as u64;
+            check(will_be)?;
+            *used = will_be;
+        }
+        self.write(&path, bytes).map_err(|error| {
+            if let Some(used) = self.used.lock().get_mut(user) {
+                *used = used.saturating_sub(bytes.len() as u64) + replaced;
+            }
+            failed("stored", &error)
+        })?;
         Ok(true)
     }
 
@@ -106,6 +149,22 @@ impl Blobs {
     }
 }
 
+/// Adds up the files of a folder and those below it; nothing if there is none.
+fn count(folder: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { count(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
 fn name_of(bytes: &[u8]) -> BlobName {
     BlobName::from_bytes(*blake3::hash(bytes).as_bytes())
 }
@@ -135,11 +194,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
         let name = name_of(b"abc");
-        assert!(blobs.put(&user(), &name, b"abc").unwrap());
-        assert!(!blobs.put(&user(), &name, b"abc").unwrap());
+        assert!(blobs.put(&user(), &name, b"abc", |_| Ok(())).unwrap());
+        assert!(!blobs.put(&user(), &name, b"abc", |_| Ok(())).unwrap());
         fs::write(blobs.path(&user(), &name), b"abX").unwrap();
         assert_eq!(blobs.get(&user(), &name).unwrap_err().code, ErrorCode::StorageFailed);
-        assert!(blobs.put(&user(), &name, b"abc").unwrap());
+        assert!(blobs.put(&user(), &name, b"abc", |_| Ok(())).unwrap());
         assert_eq!(blobs.get(&user(), &name).unwrap().unwrap(), "abc");
     }
 
@@ -148,7 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
         let name = name_of(b"abc");
-        assert_eq!(blobs.put(&user(), &name, b"abd").unwrap_err().code, ErrorCode::ShaMismatch);
+        assert_eq!(blobs.put(&user(), &name, b"abd", |_| Ok(())).unwrap_err().code, ErrorCode::ShaMismatch);
         assert_eq!(blobs.size(&user(), &name).unwrap(), None);
         assert_eq!(fs::read_dir(&blobs.writing).unwrap().count(), 0);
     }

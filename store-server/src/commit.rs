@@ -4,6 +4,7 @@
 //! nothing else: those after it are tried as if nothing had happened. What seals a channel comes through here like the
 //! pushes, so each push is either on disk before the seal or refused because of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -11,13 +12,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use gigfs_core::api::PushResult;
 use gigfs_core::wire::Tag;
-use gigfs_core::{ErrorCode, LogName, Refusal};
+use gigfs_core::{ErrorCode, LogName, Refusal, UserName};
 use gigfs_storage::{Appended, Batch, Engine, StorageError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::feed::Hub;
 use crate::metric::Metrics;
 use crate::push::Admitted;
+use crate::quota::Quotas;
 use crate::refusal;
 use crate::seal::{Sealing, Seals};
 
@@ -93,9 +95,10 @@ impl Commits {
         hub: Arc<Hub>,
         metrics: Metrics,
         seals: Seals,
+        quotas: Quotas,
     ) -> (Self, JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(QUEUED_JOBS_MAX);
-        let writer = Writer { engine, hub, metrics, seals };
+        let writer = Writer { engine, hub, metrics, seals, quotas };
         let thread = std::thread::Builder::new().name("gigfs-commit".to_owned()).spawn(move || writer.run(jobs));
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX / ROOM_UNIT_BYTES));
         (Self { queue, room }, thread.expect("the system starts one more thread at the start"))
@@ -149,6 +152,7 @@ struct Writer {
     metrics: Metrics,
     /// What a seal's own commit has left: nothing else changes it.
     seals: Seals,
+    quotas: Quotas,
 }
 
 impl Writer {
@@ -182,7 +186,9 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
-        let mut jobs: Vec<Job> = jobs.into_iter().filter_map(|job| self.unless_sealed(job)).collect();
+        let mut waiting = BTreeMap::new();
+        let allowed = |job| self.within_quota(self.unless_sealed(job)?, &mut waiting);
+        let mut jobs: Vec<Job> = jobs.into_iter().filter_map(allowed).collect();
         if jobs.is_empty() {
             return;
         }
@@ -234,6 +240,24 @@ impl Writer {
             },
             job => Some(job),
         }
+    }
+
+    /// Refuses those operations of a push that do not fit beside what their user has and `waiting`, what is written with
+    /// it. Returns the job if something is left of it.
+    fn within_quota(&mut self, mut job: Job, waiting: &mut BTreeMap<UserName, u64>) -> Option<Job> {
+        let Job::Push(push) = &mut job else { return Some(job) };
+        let Some(user) = push.admitted.log().map(|log| log.user.clone()) else { return Some(job) };
+        let waiting = waiting.entry(user).or_default();
+        match self.quotas.keep_to(&mut push.admitted, *waiting, &*self.engine) {
+            Ok(bytes) => *waiting += bytes,
+            // The commit meets the same and says it.
+            Err(error) => tracing::error!(%error, "a quota was not looked at"),
+        }
+        if push.admitted.appends.is_empty() {
+            self.answer(job, Ok(&[]));
+            return None;
+        }
+        Some(job)
     }
 
     /// Tells whoever watches a log of its base.

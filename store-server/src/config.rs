@@ -1,10 +1,12 @@
 //! What a person can set about a store, with the defaults. Checked at [`Server::bind`](crate::Server::bind).
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use gigfs_serve::Tls;
+pub use gigfs_serve::{Connections, Tls};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The settings of a store server.
@@ -25,6 +27,24 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Files of PEM certificates to trust in tables, besides those that the system trusts. Default: none.
     pub trusted_certificates: Vec<PathBuf>,
+    /// Networks that are not public and in which this server may connect to tables that somebody names, such as
+    /// `192.168.1.0/24`. Default: every one for a server that listens on loopback and has no public URL elsewhere, and
+    /// none for any other.
+    pub private_networks: Option<Vec<IpNet>>,
+    /// The addresses of proxies in front of this server, which are believed in what they say in `X-Forwarded-For`.
+    /// Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many connections there may be, and how long the server waits for them.
+    pub connections: Connections,
+    /// Bytes that each user may keep for whom the owner has set nothing else. Default: as many as fit on the disk.
+    pub user_quota: Option<u64>,
+    /// Operations that one session may push in a second; twice as many at once. Whoever pushes faster waits. Default:
+    /// 50,000.
+    pub session_ops_per_second: NonZeroU32,
+    /// Streams that one session may have open at a time; one serves a whole channel. Default: 2,048.
+    pub session_streams: usize,
+    /// Seconds after which a stream is closed whose client takes nothing of what waits for it. Default: 30.
+    pub stream_seconds: u64,
     /// How long operations are kept after a base has covered them, and bases after a later one took their place, so that
     /// a base whose state is wrong can be repaired. In whole seconds. Default: 30 days.
     #[serde(with = "seconds")]
@@ -52,6 +72,13 @@ impl Default for Config {
             engine: EngineKind::Fjall,
             tls: None,
             trusted_certificates: Vec::new(),
+            private_networks: None,
+            trusted_proxies: Vec::new(),
+            connections: Connections::default(),
+            user_quota: None,
+            session_ops_per_second: NonZeroU32::new(50_000).expect("it is not 0"),
+            session_streams: 2048,
+            stream_seconds: 30,
             retain: Duration::from_secs(30 * 24 * 3600),
             shutdown_seconds: 5,
         }
@@ -76,6 +103,13 @@ mod seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_written_as_addresses_with_the_bits_that_count() {
+        let config: Config = serde_json::from_str(r#"{"private_networks": ["10.0.0.0/8", "fd12::/64"]}"#).unwrap();
+        assert_eq!(config.private_networks.unwrap().len(), 2);
+        assert!(serde_json::from_str::<Config>(r#"{"private_networks": ["10.0.0.0/33"]}"#).is_err());
+    }
 
     #[test]
     fn an_empty_config_is_the_default_and_an_unknown_setting_is_named() {

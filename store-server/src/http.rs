@@ -10,7 +10,7 @@ mod status;
 mod tables;
 
 use axum::Router;
-use axum::http::{Method, Uri};
+use axum::http::Method;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 
@@ -24,6 +24,7 @@ pub(crate) fn router(store: Store) -> Router {
     Router::new()
         .route("/admin/user/{user}", put(admin::create_user))
         .route("/admin/user/{user}/code", get(admin::confirm_code))
+        .route("/admin/user/{user}/quota", get(admin::room).put(admin::set_quota))
         .route("/user/{user}/confirm", post(tables::confirm))
         .route("/user/{user}/session/{session}", delete(tables::revoke))
         .route("/user/{user}/channel/{channel}/seal", post(tables::seal))
@@ -42,10 +43,10 @@ pub(crate) fn router(store: Store) -> Router {
         .with_state(store)
 }
 
-async fn no_such_route(uri: Uri) -> Refused {
-    Refused(gigfs_serve::refusal::no_such_route("store", &uri))
+async fn no_such_route() -> Refused {
+    Refused(gigfs_serve::refusal::no_such_route("store"))
 }
 
-async fn no_such_method(method: Method, uri: Uri) -> Refused {
-    Refused(gigfs_serve::refusal::no_such_method(&method, &uri))
+async fn no_such_method(method: Method) -> Refused {
+    Refused(gigfs_serve::refusal::no_such_method(&method))
 }

@@ -30,7 +30,11 @@ pub(crate) struct Metrics {
     pub(crate) events: Counter,
     pub(crate) sent_bytes: Counter,
     streams: Gauge,
+    queued_bytes: Gauge,
 }
+
+/// Bytes that wait for a client, counted for as long as this lives.
+pub(crate) struct CountedBytes(Gauge, f64);
 
 /// A stream that is counted for as long as this lives.
 pub(crate) struct CountedStream(Gauge);
@@ -55,7 +59,9 @@ impl Metrics {
             describe_counter!(EVENTS, "Events sent to streams");
             describe_counter!(SENT_BYTES, "Bytes of messages sent to streams");
             describe_gauge!(STREAMS, "Streams that are open");
+            describe_gauge!(QUEUED_BYTES, "Bytes of messages that wait until the clients of streams take them");
             gauge!(STREAMS).set(0.0);
+            gauge!(QUEUED_BYTES).set(0.0);
             Self {
                 figures,
                 pushes: counter!(PUSHES),
@@ -71,6 +77,7 @@ impl Metrics {
                 events: counter!(EVENTS),
                 sent_bytes: counter!(SENT_BYTES),
                 streams: gauge!(STREAMS),
+                queued_bytes: gauge!(QUEUED_BYTES),
             }
         })
     }
@@ -111,6 +118,21 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Counts bytes that wait until the value that this returns is dropped.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact far beyond any queue")]
+    pub(crate) fn waiting(&self, bytes: usize) -> CountedBytes {
+        self.queued_bytes.increment(bytes as f64);
+        CountedBytes(self.queued_bytes.clone(), bytes as f64)
+    }
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        self.0.decrement(self.1);
+    }
+}
+
 impl Drop for CountedStream {
     fn drop(&mut self) {
         self.0.decrement(1.0);
@@ -128,7 +150,12 @@ const FORGOTTEN: &str = "gigfs_store_forgotten_ops_total";
 const EVENTS: &str = "gigfs_store_events_total";
 const SENT_BYTES: &str = "gigfs_store_sent_bytes_total";
 const STREAMS: &str = "gigfs_store_streams";
-const REQUESTS: RequestNames =
-    RequestNames { count: "gigfs_store_requests_total", seconds: "gigfs_store_request_seconds" };
+const QUEUED_BYTES: &str = "gigfs_store_stream_queued_bytes";
+const REQUESTS: RequestNames = RequestNames {
+    count: "gigfs_store_requests_total",
+    seconds: "gigfs_store_request_seconds",
+    connections: "gigfs_store_connections",
+    connections_refused: "gigfs_store_connections_refused_total",
+};
 const SECONDS_BUCKETS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0];
 const OPS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];

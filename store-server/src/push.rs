@@ -54,11 +54,33 @@ impl Admitted {
 
     /// Returns about how many bytes wait to be written.
     pub(crate) fn size(&self) -> usize {
-        let size = |append: &Append| match append {
+        self.appends.iter().map(Self::size_of).sum()
+    }
+
+    /// Returns about how many bytes an append writes.
+    pub(crate) fn size_of(append: &Append) -> usize {
+        match append {
             Append::Op { op, .. } | Append::Vouched { op, .. } => op.size(),
-            Append::Stamp { payload, .. } => payload.bytes().len(),
-        };
-        self.appends.iter().map(size).sum()
+            Append::Stamp { payload, .. } => payload.bytes().len() + STAMP_BYTES,
+        }
+    }
+
+    /// Takes those appends out for which there is a result already.
+    ///
+    /// # Errors
+    /// Those of `decide`; the rest is as it was then.
+    pub(crate) fn refuse_some<E>(
+        &mut self,
+        mut decide: impl FnMut(&Append) -> Result<Option<PushResult>, E>,
+    ) -> Result<(), E> {
+        let decided = self.appends.iter().map(&mut decide).collect::<Result<Vec<_>, E>>()?;
+        let mut of_appends = decided.iter();
+        for result in self.results.iter_mut().filter(|result| result.is_none()) {
+            *result = of_appends.next().cloned().flatten();
+        }
+        let mut of_appends = decided.iter();
+        self.appends.retain(|_| of_appends.next().is_none_or(Option::is_none));
+        Ok(())
     }
 
     /// Returns the results once the appends have these.
@@ -68,6 +90,9 @@ impl Admitted {
         self.results.into_iter().filter_map(fill).collect()
     }
 }
+
+/// Bytes of what the store adds to a payload that it stamps, at least.
+const STAMP_BYTES: usize = 64;
 
 /// Refuses a push of too many operations as a whole.
 pub(crate) fn check_count(ops: usize) -> Result<(), Refusal> {

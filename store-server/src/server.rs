@@ -12,7 +12,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::{Date, StoreId, base64_text};
-use gigfs_serve::{Listener, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Audit, Door, Listener, Networks, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, StorageError};
 use reqwest::{Certificate, Url};
 use tokio::time::Instant;
@@ -28,7 +28,9 @@ use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
 use crate::http;
 use crate::metric::Metrics;
+use crate::quota::Quotas;
 use crate::seal::Seals;
+use crate::session::Sessions;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
 use crate::token::{Codes, Signer};
@@ -235,21 +237,25 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         EngineKind::Fjall => Arc::new(Fjall::open(&dir.join("oplogs"))?),
         EngineKind::Memory => Arc::new(Memory::fresh()?),
     };
+    let audit = Audit::open(dir).map_err(data(&dir.join("audit.jsonl")))?;
     let admin_token_path = dir.join("admin-token");
     let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
     let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
     let signer = signer(&dir.join("signing-key.pem"))?;
-    let tables = TableClient::new(trusted(&config.trusted_certificates)?)
+    let networks = config.private_networks.as_deref();
+    let networks = Networks::of(networks, config.listen.ip(), config.public_url.as_deref());
+    let tables = TableClient::new(trusted(&config.trusted_certificates)?, networks)
         .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
     let users = Users::load(&*engine)?;
     let access = Access::load(engine.store_id(), tables, &*engine)?;
     let folder = dir.join("blobs");
-    let blobs = Blobs::open(&folder).map_err(data(&folder))?;
+    let blobs = Arc::new(Blobs::open(&folder).map_err(data(&folder))?);
     let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
     let (hub, metrics) = (Arc::new(Hub::default()), Metrics::new());
     let seals = Seals::load(&*engine)?;
-    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals);
+    let quotas = Quotas::load(&*engine, config.user_quota, blobs.clone())?;
+    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals, quotas.clone());
     let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
     let bases = Bases::default();
     let inner = Inner {
@@ -257,6 +263,9 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         commits,
         hub,
         users,
+        quotas,
+        sessions: Sessions::new(config.session_ops_per_second, config.session_streams),
+        drain_max: Duration::from_secs(config.stream_seconds.max(1)),
         access,
         codes,
         signer,
@@ -264,6 +273,10 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         blobs,
         metrics,
         admin,
+        audit,
+        attempts: Attempts::default(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        connections: config.connections.clone(),
         public_url,
         stopping,
         streams,
@@ -278,16 +291,26 @@ async fn serve(
     handle: Handle<SocketAddr>,
     store: &Store,
 ) -> std::io::Result<()> {
-    let service = http::router(store.clone()).into_make_service();
-    let server = listener.server(handle)?;
+    let Inner { connections, trusted_proxies, metrics, .. } = &*store.inner;
+    let figures = metrics.figures.clone();
+    let service = http::router(store.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let server = listener.server(handle, connections)?;
     let plain = NoDelayAcceptor::new();
     match tls {
-        None => server.acceptor(plain).serve(service).await,
-        Some(tls) => server.acceptor(RustlsAcceptor::new(tls).acceptor(plain)).serve(service).await,
+        None => {
+            let door = Door::new(plain, connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
+        Some(tls) => {
+            let tls = RustlsAcceptor::new(tls).acceptor(plain);
+            let door = Door::new(tls, connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
     }
 }
 
 fn check(config: &Config) -> Result<(), BindError> {
+    config.connections.check().map_err(|reason| BindError::Setting { setting: "connections", reason })?;
     match config.public_url.as_deref().map(Url::parse) {
         None => Ok(()),
         Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => Ok(()),

@@ -1,11 +1,11 @@
-//! Asking a table about a token: straight to the address that was confirmed, no redirects, with an end.
+//! Asking a table about a token: only at an address that the operator allows (`gigfs_serve::fetch`).
 
 use std::time::Duration;
 
 use gigfs_core::api::TokenStanding;
 use gigfs_core::{ErrorCode, ErrorKind, Refusal, UserName};
-use reqwest::header::AUTHORIZATION;
-use reqwest::{Certificate, Client, StatusCode};
+use gigfs_serve::{Answer, Fetch, FetchError, Manner, Networks};
+use reqwest::{Certificate, Method};
 
 use crate::user::Table;
 
@@ -22,47 +22,46 @@ pub(crate) enum Standing {
 
 /// The store's HTTP client.
 pub(crate) struct TableClient {
-    client: Client,
+    fetch: Fetch,
 }
 
 impl TableClient {
     /// Makes a client that trusts the system's certificates and these.
-    pub(crate) fn new(trusted: Vec<Certificate>) -> reqwest::Result<Self> {
-        let builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(CALL_SECONDS_MAX)
-            .connect_timeout(CALL_SECONDS_MAX)
-            .user_agent(concat!("gigfs-store/", env!("CARGO_PKG_VERSION")));
-        let builder = if trusted.is_empty() { builder } else { builder.tls_certs_merge(trusted) };
-        Ok(Self { client: builder.build()? })
+    pub(crate) fn new(trusted: Vec<Certificate>, networks: Networks) -> reqwest::Result<Self> {
+        let user_agent = concat!("gigfs-store/", env!("CARGO_PKG_VERSION"));
+        Ok(Self { fetch: Fetch::new(Manner { user_agent, timeout: CALL_SECONDS_MAX, trusted, networks })? })
+    }
+
+    /// Refuses a table at an address that the operator does not allow.
+    pub(crate) async fn check(&self, table: &Table) -> Result<(), Refusal> {
+        let url = &table.record.url;
+        match self.fetch.check(url).await {
+            Err(FetchError::NotAllowed) => {
+                let message = format!("the store may not connect to the table at {url}, which is no public address");
+                let hint = "have the table say its public URL, or ask the store's operator to allow its network \
+                            (private_networks)";
+                Err(Refusal::new(ErrorCode::Forbidden, message).hint(hint))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks about a token.
     pub(crate) async fn ask(&self, table: &Table, user: &UserName, token: &str) -> Standing {
-        let url = format!("{}/user/{user}/table/check", table.record.url);
-        let request = self.client.get(url).header(AUTHORIZATION, format!("Bearer {token}"));
-        let mut answer = match request.send().await {
+        let url = &table.record.url;
+        let path = format!("{url}/user/{user}/table/check");
+        let Answer { status, body } = match self.fetch.call(Method::GET, &path, Some(token), None::<&()>).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(table = table.record.url, error = %error.without_url(), "the table does not answer");
+                tracing::warn!(table = url, %error, "the table does not answer");
                 return Standing::Unanswered;
             }
         };
-        let status = answer.status();
-        let mut body = Vec::new();
-        loop {
-            match answer.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Ok(Some(_)) | Err(_) => return Standing::Unanswered,
-            }
-        }
-        match status {
-            StatusCode::OK if serde_json::from_slice::<TokenStanding>(&body).is_ok() => Standing::Good,
-            StatusCode::UNAUTHORIZED => Standing::Refused(refused(&body)),
+        match status.as_u16() {
+            200 if serde_json::from_slice::<TokenStanding>(&body).is_ok() => Standing::Good,
+            401 => Standing::Refused(refused(&body)),
             _ => {
-                tracing::warn!(table = table.record.url, %status, "the table does not answer as a table does");
+                tracing::warn!(table = url, %status, "the table does not answer as a table does");
                 Standing::Unanswered
             }
         }
@@ -78,5 +77,3 @@ fn refused(body: &[u8]) -> Refusal {
 
 /// From the first packet to the last byte of the answer; a client waits this long for a table that hangs.
 const CALL_SECONDS_MAX: Duration = Duration::from_secs(3);
-/// Bytes of a table's answer.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;

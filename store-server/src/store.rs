@@ -1,10 +1,13 @@
 //! The store: all that its routes and streams share, and the calls that the process around it may make.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use gigfs_core::api::ConfirmCode;
+use gigfs_core::api::{ConfirmCode, UserRoom};
 use gigfs_core::{Refusal, StoreId, UserName};
+use gigfs_serve::{Attempts, Audit, Connections, Event};
 use gigfs_storage::{Engine, StorageError};
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,7 +17,9 @@ use crate::blob::Blobs;
 use crate::commit::Commits;
 use crate::feed::Hub;
 use crate::metric::Metrics;
+use crate::quota::Quotas;
 use crate::refusal;
+use crate::session::Sessions;
 use crate::token::{Codes, Signer};
 use crate::user::{self, Users};
 
@@ -29,14 +34,26 @@ pub(crate) struct Inner {
     pub(crate) commits: Commits,
     pub(crate) hub: Arc<Hub>,
     pub(crate) users: Users,
+    pub(crate) quotas: Quotas,
+    pub(crate) sessions: Sessions,
+    /// How long a stream may take nothing.
+    pub(crate) drain_max: Duration,
     pub(crate) access: Access,
     pub(crate) codes: Codes,
     pub(crate) signer: Signer,
     pub(crate) bases: Bases,
-    pub(crate) blobs: Blobs,
+    pub(crate) blobs: Arc<Blobs>,
     pub(crate) metrics: Metrics,
     /// The hash of the admin token; comparing hashes takes the same time however much of it is right.
     pub(crate) admin: blake3::Hash,
+    /// What was done by whom.
+    pub(crate) audit: Audit,
+    /// Those that failed to be the admin.
+    pub(crate) attempts: Attempts,
+    /// Whose word on a client's address counts.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// How long the store waits for connections.
+    pub(crate) connections: Connections,
     pub(crate) public_url: String,
     pub(crate) stopping: CancellationToken,
     /// The streams.
@@ -59,8 +76,41 @@ impl Store {
     /// # Errors
     /// [`Refusal`] if it cannot be written down.
     pub async fn create_user(&self, user: &UserName) -> Result<(), Refusal> {
+        let name = user.clone();
+        if self.blocking(move |inner| inner.users.create(&name, &inner.commits)).await? {
+            self.inner.audit.note(Event::UserCreated { user });
+        }
+        Ok(())
+    }
+
+    /// Returns what a user keeps here and may keep.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no such user.
+    pub async fn room(&self, user: &UserName) -> Result<UserRoom, Refusal> {
+        self.known(user)?;
         let user = user.clone();
-        self.blocking(move |inner| inner.users.create(&user, &inner.commits)).await
+        self.blocking(move |inner| inner.quotas.room(&user, &*inner.engine)).await
+    }
+
+    /// Sets how many bytes a user may keep here; nothing for what users have of whom nothing is said. What is here
+    /// already stays.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no such user, or it cannot be written down.
+    pub async fn set_quota(&self, user: &UserName, bytes: Option<u64>) -> Result<UserRoom, Refusal> {
+        self.known(user)?;
+        let of = user.clone();
+        self.blocking(move |inner| inner.quotas.set(&of, bytes, &inner.commits)).await?;
+        self.inner.audit.note(Event::QuotaSet { user, bytes });
+        self.room(user).await
+    }
+
+    fn known(&self, user: &UserName) -> Result<(), Refusal> {
+        match self.inner.users.exists(user) {
+            true => Ok(()),
+            false => Err(user::unknown(user)),
+        }
     }
 
     /// Makes a code with which the user's table can introduce itself, once, within a quarter of an hour.
@@ -68,10 +118,9 @@ impl Store {
     /// # Errors
     /// [`Refusal`] if there is no such user.
     pub async fn confirm_code(&self, user: &UserName) -> Result<ConfirmCode, Refusal> {
-        if !self.inner.users.exists(user) {
-            return Err(user::unknown(user));
-        }
+        self.known(user)?;
         let (code, expires) = self.inner.codes.sign(user)?;
+        self.inner.audit.note(Event::CodeMade { user });
         Ok(ConfirmCode { code, expires })
     }
 

@@ -12,12 +12,13 @@ use axum::extract::ws::{CloseFrame, Message as Socketed, Utf8Bytes, WebSocket, W
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use gigfs_core::limits::{MESSAGE_BYTES_MAX, STREAM_REQUESTS_MAX};
+use gigfs_core::limits::{MESSAGE_BYTES_MAX, PATH_BYTES_MAX, STREAM_PLACES_MAX, STREAM_QUEUED_BYTES_MAX};
 use gigfs_core::token::Permission;
 use gigfs_core::wire::{
-    ClientMessage, Message as _, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Tag, Welcome, WireError,
+    ClientMessage, Message as _, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Tag, Welcome, WireBase, WireError,
+    WireOp,
 };
-use gigfs_core::{ChannelName, ErrorCode, Refusal, UserName};
+use gigfs_core::{ChannelName, ErrorCode, Refusal, Sha, UserName, json};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Token;
 use crate::clock;
 use crate::http::{Asked, Bearer, Names};
+use crate::metric::CountedBytes;
 use crate::refusal::{self, Refused};
+use crate::session::Used;
 use crate::store::Store;
 
 mod pruning;
@@ -86,7 +89,11 @@ impl Encoding {
     fn decode(self, frame: &Socketed) -> Result<Option<ClientMessage>, WireError> {
         match (self, frame) {
             (Self::Cbor, Socketed::Binary(bytes)) => ClientMessage::from_cbor(bytes).map(Some),
-            (Self::Json, Socketed::Text(text)) => ClientMessage::from_json(text).map(Some),
+            (Self::Json, Socketed::Text(text)) => {
+                json::check_body(text.as_bytes())
+                    .map_err(|what| WireError(format!("the message is too large: {what}")))?;
+                ClientMessage::from_json(text).map(Some)
+            }
             (Self::Cbor, Socketed::Text(_)) => Err(WireError("this stream takes binary frames of CBOR".to_owned())),
             (Self::Json, Socketed::Binary(_)) => Err(WireError("this stream takes text frames of JSON".to_owned())),
             _ => Ok(None),
@@ -136,6 +143,8 @@ impl End {
 struct Outgoing {
     message: Message,
     permit: Option<OwnedSemaphorePermit>,
+    /// Its part of what may wait.
+    room: Option<(OwnedSemaphorePermit, CountedBytes)>,
 }
 
 enum Message {
@@ -146,11 +155,32 @@ enum Message {
 
 impl Outgoing {
     fn part(message: ServerMessage) -> Self {
-        Self { message: Message::Plain(Box::new(message)), permit: None }
+        Self { message: Message::Plain(Box::new(message)), permit: None, room: None }
     }
 
     fn last(message: ServerMessage, permit: OwnedSemaphorePermit) -> Self {
-        Self { message: Message::Plain(Box::new(message)), permit: Some(permit) }
+        Self { message: Message::Plain(Box::new(message)), permit: Some(permit), room: None }
+    }
+}
+
+impl Message {
+    /// Returns about how many bytes it takes while it waits.
+    fn size(&self) -> usize {
+        let ops = |ops: &[(u64, WireOp)]| ops.iter().map(|(_, op)| op.record.len() + OP_BYTES).sum();
+        let beside = |base: &Option<WireBase>| base.as_ref().map_or(0, |base| base.record.len());
+        match self {
+            Self::Event(frame) => frame.len(),
+            Self::Plain(message) => match &**message {
+                ServerMessage::Ops { base, ops: found, .. } => beside(base) + ops(found),
+                ServerMessage::Retained { base, ops: found, .. } => {
+                    beside(base) + found.iter().map(|(_, op)| op.record.len() + OP_BYTES).sum::<usize>()
+                }
+                ServerMessage::Event(event) => ops(&event.ops),
+                ServerMessage::Shas { shas, .. } => shas.len() * size_of::<Sha>(),
+                ServerMessage::Logs { logs, .. } => logs.len() * PATH_BYTES_MAX / 4,
+                _ => 0,
+            },
+        }
     }
 }
 
@@ -164,6 +194,10 @@ struct Context {
     out: mpsc::Sender<Outgoing>,
     /// Turns for reads, each of which holds a page in memory.
     reading: Semaphore,
+    /// Room for messages that wait, in units of [`ROOM_UNIT_BYTES`].
+    room: Arc<Semaphore>,
+    /// What the session uses.
+    used: Arc<Used>,
 }
 
 /// The stream is ending.
@@ -172,12 +206,21 @@ struct Gone;
 impl Context {
     /// Sends the last part of an answer.
     async fn answer(&self, message: ServerMessage, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
-        self.out.send(Outgoing::last(message, permit)).await.map_err(|_| Gone)
+        self.send(Outgoing::last(message, permit)).await
     }
 
     /// Sends a part of an answer that is not the last.
     async fn part(&self, message: ServerMessage) -> Result<(), Gone> {
-        self.out.send(Outgoing::part(message)).await.map_err(|_| Gone)
+        self.send(Outgoing::part(message)).await
+    }
+
+    /// Queues a message once there is room for its bytes.
+    async fn send(&self, mut outgoing: Outgoing) -> Result<(), Gone> {
+        let bytes = outgoing.message.size();
+        let units = (1 + bytes / ROOM_UNIT_BYTES).min(ROOM_UNITS) as u32;
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| Gone)?;
+        outgoing.room = Some((room, self.store.inner.metrics.waiting(bytes)));
+        self.out.send(outgoing).await.map_err(|_| Gone)
     }
 
     async fn fail(&self, tag: Tag, refusal: Refusal, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
@@ -225,11 +268,12 @@ pub(crate) async fn open(
     if inner.stopping.is_cancelled() {
         return Err(Refused(refusal::stopping()));
     }
+    let place = inner.sessions.stream(&token.claims)?;
     let counted = inner.metrics.stream();
     let tracked = inner.streams.token();
     Ok(upgrade.on_upgrade(move |socket| async move {
         run(store, user, channel, encoding, token, socket).await;
-        drop((counted, tracked));
+        drop((place, counted, tracked));
     }))
 }
 
@@ -246,14 +290,15 @@ async fn run(
     let _live = handle.inner.access.register(&token.claims, &end);
     let (sink, source) = socket.split();
     let (out, outgoing) = mpsc::channel(OUTGOING_MAX);
-    let (answer, answers) = mpsc::channel(STREAM_REQUESTS_MAX);
+    let (answer, answers) = mpsc::channel(STREAM_PLACES_MAX);
     let (order, orders) = mpsc::channel(ORDERS_MAX);
-    let context =
-        Arc::new(Context { store, user, channel, encoding, end, out, reading: Semaphore::new(READS_AT_ONCE_MAX) });
+    let used = store.inner.sessions.of(&token.claims);
+    let (reading, room) = (Semaphore::new(READS_AT_ONCE_MAX), Arc::new(Semaphore::new(ROOM_UNITS)));
+    let context = Arc::new(Context { store, user, channel, encoding, end, out, reading, room, used });
     if let Err(refusal) = welcome(&context).await {
         context.end.because(refusal);
     }
-    let requests = reader::Requests { answer, order, places: Arc::new(Semaphore::new(STREAM_REQUESTS_MAX)) };
+    let requests = reader::Requests { answer, order, places: Arc::new(Semaphore::new(STREAM_PLACES_MAX)) };
     tokio::join!(
         reader::run(context.clone(), source, requests),
         watch::run(&context, orders),
@@ -278,8 +323,13 @@ fn close_frame(why: Option<&Refusal>) -> Socketed {
     Socketed::Close(frame)
 }
 
-/// Messages that wait for the writer, beside the answers to pushes. Each may be as large as a page.
+/// Messages that wait for the writer, beside the answers to pushes.
 const OUTGOING_MAX: usize = 8;
+/// Bytes that an operation takes beside its record.
+const OP_BYTES: usize = size_of::<(u64, WireOp)>();
+/// Of the bytes that wait.
+const ROOM_UNIT_BYTES: usize = 1024;
+const ROOM_UNITS: usize = STREAM_QUEUED_BYTES_MAX / ROOM_UNIT_BYTES;
 /// Reads under way on one stream; the others wait for their turn.
 const READS_AT_ONCE_MAX: usize = 4;
 /// Changes of what is watched that wait.

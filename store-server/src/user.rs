@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gigfs_core::api::Confirm;
-use gigfs_core::limits::URL_BYTES_MAX;
 use gigfs_core::token::ConfirmClaims;
 use gigfs_core::{ErrorCode, Refusal, UserName};
+use gigfs_serve::fetch::server_url;
 use gigfs_storage::{Engine, StorageError};
 use jsonwebtoken::DecodingKey;
 use parking_lot::{Mutex, RwLock};
-use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -59,16 +58,7 @@ impl Table {
     /// Reads what a table says of itself.
     pub(crate) fn introduce(confirm: Confirm) -> Result<Self, Refusal> {
         let bad = |what: String| Refusal::new(ErrorCode::BadRequest, what);
-        let url = confirm.table_url.trim_end_matches('/').to_owned();
-        if url.len() > URL_BYTES_MAX {
-            return Err(bad(format!("the table's url has {} bytes and the limit is {URL_BYTES_MAX}", url.len())));
-        }
-        let parsed = Url::parse(&url).map_err(|error| bad(format!("the table's url cannot be read: {error}")))?;
-        let plain = matches!(parsed.scheme(), "http" | "https") && parsed.username().is_empty();
-        if !plain || parsed.password().is_some() || parsed.query().is_some() || parsed.fragment().is_some() {
-            let what = "the table's url must begin with http:// or https:// and hold no password, \"?\" or \"#\"";
-            return Err(bad(what.to_owned()));
-        }
+        let url = server_url(&confirm.table_url).map_err(|reason| bad(format!("the table's url {reason}")))?;
         if confirm.table_id.is_empty() || confirm.table_id.len() > TABLE_ID_BYTES_MAX {
             return Err(bad(format!("the table's id must have from 1 to {TABLE_ID_BYTES_MAX} bytes")));
         }
@@ -110,15 +100,15 @@ impl Users {
         self.by_name.read().get(user).cloned().flatten()
     }
 
-    /// Makes a user; one that is there stays as it is. Blocks the thread.
-    pub(crate) fn create(&self, user: &UserName, commits: &Commits) -> Result<(), Refusal> {
+    /// Makes a user; one that is there stays as it is. Returns whether there is a new one. Blocks the thread.
+    pub(crate) fn create(&self, user: &UserName, commits: &Commits) -> Result<bool, Refusal> {
         let _changing = self.codes.lock();
         if self.exists(user) {
-            return Ok(());
+            return Ok(false);
         }
         commits.notes(vec![user_note(user, None)])?;
         self.by_name.write().insert(user.clone(), None);
-        Ok(())
+        Ok(true)
     }
 
     /// Gives a user a table, by a code whose signature was verified. Blocks the thread.

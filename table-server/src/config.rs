@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use gigfs_serve::Tls;
+pub use gigfs_serve::{Connections, Tls};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The settings of a table server.
@@ -22,6 +23,15 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Files of PEM certificates to trust in stores, besides those that the system trusts. Default: none.
     pub trusted_certificates: Vec<PathBuf>,
+    /// Networks that are not public and in which this server may connect to stores that somebody names, such as
+    /// `192.168.1.0/24`. Default: every one for a server that listens on loopback and has no public URL elsewhere, and
+    /// none for any other.
+    pub private_networks: Option<Vec<IpNet>>,
+    /// The addresses of proxies in front of this server, which are believed in what they say in `X-Forwarded-For`: those
+    /// who log in are slowed by their own address then, and not by the proxy's. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many connections there may be, and how long the server waits for them.
+    pub connections: Connections,
     /// Seconds that a store token lives at most; it never outlives its session. Default: 3600.
     pub token_seconds: u64,
     /// Seconds that requests under way get to finish when the server stops. Default: 5.
@@ -36,6 +46,9 @@ impl Default for Config {
             public_url: None,
             tls: None,
             trusted_certificates: Vec::new(),
+            private_networks: None,
+            trusted_proxies: Vec::new(),
+            connections: Connections::default(),
             token_seconds: 3600,
             shutdown_seconds: 5,
         }
@@ -45,6 +58,13 @@ impl Default for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_written_as_addresses_with_the_bits_that_count() {
+        let config: Config = serde_json::from_str(r#"{"private_networks": ["10.0.0.0/8", "fd12::/64"]}"#).unwrap();
+        assert_eq!(config.private_networks.unwrap().len(), 2);
+        assert!(serde_json::from_str::<Config>(r#"{"private_networks": ["10.0.0.0/33"]}"#).is_err());
+    }
 
     #[test]
     fn an_empty_config_is_the_default_and_an_unknown_setting_is_named() {

@@ -36,7 +36,7 @@ mod token;
 mod unmount;
 mod user;
 
-pub use config::{Config, Tls};
+pub use config::{Config, Connections, Tls};
 pub use db::{DatabaseError, OpenError};
 pub use gigfs_serve::TlsError;
 pub use mount::AddStoreError;

@@ -66,8 +66,12 @@ impl Drop for CountedStream {
     }
 }
 
-const REQUESTS: RequestNames =
-    RequestNames { count: "gigfs_table_requests_total", seconds: "gigfs_table_request_seconds" };
+const REQUESTS: RequestNames = RequestNames {
+    count: "gigfs_table_requests_total",
+    seconds: "gigfs_table_request_seconds",
+    connections: "gigfs_table_connections",
+    connections_refused: "gigfs_table_connections_refused_total",
+};
 const STREAMS: &str = "gigfs_table_streams";
 const REVOCATIONS_QUEUED: &str = "gigfs_table_revocations_queued";
 const REVOCATION_CALLS: &str = "gigfs_table_revocation_calls_total";

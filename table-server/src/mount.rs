@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use gigfs_core::api::{AddStore, Confirm, MountTable, MountedChannel, MountedStore};
 use gigfs_core::limits::{CHANNEL_STORES_MAX, USER_CHANNELS_MAX};
 use gigfs_core::token::Permission;
-use gigfs_core::{ChannelName, StoreId, UserName};
+use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
+use gigfs_serve::Event;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::db::{self, Change, DatabaseError};
@@ -172,6 +173,8 @@ impl Table {
             Some(code) => (asker, self.confirm(&url, &user, code).await?),
             None => self.open_again(asker, channel, &url).await?,
         };
+        let by = asker.session();
+        let (mounted, owner, place) = (url.clone(), user.clone(), channel);
         let channel = channel.clone();
         let work = move |change: &mut Change<'_>| {
             let key = asker.allow(&change.tx)?;
@@ -189,7 +192,10 @@ impl Table {
             }
             Ok(Ok(store))
         };
-        self.inner.db.write::<_, AddStoreError>(work).await?
+        let store = self.inner.db.write::<_, AddStoreError>(work).await??;
+        let url = mounted.as_str();
+        self.inner.audit.note(Event::StoreMounted { user: &owner, channel: place, store, url, by });
+        Ok(store)
     }
 
     /// Introduces the table to a store with the code that the store gave the user.
@@ -285,6 +291,13 @@ impl Table {
 }
 
 impl Asker {
+    fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Session(access) => Some(access.session.id),
+            Self::Process(_) => None,
+        }
+    }
+
     fn user(&self) -> &UserName {
         match self {
             Self::Session(access) => &access.user,

@@ -155,7 +155,9 @@ impl Table {
                 tracing::warn!(%user, %store, %session, attempts, %error, "the store has not taken a revocation");
                 let (outcome, sql) = match error {
                     StoreCallError::Refused { .. } | StoreCallError::NotAStore { .. } => ("refused", POSTPONE_ONE),
-                    StoreCallError::Unreachable { .. } => ("unreachable", POSTPONE_STORE),
+                    StoreCallError::Unreachable { .. } | StoreCallError::NotAllowed { .. } => {
+                        ("unreachable", POSTPONE_STORE)
+                    }
                 };
                 self.inner.metrics.revocation_called(outcome);
                 self.postpone(sql, id, attempts + 1).await

@@ -5,6 +5,7 @@
 //! opposite things.
 
 use gigfs_core::{ChannelName, StoreId, UserName};
+use gigfs_serve::Event;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::db::{Change, DatabaseError};
@@ -40,7 +41,7 @@ impl Table {
             StoreUrl::parse(&url).map_err(|error| StoreCallError::Unreachable { url, reason: error.to_string() })?;
         let token = self.inner.identity.seal_token(store, &user, channel, sealed);
         self.inner.stores.seal(&url, &user, channel, &token).await?;
-        tracing::info!(%user, %channel, %store, sealed, "the store has agreed");
+        self.inner.audit.note(Event::ChannelSealed { user: &user, channel, store, sealed });
         let channel = channel.clone();
         let work = move |change: &mut Change<'_>| {
             // It may have been taken off meanwhile.

@@ -11,7 +11,7 @@ use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use gigfs_core::base64_text;
-use gigfs_serve::{Listener, Stop, TlsError, files, tls};
+use gigfs_serve::{Attempts, Audit, Door, Listener, Networks, Stop, TlsError, files, tls};
 use reqwest::{Certificate, Url};
 use tokio_util::sync::CancellationToken;
 
@@ -106,10 +106,11 @@ impl Server {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => listener.own_url(config.tls.is_some()),
         };
-        let token_seconds = config.token_seconds;
+        let (token_seconds, connections) = (config.token_seconds, config.connections.clone());
+        let trusted_proxies = config.trusted_proxies.clone();
         let grace = Duration::from_secs(config.shutdown_seconds);
         let opened = tokio::task::spawn_blocking(move || Opened::open(&config, public_url)).await;
-        let Opened { db, thread, signals, admin, admin_token_path, stores, tls, public_url } =
+        let Opened { db, thread, signals, admin, admin_token_path, audit, stores, tls, public_url } =
             opened.expect("opening does not panic")?;
         let identity = match db.write(move |change| Identity::load_or_create(&change.tx, token_seconds)).await {
             Ok(identity) => identity,
@@ -123,8 +124,21 @@ impl Server {
         };
         let stopping = CancellationToken::new();
         let metrics = Metrics::new();
-        let table =
-            Table::new(Inner { db, identity, signals, stores, metrics, public_url, admin, token_seconds, stopping });
+        let table = Table::new(Inner {
+            db,
+            identity,
+            signals,
+            stores,
+            metrics,
+            public_url,
+            admin,
+            audit,
+            attempts: Attempts::default(),
+            trusted_proxies,
+            connections,
+            token_seconds,
+            stopping,
+        });
         Ok(Self { table, thread, listener, tls, admin_token_path, grace })
     }
 
@@ -204,6 +218,7 @@ struct Opened {
     signals: Arc<Signals>,
     admin: Verifier,
     admin_token_path: PathBuf,
+    audit: Audit,
     stores: StoreClient,
     tls: Option<RustlsConfig>,
     public_url: String,
@@ -215,15 +230,18 @@ impl Opened {
         files::create_private_dir(dir).map_err(|source| BindError::Data { path: dir.clone(), source })?;
         let admin_token_path = dir.join("admin-token");
         let admin = admin_verifier(&admin_token_path)?;
+        let audit = Audit::open(dir).map_err(|source| BindError::Data { path: dir.join("audit.jsonl"), source })?;
         let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
         let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
         let tls = tls.map(RustlsConfig::from_config);
-        let stores = StoreClient::new(trusted(&config.trusted_certificates)?)
+        let networks = config.private_networks.as_deref();
+        let networks = Networks::of(networks, config.listen.ip(), config.public_url.as_deref());
+        let stores = StoreClient::new(trusted(&config.trusted_certificates)?, networks)
             .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
         // The last that can fail, so that a failed start leaves no lock behind.
         let signals = Arc::new(Signals::default());
         let (db, thread) = Db::open(&dir.join("table.db"), signals.clone())?;
-        Ok(Self { db, thread, signals, admin, admin_token_path, stores, tls, public_url })
+        Ok(Self { db, thread, signals, admin, admin_token_path, audit, stores, tls, public_url })
     }
 }
 
@@ -233,11 +251,19 @@ async fn serve(
     handle: Handle<SocketAddr>,
     table: &Table,
 ) -> std::io::Result<()> {
-    let service = http::router(table.clone()).into_make_service();
-    let server = listener.server(handle)?;
+    let Inner { connections, trusted_proxies, metrics, .. } = &*table.inner;
+    let figures = metrics.figures.clone();
+    let service = http::router(table.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let server = listener.server(handle, connections)?;
     match tls {
-        None => server.acceptor(DefaultAcceptor::new()).serve(service).await,
-        Some(tls) => server.acceptor(RustlsAcceptor::new(tls)).serve(service).await,
+        None => {
+            let door = Door::new(DefaultAcceptor::new(), connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
+        Some(tls) => {
+            let door = Door::new(RustlsAcceptor::new(tls), connections.clone(), trusted_proxies, figures);
+            server.acceptor(door).serve(service).await
+        }
     }
 }
 
@@ -245,6 +271,9 @@ fn check(config: &Config) -> Result<(), BindError> {
     let bad = |setting, reason: &str| Err(BindError::Setting { setting, reason: reason.to_owned() });
     if !(1..=TOKEN_SECONDS_MAX).contains(&config.token_seconds) {
         return bad("token_seconds", &format!("must be from 1 to {TOKEN_SECONDS_MAX}; it is {}", config.token_seconds));
+    }
+    if let Err(reason) = config.connections.check() {
+        return bad("connections", &reason);
     }
     match config.public_url.as_deref().map(Url::parse) {
         None => Ok(()),

@@ -1,11 +1,13 @@
 //! Sessions: created with a master, named by a secret that the table keeps a hash of, ended by time or by revocation.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use gigfs_core::api::{CreatedSession, NewSession, SessionInfo, SessionList};
 use gigfs_core::limits::{SESSION_DESCRIPTION_BYTES_MAX, USER_SESSIONS_MAX};
 use gigfs_core::{SessionId, UserName, base64_text};
+use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use crate::db::{Change, DatabaseError};
@@ -20,6 +22,9 @@ pub enum CreateSessionError {
     /// The master is not this user's, or there is no such user.
     #[error("{WRONG_MASTER}")]
     Unauthorized,
+    /// Too many have failed to log in as this user, or from this address.
+    #[error(transparent)]
+    TooManyAttempts(#[from] TooManyAttempts),
     /// There is no such user. Only those who need no master are told.
     #[error("this table has no user {user}")]
     UnknownUser {
@@ -125,7 +130,9 @@ impl Table {
     /// [`CreateSessionError`] if there is no such user, or the session is over a limit.
     pub async fn create_session(&self, user: &UserName, new: NewSession) -> Result<CreatedSession, CreateSessionError> {
         let unknown = CreateSessionError::UnknownUser { user: user.clone() };
-        self.new_session(user, new, |tx, user| user::find(tx, user)?.ok_or(unknown)).await
+        let created = self.new_session(user, new, |tx, user| user::find(tx, user)?.ok_or(unknown)).await?;
+        self.inner.audit.note(Event::LoggedIn { user, session: created.session.id, from: None });
+        Ok(created)
     }
 
     /// Creates a session for whoever proves the user's master.
@@ -134,11 +141,26 @@ impl Table {
         user: &UserName,
         master: Vec<u8>,
         new: NewSession,
+        address: IpAddr,
     ) -> Result<CreatedSession, CreateSessionError> {
+        let attempts = &self.inner.attempts;
+        let attempt = attempts.begin(Some(user), address, attempts.now())?;
         let prove = move |tx: &Transaction<'_>, user: &UserName| {
             user::prove(tx, user, &master)?.ok_or(CreateSessionError::Unauthorized)
         };
-        self.new_session(user, new, prove).await
+        let created = self.new_session(user, new, prove).await;
+        match &created {
+            Ok(created) => {
+                attempt.was_right(attempts.now());
+                self.inner.audit.note(Event::LoggedIn { user, session: created.session.id, from: Some(address) });
+            }
+            Err(CreateSessionError::Unauthorized) => {
+                drop(attempt);
+                self.note_failed(user, address).await;
+            }
+            Err(_) => attempt.take_back(),
+        }
+        created
     }
 
     /// `allow` runs in the transaction that creates the session, so that a master that is being replaced opens none.
@@ -191,7 +213,8 @@ impl Table {
     pub(crate) async fn revoke_session(&self, access: &Access, session: SessionId) -> Result<(), RevokeSessionError> {
         let Access { user, key, .. } = access.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
+        let revoked = self
+            .inner
             .db
             .write(move |change| {
                 let now = clock::now();
@@ -203,7 +226,12 @@ impl Table {
                 change.changed(&user);
                 Ok(())
             })
-            .await
+            .await;
+        if revoked.is_ok() {
+            let by = Some(access.session.id);
+            self.inner.audit.note(Event::SessionRevoked { user: &access.user, session, by });
+        }
+        revoked
     }
 
     /// Forgets sessions that ended long ago.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gigfs_serve::{Attempts, Audit, Connections};
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
@@ -30,6 +32,14 @@ pub(crate) struct Inner {
     pub(crate) public_url: String,
     /// What the admin token is compared with.
     pub(crate) admin: Verifier,
+    /// What was done by whom.
+    pub(crate) audit: Audit,
+    /// Those that failed to log in.
+    pub(crate) attempts: Attempts,
+    /// Whose word on a client's address counts.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// How long the table waits for connections.
+    pub(crate) connections: Connections,
     /// Seconds that a store token lives at most.
     pub(crate) token_seconds: u64,
     /// Cancelled when the server stops.

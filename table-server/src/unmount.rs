@@ -3,6 +3,7 @@
 //! What the table knows of a channel goes with the channel: its register too, because the data went with its stores.
 
 use gigfs_core::{ChannelName, StoreId};
+use gigfs_serve::Event;
 use rusqlite::{Transaction, params};
 
 use crate::db::{Change, DatabaseError};
@@ -33,10 +34,12 @@ impl Table {
         store: StoreId,
         abandon: bool,
     ) -> Result<u64, UnmountError> {
+        let (off, by) = (channel, access.session.id);
         let Access { user, key, .. } = access.clone();
         let channel = channel.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
+        let epoch = self
+            .inner
             .db
             .write(move |change| {
                 let stores = mount::stores_of(&change.tx, key, &channel)?;
@@ -56,17 +59,22 @@ impl Table {
                     _ => mount::touch_channel(&change.tx, key, &channel, epoch)?,
                 }
                 change.changed(&user);
-                Ok(epoch)
+                Ok::<_, UnmountError>(epoch)
             })
-            .await
+            .await?;
+        let user = &access.user;
+        self.inner.audit.note(Event::StoreUnmounted { user, channel: off, store, abandoned: abandon, by });
+        Ok(epoch)
     }
 
     /// Takes a channel with all its stores off the mount table, and returns the new epoch.
     pub(crate) async fn remove_channel(&self, access: &Access, channel: &ChannelName) -> Result<u64, UnmountError> {
+        let (off, by) = (channel, access.session.id);
         let Access { user, key, .. } = access.clone();
         let channel = channel.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
+        let epoch = self
+            .inner
             .db
             .write(move |change| {
                 let stores = mount::stores_of(&change.tx, key, &channel)?;
@@ -79,9 +87,11 @@ impl Table {
                 drop_channel(&change.tx, key, &channel)?;
                 let epoch = user::next_epoch(&change.tx, key)?;
                 change.changed(&user);
-                Ok(epoch)
+                Ok::<_, UnmountError>(epoch)
             })
-            .await
+            .await?;
+        self.inner.audit.note(Event::ChannelRemoved { user: &access.user, channel: off, by });
+        Ok(epoch)
     }
 }
 

@@ -3,11 +3,14 @@
 //! A table never sees a password and keeps no master, only its hash. Whether a user exists is not told to those who
 //! cannot prove it: an unknown user has parameters like any other, and fails the proof like a wrong master.
 
+use std::net::IpAddr;
+
 use gigfs_core::UserName;
 use gigfs_core::api::{NewMaster, PasswordParams};
+use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use crate::db::DatabaseError;
+use crate::db::{Change, DatabaseError};
 use crate::secret::Verifier;
 use crate::table::Table;
 use crate::{clock, revocation, session};
@@ -68,6 +71,9 @@ pub(crate) enum ReplaceMasterError {
     /// The old master is not this user's.
     #[error("{WRONG_MASTER}")]
     Unauthorized,
+    /// Too many have failed to prove that they are this user, or from this address.
+    #[error(transparent)]
+    TooManyAttempts(#[from] TooManyAttempts),
     /// The new master cannot be taken.
     #[error(transparent)]
     Master(#[from] MasterError),
@@ -83,14 +89,14 @@ impl Table {
     /// [`CreateUserError::Exists`] if the name is taken; nothing is changed then.
     pub async fn create_user(&self, user: &UserName, new: NewMaster) -> Result<(), CreateUserError> {
         check(&new)?;
-        let user = user.clone();
-        self.inner
-            .db
-            .write(move |change| match insert(&change.tx, &user, &new)? {
-                true => Ok(()),
-                false => Err(CreateUserError::Exists { user }),
-            })
-            .await
+        let name = user.clone();
+        let insert = move |change: &mut Change<'_>| match insert(&change.tx, &name, &new)? {
+            true => Ok(()),
+            false => Err(CreateUserError::Exists { user: name }),
+        };
+        self.inner.db.write(insert).await?;
+        self.inner.audit.note(Event::UserCreated { user });
+        Ok(())
     }
 
     /// Tells how a user's password becomes the master. Unknown users have parameters too.
@@ -110,11 +116,16 @@ impl Table {
         user: &UserName,
         old: Vec<u8>,
         new: NewMaster,
+        address: IpAddr,
     ) -> Result<(), ReplaceMasterError> {
         check(&new)?;
+        let attempts = &self.inner.attempts;
+        let attempt = attempts.begin(Some(user), address, attempts.now())?;
+        let name = user;
         let user = user.clone();
         let token_seconds_max = self.inner.identity.token_seconds_max;
-        self.inner
+        let replaced = self
+            .inner
             .db
             .write(move |change| {
                 let key = prove(&change.tx, &user, &old)?.ok_or(ReplaceMasterError::Unauthorized)?;
@@ -125,7 +136,30 @@ impl Table {
                 change.changed(&user);
                 Ok(())
             })
-            .await
+            .await;
+        match &replaced {
+            Ok(()) => {
+                attempt.was_right(attempts.now());
+                self.inner.audit.note(Event::MasterReplaced { user: name, from: address });
+            }
+            Err(ReplaceMasterError::Unauthorized) => {
+                drop(attempt);
+                self.note_failed(name, address).await;
+            }
+            Err(_) => attempt.take_back(),
+        }
+        replaced
+    }
+}
+
+impl Table {
+    /// Writes down that somebody did not prove a master.
+    pub(crate) async fn note_failed(&self, user: &UserName, from: IpAddr) {
+        let name = user.clone();
+        // A name that nobody has may be a password in the wrong place.
+        let is_one = self.inner.db.read::<_, DatabaseError>(move |tx| Ok(find(tx, &name)?.is_some())).await;
+        let user = is_one.unwrap_or(false).then_some(user);
+        self.inner.audit.note(Event::LoginFailed { user, from });
     }
 }
 
@@ -139,8 +173,8 @@ pub(crate) fn find(tx: &Transaction<'_>, user: &UserName) -> Result<Option<UserK
 
 /// Checks a master, with the same work whether or not there is such a user.
 ///
-/// Every proof of a master passes here, inside the transaction of what it allows. Limits on attempts belong at the
-/// routes that lead here.
+/// Every proof of a master passes here, inside the transaction of what it allows, and has been let through by
+/// `gigfs_serve::Attempts` before.
 pub(crate) fn prove(tx: &Transaction<'_>, user: &UserName, master: &[u8]) -> Result<Option<UserKey>, DatabaseError> {
     let found = tx
         .prepare_cached("SELECT id, verifier FROM users WHERE name = ?1")?

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says its seed")]
 
 mod apart;
+mod connections;
 mod curl;
 mod device;
 mod first_steps;
@@ -10,5 +11,8 @@ mod gig_faults;
 mod kills;
 mod mistakes;
 mod pruning;
+mod quota;
+mod secrets;
+mod threats;
 mod two_stores;
 mod world;

@@ -158,7 +158,17 @@ impl Device {
 
     /// Runs a command to its end, with something on its standard input.
     pub(crate) fn run_with<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I, input: &[u8]) -> Ran {
+        Self::finish(self.command(args), input)
+    }
+
+    /// Runs a command that logs everything.
+    pub(crate) fn run_traced<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I, input: &[u8]) -> Ran {
         let mut command = self.command(args);
+        command.env("GIG_LOG", "trace");
+        Self::finish(command, input)
+    }
+
+    fn finish(mut command: Command, input: &[u8]) -> Ran {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
         // A command that reads nothing closes its end early.
@@ -219,6 +229,13 @@ fn text_of(mut out: impl Read + Send + 'static) -> mpsc::Receiver<String> {
         _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     receiver
+}
+
+/// Starts a process whose standard error goes to a file.
+pub(crate) fn start_logged(command: &mut Command, log: &Path) -> (Process, Lines) {
+    let mut child = command.stderr(std::fs::File::create(log).unwrap()).spawn().unwrap();
+    let lines = Lines::of(child.stdout.take().unwrap());
+    (Process(child), lines)
 }
 
 /// Starts a process whose standard output is read as it comes. Its standard error goes to the test's.
@@ -314,6 +331,11 @@ impl Server {
 
     pub(crate) fn store() -> Self {
         Self::start("store", &[])
+    }
+
+    /// Starts a store with other settings of its connections.
+    pub(crate) fn store_with(connections: &str) -> Self {
+        Self::start("store", &[("GIG_STORE_CONNECTIONS", connections)])
     }
 
     fn start(role: &'static str, settings: &[(&str, &str)]) -> Self {

@@ -9,6 +9,7 @@ use crate::checkpoint::BaseId;
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::id::{ActorId, BlobName, Digest, Incarnation, Seq, Sha};
+use crate::json;
 use crate::name::{ChannelName, LogName, Path, TypeName, UserName};
 use crate::op::{Draft, Op, Payload, Signature};
 
@@ -183,14 +184,15 @@ impl PushBody {
     /// # Errors
     /// A sentence about what is not as it should be.
     pub fn parse(body: &[u8]) -> Result<Vec<OpJson>, String> {
+        json::check_body(body).map_err(|what| format!("the body is too large: {what}"))?;
         let value: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
         let ops = match value {
             Value::Object(mut members) if members.contains_key("ops") => members.remove("ops").unwrap_or_default(),
             one @ Value::Object(_) => Value::Array(vec![one]),
             _ => return Err("the body is not a JSON object".to_owned()),
         };
-        if let Some(odd) = ops.as_array().and_then(|ops| ops.iter().find(|op| !op.is_object())) {
-            return Err(format!("{odd} is not an operation, which is a JSON object"));
+        if let Some(odd) = ops.as_array().and_then(|ops| ops.iter().position(|op| !op.is_object())) {
+            return Err(format!("number {} of \"ops\" is not an operation, which is a JSON object", odd + 1));
         }
         serde_json::from_value(ops)
             .map_err(|error| format!("the body is not an operation or {{\"ops\": [...]}}: {error}"))

@@ -270,6 +270,30 @@ pub enum CommitResult {
     },
 }
 
+/// Sets how much a user may keep at a store (`PUT /admin/user/:user/quota`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewQuota {
+    /// Bytes of operations, bases and blobs; null for as much as the store gives to users of whom nothing is said. It has
+    /// to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub bytes: Option<u64>,
+}
+
+/// What a user keeps at a store and may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct UserRoom {
+    /// Bytes that the user may keep; null for as many as fit on the disk.
+    pub quota: Option<u64>,
+    /// Bytes of operations and bases that are here, of operations that are covered and still kept too, and 32 for each
+    /// that is known to be covered.
+    pub oplogs: u64,
+    /// Bytes of blobs that are here.
+    pub blobs: u64,
+}
+
 /// A confirmation code, for `POST /user/:user/table/:channel/store` at a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(ToSchema))]

@@ -447,5 +447,5 @@ fn read_refusal(from: &mut Decoder<'_>) -> Result<Refusal, Error> {
     let code = serde_json::from_value(from.str()?.into()).map_err(|error| Error::message(error.to_string()))?;
     let message = from.str()?.to_owned();
     let hint = from.str()?.to_owned();
-    Ok(Refusal { code, message, hint, now: codec::optional(from, codec::date)? })
+    Ok(Refusal { code, message, hint, now: codec::optional(from, codec::date)?, retry_after: None })
 }

@@ -1,6 +1,7 @@
 //! The writing thread over engines that fail.
 
 use super::*;
+use crate::blob::Blobs;
 use gigfs_core::{ActorId, Date, Draft, ErrorCode, Incarnation, LogName, Payload, Seq, StoreId};
 use gigfs_storage::Append;
 use gigfs_storage::{Fault, Faulty};
@@ -22,7 +23,10 @@ fn push(seq: u64) -> (Job, oneshot::Receiver<Outcome>) {
 }
 
 fn writer(engine: &Arc<Faulty>) -> Writer {
-    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new(), seals: Seals::default() }
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Arc::new(Blobs::open(folder.path()).unwrap());
+    let quotas = Quotas::load(&**engine, None, blobs).unwrap();
+    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new(), seals: Seals::default(), quotas }
 }
 
 fn faulty() -> Arc<Faulty> {

@@ -11,8 +11,9 @@ use gigfs_core::token::Permission;
 use gigfs_core::{BlobName, ChannelName, ErrorCode, Refusal, UserName};
 
 use super::extract::{Asked, Bearer, Names, read_body, read_json};
-use crate::refusal::Refused;
-use crate::store::Store;
+use crate::quota;
+use crate::refusal::{self, Refused};
+use crate::store::{Inner, Store};
 
 /// Stores a blob, named by the BLAKE3 of its bytes. It is on disk when this answers; 200 if it was there already.
 #[utoipa::path(put, path = "/user/{user}/blob/{blob}", tag = "blobs",
@@ -20,7 +21,7 @@ use crate::store::Store;
         ("channel" = String, Query, description = "The channel of the token")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"), security(("store_token" = [])),
     responses((status = 201), (status = 200), (status = 400, body = Refusal, description = "The bytes hash to another name"),
-        (status = 413, body = Refusal)))]
+        (status = 413, body = Refusal), (status = 507, body = Refusal, description = "The user's quota is full")))]
 pub(crate) async fn put(
     State(store): State<Store>,
     names: Names,
@@ -30,8 +31,21 @@ pub(crate) async fn put(
 ) -> Result<StatusCode, Refused> {
     let (user, blob) = (names.user()?, names.blob()?);
     pass(&store, &asked, &token, &user, Permission::Write).await?;
-    let bytes = read_body(body, BLOB_BYTES_MAX).await?;
-    let is_new = store.blocking(move |inner| inner.blobs.put(&user, &blob, &bytes)).await?;
+    let bytes = read_body(&store, body, BLOB_BYTES_MAX).await?;
+    let put = move |inner: &Inner| {
+        let quota = inner.quotas.of(&user);
+        let check = |blobs| match quota {
+            None => Ok(()),
+            Some(quota) => {
+                let oplogs = inner.engine.usage(&user).map_err(|error| refusal::storage(&error))?;
+                let will_be = oplogs.saturating_add(blobs);
+                let before = will_be.saturating_sub(bytes.len() as u64);
+                if will_be <= quota { Ok(()) } else { Err(quota::full(&user, before, quota)) }
+            }
+        };
+        inner.blobs.put(&user, &blob, &bytes, check)
+    };
+    let is_new = store.blocking(put).await?;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -92,7 +106,7 @@ pub(crate) async fn have(
 ) -> Result<Json<BlobMissing>, Refused> {
     let user = names.user()?;
     pass(&store, &asked, &token, &user, Permission::Read).await?;
-    let BlobHave { blobs } = read_json(body, HAVE_BYTES_MAX).await?;
+    let BlobHave { blobs } = read_json(&store, body, HAVE_BYTES_MAX).await?;
     if blobs.len() > BLOB_HAVE_MAX {
         let message = format!("the question is about {} blobs and the limit is {BLOB_HAVE_MAX}", blobs.len());
         return Err(Refused(Refusal::new(ErrorCode::TooLarge, message).hint("ask in several requests")));

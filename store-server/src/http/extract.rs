@@ -1,14 +1,12 @@
 //! What handlers take from a request: names out of the path and the query, credentials, and a body of bounded size.
 //! Whatever is wrong is a refusal in JSON.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use futures_util::StreamExt as _;
 use gigfs_core::{BlobName, ChannelName, ErrorCode, Refusal, SessionId, UserName};
 use gigfs_serve::request::{self, PathParams};
+use gigfs_serve::{Event, client_address};
 use serde::de::DeserializeOwned;
 
 use crate::refusal::Refused;
@@ -120,48 +118,27 @@ impl FromRequestParts<Store> for Admin {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Refused> {
         let Bearer(token) = Bearer::from_request_parts(parts, store).await?;
+        let attempts = &store.inner.attempts;
+        let address = client_address(parts, &store.inner.trusted_proxies);
+        let attempt = attempts.begin(None, address, attempts.now()).map_err(Refusal::from)?;
         // The hashes are compared in constant time.
         if blake3::hash(token.as_bytes()) == store.inner.admin {
+            attempt.take_back();
             return Ok(Self);
         }
+        store.inner.audit.note(Event::AdminRefused { from: address });
         let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this store");
         Err(Refused(refusal.hint("it stands in the file admin-token in the store's data folder")))
     }
 }
 
 /// Reads a body of at most `max` bytes, and no byte of one that announces more.
-pub(crate) async fn read_body(body: Body, max: usize) -> Result<Bytes, Refused> {
-    let too_large = || {
-        let message = format!("the body is longer than the limit of {max} bytes");
-        Refused(Refusal::new(ErrorCode::TooLarge, message).hint("send it in several requests"))
-    };
-    let broken = |message| Refused(Refusal::new(ErrorCode::BadRequest, message).hint("send it again"));
-    if body.size_hint().lower() > max as u64 {
-        return Err(too_large());
-    }
-    let reading = async {
-        let mut bytes = Vec::with_capacity(usize::try_from(body.size_hint().lower()).unwrap_or(0));
-        let mut chunks = body.into_data_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|_| broken("the body broke off"))?;
-            if bytes.len() + chunk.len() > max {
-                return Err(too_large());
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Bytes::from(bytes))
-    };
-    match tokio::time::timeout(BODY_SECONDS_MAX, reading).await {
-        Ok(result) => result,
-        Err(_) => Err(broken("the body did not arrive in time")),
-    }
+pub(crate) async fn read_body(store: &Store, body: Body, max: usize) -> Result<Bytes, Refused> {
+    request::body(body, max, store.inner.connections.body()).await.map_err(Refused)
 }
 
 /// Reads a JSON body of at most `max` bytes.
-pub(crate) async fn read_json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, Refused> {
-    let bytes = read_body(body, max).await?;
+pub(crate) async fn read_json<T: DeserializeOwned>(store: &Store, body: Body, max: usize) -> Result<T, Refused> {
+    let bytes = read_body(store, body, max).await?;
     request::json(&bytes).map_err(Refused)
 }
-
-/// From the head to the last byte of a body.
-const BODY_SECONDS_MAX: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use crate::stream;
 #[openapi(
     info(title = "gigfs store", description = "Oplogs, their stream and blobs. Every error body is a Refusal."),
     paths(
-        admin::create_user, admin::confirm_code, tables::confirm, tables::revoke, tables::seal,
+        admin::create_user, admin::confirm_code, admin::room, admin::set_quota, tables::confirm, tables::revoke, tables::seal,
         oplogs::push, oplogs::get, oplogs::list, stream::open,
         blobs::put, blobs::get, blobs::head, blobs::have,
         status::healthz, status::readyz, status::metrics, openapi,

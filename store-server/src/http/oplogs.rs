@@ -37,13 +37,18 @@ pub(crate) async fn push(
     asked.only(&["channel", "type", "path"])?;
     let log = log(names.user()?, &asked)?;
     let inner = &store.inner;
-    inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Write).await?;
-    let body = read_body(body, MESSAGE_BYTES_MAX).await?;
-    let admit = move |inner: &Inner| {
+    let token = inner.access.pass(&inner.users, &token, &log.user, &log.channel, Permission::Write).await?;
+    let used = inner.sessions.of(&token.claims);
+    let body = read_body(&store, body, MESSAGE_BYTES_MAX).await?;
+    let parse = move |_: &Inner| {
         let bad =
             |sentence| Refusal::new(ErrorCode::BadRequest, sentence).hint("GET /openapi.json shows what it takes");
         let ops = PushBody::parse(&body).map_err(bad)?;
-        push::check_count(ops.len())?;
+        push::check_count(ops.len()).map(|()| ops)
+    };
+    let ops = store.blocking(parse).await?;
+    used.wait_for(ops.len()).await;
+    let admit = move |inner: &Inner| {
         let mut admitted = push::admit_json(&log, &ops, clock::date());
         admitted.look_up(&log, &*inner.engine).map_err(|error| refusal::storage(&error))?;
         Ok(admitted)

@@ -7,6 +7,8 @@ use axum::http::StatusCode;
 use gigfs_core::api::{Confirm, Confirmed};
 use gigfs_core::{ErrorCode, Refusal};
 
+use gigfs_serve::Event;
+
 use super::extract::{Bearer, Names, read_json};
 use crate::refusal::Refused;
 use crate::seal::Sealing;
@@ -22,12 +24,14 @@ use crate::user::{self, Table};
         (status = 409, body = Refusal, description = "The user is with another table")))]
 pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body) -> Result<Json<Confirmed>, Refused> {
     let user = names.user()?;
-    let confirm: Confirm = read_json(body, CONFIRM_BYTES_MAX).await?;
+    let confirm: Confirm = read_json(&store, body, CONFIRM_BYTES_MAX).await?;
     let code = store.inner.codes.verify(&confirm.code, &user)?;
     let table = Table::introduce(confirm)?;
-    tracing::info!(%user, table = table.record.url, "a table introduces itself");
+    store.inner.access.check_table(&table).await?;
+    let (id, url) = (table.record.id.clone(), table.record.url.clone());
     let confirm = move |inner: &Inner| {
         inner.users.confirm(&code, table, &inner.commits)?;
+        inner.audit.note(Event::TableConfirmed { user: &user, table: &id, url: &url });
         inner.access.begin_anew(&user, &inner.commits)?;
         inner.commits.seal(Sealing::OpenAll(user))
     };
@@ -50,7 +54,12 @@ pub(crate) async fn revoke(
     if claims.sid != session {
         return Err(Refused(Refusal::new(ErrorCode::Forbidden, "the token is for another session")));
     }
-    store.blocking(move |inner| inner.access.revoke(&user, session, &inner.commits)).await?;
+    let revoke = move |inner: &Inner| {
+        inner.access.revoke(&user, session, &inner.commits)?;
+        inner.audit.note(Event::SessionRevoked { user: &user, session, by: None });
+        Ok(())
+    };
+    store.blocking(revoke).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -67,9 +76,10 @@ pub(crate) async fn seal(
     let (user, channel) = (names.user()?, names.channel()?);
     let Some(table) = store.inner.users.table(&user) else { return Err(Refused(user::unknown(&user))) };
     let claims = token::verify_seal(&token, &table, store.store_id(), &user, &channel)?;
-    tracing::info!(%user, %channel, sealed = claims.sealed, "a table seals or opens a channel");
-    let sealing = Sealing::Channel { user, channel, sealed: claims.sealed };
+    let (sealed, id) = (claims.sealed, store.store_id());
+    let sealing = Sealing::Channel { user: user.clone(), channel: channel.clone(), sealed };
     store.blocking(move |inner| inner.commits.seal(sealing)).await?;
+    store.inner.audit.note(Event::ChannelSealed { user: &user, channel: &channel, store: id, sealed });
     Ok(StatusCode::NO_CONTENT)
 }
 

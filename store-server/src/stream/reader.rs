@@ -7,7 +7,7 @@ use axum::extract::ws::{Message as Socketed, WebSocket};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, SplitStream};
 use futures_util::{FutureExt as _, StreamExt as _};
-use gigfs_core::limits::{MESSAGE_BYTES_MAX, STREAM_REQUESTS_MAX};
+use gigfs_core::limits::{MESSAGE_BYTES_MAX, STREAM_PLACES_MAX};
 use gigfs_core::token::Permission;
 use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, Tag, Which, WireOp};
 use gigfs_core::{ErrorCode, LogName, Refusal, Sha};
@@ -73,7 +73,7 @@ pub(super) async fn run(context: Arc<Context>, mut source: SplitStream<WebSocket
     }
     // The server stops: what was asked is still answered.
     let answered = async {
-        let all = requests.places.acquire_many(STREAM_REQUESTS_MAX as u32);
+        let all = requests.places.acquire_many(STREAM_PLACES_MAX as u32);
         tokio::pin!(all);
         loop {
             tokio::select! {
@@ -130,24 +130,13 @@ enum Taken {
 async fn take(
     context: &Arc<Context>,
     message: ClientMessage,
-    permit: OwnedSemaphorePermit,
+    mut permit: OwnedSemaphorePermit,
     requests: &Requests,
 ) -> Result<Taken, Gone> {
     match message {
-        ClientMessage::Push { tag, log, ops, beyond } => match admit(context, &log, ops, beyond).await {
-            Ok(admitted) if admitted.appends.is_empty() => {
-                let results = admitted.finish([]);
-                context.store.inner.metrics.results(&results);
-                context.answer(ServerMessage::Pushed { tag, results }, permit).await?;
-            }
-            Ok(admitted) => {
-                let reply = Reply::Stream(requests.answer.clone(), tag, permit);
-                if let Err(refusal) = context.store.inner.commits.push(admitted, reply).await {
-                    context.end.because(refusal);
-                    return Err(Gone);
-                }
-            }
+        ClientMessage::Push { tag, log, ops, beyond } => match paced(context, ops, &mut permit, requests).await {
             Err(refusal) => context.fail(tag, refusal, permit).await?,
+            Ok(ops) => return push(context, tag, log, ops, beyond, permit, requests).await,
         },
         ClientMessage::Get { tag, log, after, base } => {
             return Ok(Taken::UnderWay(read::get(context.clone(), tag, log, after, base, permit).boxed()));
@@ -196,6 +185,48 @@ async fn take(
     Ok(Taken::Queued)
 }
 
+/// Waits until the session may push so many operations, and until there is a place for each of their results.
+async fn paced(
+    context: &Context,
+    ops: Vec<WireOp>,
+    permit: &mut OwnedSemaphorePermit,
+    requests: &Requests,
+) -> Result<Vec<WireOp>, Refusal> {
+    push::check_count(ops.len())?;
+    context.used.wait_for(ops.len()).await;
+    let others = ops.len().saturating_sub(1) as u32;
+    let places = requests.places.clone().acquire_many_owned(others).await.map_err(|_| refusal::stopping())?;
+    permit.merge(places);
+    Ok(ops)
+}
+
+async fn push(
+    context: &Context,
+    tag: Tag,
+    log: LogRef,
+    ops: Vec<WireOp>,
+    beyond: Option<Sha>,
+    permit: OwnedSemaphorePermit,
+    requests: &Requests,
+) -> Result<Taken, Gone> {
+    match admit(context, &log, ops, beyond).await {
+        Ok(admitted) if admitted.appends.is_empty() => {
+            let results = admitted.finish([]);
+            context.store.inner.metrics.results(&results);
+            context.answer(ServerMessage::Pushed { tag, results }, permit).await?;
+        }
+        Ok(admitted) => {
+            let reply = Reply::Stream(requests.answer.clone(), tag, permit);
+            if let Err(refusal) = context.store.inner.commits.push(admitted, reply).await {
+                context.end.because(refusal);
+                return Err(Gone);
+            }
+        }
+        Err(refusal) => context.fail(tag, refusal, permit).await?,
+    }
+    Ok(Taken::Queued)
+}
+
 /// Has something decided about a log's base, once there is room for it.
 async fn decide(
     context: &Arc<Context>,
@@ -222,7 +253,6 @@ async fn admit(
     beyond: Option<Sha>,
 ) -> Result<push::Admitted, Refusal> {
     context.end.token().allows(Permission::Write)?;
-    push::check_count(ops.len())?;
     let log = log.log(&context.user, &context.channel);
     let bytes: usize = ops.iter().map(|op| op.record.len()).sum();
     let admit = move |log: &LogName| push::admit_records(log, &ops, beyond, clock::date());

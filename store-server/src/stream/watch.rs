@@ -203,7 +203,7 @@ impl Watch<'_> {
 
     async fn send(&self, message: Message) -> Result<(), Gone> {
         self.context.store.inner.metrics.events.increment(1);
-        self.context.out.send(Outgoing { message, permit: None }).await.map_err(|_| Gone)
+        self.context.send(Outgoing { message, permit: None, room: None }).await
     }
 }
 

@@ -50,12 +50,14 @@ pub(super) async fn run(
                 }
                 sink.flush().await
             };
-            match timeout(DRAIN_MAX, writing).await {
+            let drain_max = context.store.inner.drain_max;
+            match timeout(drain_max, writing).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return end.quietly(),
                 Err(_) => {
-                    let message = format!("the connection took nothing for {} s", DRAIN_MAX.as_secs());
-                    return end.because(Refusal::new(ErrorCode::Unavailable, message).hint("connect again"));
+                    let message = format!("the connection did not take what waits within {} s", drain_max.as_secs());
+                    let hint = "connect again, and go on from where you are";
+                    return end.because(Refusal::new(ErrorCode::TooSlow, message).hint(hint));
                 }
             }
         }
@@ -94,7 +96,7 @@ fn encode(context: &Context, outgoing: Outgoing) -> Socketed {
         Message::Plain(message) => plain(context, &message),
     };
     context.store.inner.metrics.sent_bytes.increment(frame.len() as u64);
-    drop(outgoing.permit);
+    drop((outgoing.permit, outgoing.room));
     frame.into_message()
 }
 
@@ -114,8 +116,6 @@ fn plain(context: &Context, message: &ServerMessage) -> Frame {
 }
 
 const PING_EVERY: Duration = Duration::from_secs(15);
-/// A connection that takes nothing for so long is closed.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
 const GOODBYE_MAX: Duration = Duration::from_secs(3);
 /// Further messages that are written with one flush, of each of the two queues.
 const FED_AT_ONCE_MAX: usize = 64;

@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use gigfs_core::api::{ConfirmCode, Health, LogList, OplogPage, PushResult, Pushed};
-use gigfs_core::limits::{MESSAGE_BYTES_MAX, PUSH_OPS_MAX};
+use gigfs_core::api::{Confirm, ConfirmCode, Health, LogList, OplogPage, PushResult, Pushed};
+use gigfs_core::limits::{
+    JSON_BODY_DEPTH_MAX, JSON_BODY_MEMBERS_MAX, JSON_MEMBERS_MAX, MESSAGE_BYTES_MAX, PUSH_OPS_MAX,
+};
 use gigfs_core::{ErrorCode, Op, Payload, Refusal, UserName};
 use gigfs_storage::{Engine as _, Fjall, Page};
 use gigfs_store_server::EngineKind;
@@ -337,4 +339,96 @@ async fn the_server_tells_how_it_is() {
     for secret in [&world.admin, "hush", "/a", &world.token()[..20]] {
         assert!(!text.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_may_not_connect_to_private_addresses_takes_no_table_there() {
+    let world = World::bare(EngineKind::Memory, |config| config.private_networks = Some(Vec::new())).await;
+    let user = UserName::parse("me").unwrap();
+    world.store().create_user(&user).await.unwrap();
+    let code = world.store().confirm_code(&user).await.unwrap().code;
+    for table_url in [world.table.url.clone(), world.table.url.replace("127.0.0.1", "localhost")] {
+        let confirm = Confirm { table_url, ..world.table.introduction(code.clone()) };
+        let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
+        let refusal = refusal(answer).await;
+        assert_eq!(refusal.code, ErrorCode::Forbidden);
+        assert!(refusal.hint.contains("private_networks"), "{refusal:?}");
+    }
+    assert_eq!(world.try_token(&world.token()).await, Err(ErrorCode::Unauthorized), "no table speaks for the user");
+    // The code was not used up: it still brings a table whose address is allowed, though nobody answers there now.
+    let confirm = Confirm { table_url: "https://192.0.2.1".to_owned(), ..world.table.introduction(code.clone()) };
+    let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
+    assert_eq!(refusal(answer).await.code, ErrorCode::Forbidden, "documentation addresses are nobody's");
+    let confirm = Confirm { table_url: "https://1.1.1.1".to_owned(), ..world.table.introduction(code) };
+    let answer = world.http.post(format!("{}/user/me/confirm", world.url)).json(&confirm).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn wrong_admin_tokens_are_slowed() {
+    let world = World::start().await;
+    let ask = |token: &str| world.http.get(format!("{}/admin/user/me/code", world.url)).bearer_auth(token).send();
+    for _ in 0..11 {
+        assert_eq!(refusal(ask("a-guess").await.unwrap()).await.code, ErrorCode::Unauthorized);
+    }
+    let answer = ask(&world.admin).await.unwrap();
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(refusal(answer).await.code, ErrorCode::TooManyAttempts);
+}
+
+#[tokio::test]
+async fn bombs_are_refused_before_they_go_off() {
+    let world = World::start().await;
+    let post = |body: Vec<u8>| world.request(Method::POST, LOG).body(body).send();
+    // Of few bytes, and of much more in memory.
+    let many = [b"{\"ops\":[".to_vec(), b"[],".repeat(700_000), b"[]]}".to_vec()].concat();
+    let deep = [b"{\"payload\":".to_vec(), b"[".repeat(1_000_000)].concat();
+    for (body, limit) in [(many, JSON_BODY_MEMBERS_MAX), (deep, JSON_BODY_DEPTH_MAX)] {
+        let refusal = refusal(post(body).await.unwrap()).await;
+        assert_eq!(refusal.code, ErrorCode::BadRequest);
+        assert!(refusal.message.contains(&limit.to_string()) && refusal.message.len() < 200, "{refusal:?}");
+    }
+    let payload = format!("{{\"payload\":[{}0]}}", "0,".repeat(JSON_MEMBERS_MAX));
+    let answer = post(payload.into_bytes()).await.unwrap().json::<Value>().await.unwrap();
+    assert_eq!(answer["results"][0]["code"], "invalid_op", "{answer}");
+    assert!(answer["results"][0]["message"].as_str().unwrap().contains("65536"), "{answer}");
+    let odd = refusal(post(format!("{{\"ops\":[{:?}]}}", "x".repeat(100_000)).into_bytes()).await.unwrap()).await;
+    assert!(odd.message.len() < 200, "it is not repeated");
+
+    for encoding in ["gzip", "br", "deflate", "zstd", "x-anything", "identity, gzip"] {
+        for (method, path) in [(Method::POST, LOG), (Method::POST, "/user/me/blob/have?channel=home")] {
+            let request = world.request(method, path).header("content-encoding", encoding).body(vec![0; 100]);
+            let refusal = refusal(request.send().await.unwrap()).await;
+            assert_eq!(refusal.code, ErrorCode::UnsupportedEncoding, "{encoding}");
+        }
+    }
+    let plain = world.request(Method::POST, LOG).header("content-encoding", "identity").body("{\"payload\":1}");
+    assert_eq!(plain.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn what_is_done_to_users_is_written_down() {
+    let world = World::start().await;
+    let user = UserName::parse("me").unwrap();
+    world.store().set_quota(&user, Some(1_000_000)).await.unwrap();
+    assert_eq!(world.seal(&world.table.sign(&world.seal_claims(true))).await.status(), 204);
+    assert_eq!(world.revoke(world.claims().sid).await.status(), 204);
+    let guess = world.http.get(format!("{}/admin/user/me/code", world.url)).bearer_auth("guess").send().await.unwrap();
+    assert_eq!(guess.status(), 401);
+    let text = fs::read_to_string(world.data().join("audit.jsonl")).unwrap();
+    let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> = entries.iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+    let expected = [
+        "user_created",
+        "code_made",
+        "table_confirmed",
+        "quota_set",
+        "channel_sealed",
+        "session_revoked",
+        "admin_refused",
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(entries[2]["url"], world.table.url);
+    assert_eq!(entries[3]["bytes"], 1_000_000);
+    assert_eq!(entries[6]["from"], "127.0.0.1");
 }

@@ -4,8 +4,11 @@
 
 mod admission;
 mod blobs;
+mod connections;
 mod http;
+mod pressure;
 mod pruning;
+mod quota;
 mod revocation;
 mod seal;
 mod stream;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::SinkExt as _;
 use gigfs_core::api::PushResult;
-use gigfs_core::limits::MESSAGE_BYTES_MAX;
+use gigfs_core::limits::{JSON_BODY_MEMBERS_MAX, MESSAGE_BYTES_MAX};
 use gigfs_core::token::Permission;
 use gigfs_core::wire::{ClientMessage, LogRef, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Which};
 use gigfs_core::{ErrorCode, PathPrefix};
@@ -162,4 +162,15 @@ async fn a_server_that_stops_answers_what_was_pushed_and_says_goodbye() {
     world.begin_to_stop();
     let (refusal, close) = stream.goodbye().await;
     assert_eq!((refusal.code, close), (ErrorCode::Unavailable, 1012));
+}
+
+#[tokio::test]
+async fn a_message_of_too_many_members_ends_the_stream() {
+    let world = World::start().await;
+    let mut stream = world.stream_with(Some(SUBPROTOCOL_JSON), &world.token()).await.unwrap().welcomed().await;
+    let bomb = format!("{{\"msg\":\"push\",\"ops\":[{}[]]}}", "[],".repeat(JSON_BODY_MEMBERS_MAX));
+    soon(stream.socket.send(Message::Text(bomb.into()))).await.unwrap();
+    let (refusal, _) = stream.goodbye().await;
+    assert_eq!(refusal.code, ErrorCode::BadRequest);
+    assert!(refusal.message.contains("524288"), "{refusal}");
 }

@@ -149,16 +149,23 @@ impl World {
     }
 
     pub(crate) async fn with(engine: EngineKind) -> Self {
+        let world = Self::bare(engine, |_| {}).await;
+        world.confirm("me").await;
+        world
+    }
+
+    /// Starts without a user.
+    pub(crate) async fn bare(engine: EngineKind, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (server, admin) = bind(folder.path(), engine).await;
+        let mut config = config(folder.path(), engine);
+        change(&mut config);
+        let (server, admin) = bind_with(config).await;
         let (store, url, store_id) = (server.store(), server.public_url().to_owned(), server.store_id());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move { server.run(async { drop(stopped.await) }).await.unwrap() });
         let table = Table::start("table-1").await;
         let http = Client::builder().no_proxy().build().unwrap();
-        let world = Self { folder, store: Some(store), store_id, url, admin, table, http, stop: Some(stop), running };
-        world.confirm("me").await;
-        world
+        Self { folder, store: Some(store), store_id, url, admin, table, http, stop: Some(stop), running }
     }
 
     pub(crate) fn store(&self) -> &Store {

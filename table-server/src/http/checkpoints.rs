@@ -28,4 +28,4 @@ pub(crate) async fn commit(
 }
 
 /// Bytes of a request about the register. A large batch in a channel of many stores comes in several.
-pub(crate) const COMMIT_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+const COMMIT_BYTES_MAX: usize = MESSAGE_BYTES_MAX;

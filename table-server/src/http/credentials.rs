@@ -1,9 +1,11 @@
 //! Credentials from the `Authorization` header: sessions, masters, the admin token and store tokens.
 
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use gigfs_core::{ErrorCode, Refusal, base64_text};
-use gigfs_serve::request;
+use gigfs_serve::{Event, client_address, request};
 
 use super::extract::Params;
 use super::refusal::Refused;
@@ -18,6 +20,9 @@ pub(crate) struct Master(pub(crate) Vec<u8>);
 
 /// `Authorization: Bearer …` with the admin token.
 pub(crate) struct Admin;
+
+/// From where the request comes.
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 impl<S: Sync> FromRequestParts<S> for Bearer {
     type Rejection = Refused;
@@ -39,11 +44,24 @@ impl<S: Sync> FromRequestParts<S> for Master {
 impl FromRequestParts<Table> for Admin {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, table: &Table) -> Result<Self, Refused> {
-        if table.inner.admin.matches(credentials(parts, "Bearer")?.as_bytes()) {
+        let token = credentials(parts, "Bearer")?.as_bytes();
+        let attempts = &table.inner.attempts;
+        let address = client_address(parts, &table.inner.trusted_proxies);
+        let attempt = attempts.begin(None, address, attempts.now()).map_err(|error| Refused(error.into()))?;
+        if table.inner.admin.matches(token) {
+            attempt.take_back();
             return Ok(Self);
         }
+        table.inner.audit.note(Event::AdminRefused { from: address });
         let refusal = Refusal::new(ErrorCode::Unauthorized, "this is not the admin token of this table");
         Err(Refused(refusal.hint("it stands in the file admin-token in the table's data folder")))
+    }
+}
+
+impl FromRequestParts<Table> for ClientAddress {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, table: &Table) -> Result<Self, Refused> {
+        Ok(Self(client_address(parts, &table.inner.trusted_proxies)))
     }
 }
 

@@ -1,9 +1,6 @@
 //! What handlers take from a request: names out of the path, the query and a JSON body. Whatever is wrong is a refusal in JSON.
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, StoreId, UserName};
 use gigfs_serve::request::{self, PathParams};
@@ -12,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::BODY_BYTES_MAX;
 use super::refusal::Refused;
+use crate::table::Table;
 
 /// The decoded parameters of the path, parsed into names one by one.
 pub(crate) struct Params(PathParams);
@@ -19,7 +17,7 @@ pub(crate) struct Params(PathParams);
 /// `?abandon=true`; false where it is left out.
 pub(crate) struct Abandon(pub(crate) bool);
 
-/// A JSON body of at most `MAX` bytes. The route allows as many.
+/// A JSON body of at most `MAX` bytes.
 pub(crate) struct Body<T, const MAX: usize = BODY_BYTES_MAX>(pub(crate) T);
 
 impl Params {
@@ -62,21 +60,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Abandon {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
+impl<T: DeserializeOwned, const MAX: usize> FromRequest<Table> for Body<T, MAX> {
     type Rejection = Refused;
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|bytes: u64| bytes > MAX as u64) {
-            return Err(too_large(MAX));
-        }
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| match error {
-            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => too_large(MAX),
-            _ => Refused(Refusal::new(ErrorCode::BadRequest, "the body broke off").hint("send it again")),
-        })?;
+    async fn from_request(request: Request, table: &Table) -> Result<Self, Refused> {
+        let bytes = request::body(request.into_body(), MAX, table.inner.connections.body()).await.map_err(Refused)?;
         request::json(&bytes).map(Self).map_err(Refused)
     }
-}
-
-fn too_large(max: usize) -> Refused {
-    Refused(Refusal::new(ErrorCode::TooLarge, format!("the body is longer than the limit of {max} bytes")))
 }

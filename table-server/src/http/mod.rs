@@ -13,8 +13,7 @@ mod stream;
 mod users;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
+use axum::http::Method;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 
@@ -37,27 +36,23 @@ pub(crate) fn router(table: Table) -> Router {
         .route("/user/{user}/table/{channel}/store", post(mounts::add_store))
         .route("/user/{user}/table/{channel}/store/{store}", delete(mounts::remove_store))
         .route("/user/{user}/table/{channel}/store/{store}/seal", post(mounts::seal_store))
-        .route(
-            "/user/{user}/table/{channel}/checkpoint",
-            post(checkpoints::commit).layer(DefaultBodyLimit::max(checkpoints::COMMIT_BYTES_MAX)),
-        )
+        .route("/user/{user}/table/{channel}/checkpoint", post(checkpoints::commit))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::metrics))
         .route("/openapi.json", get(openapi::openapi))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(table.clone(), observe::observe))
         .with_state(table)
 }
 
-async fn no_such_route(uri: Uri) -> Refused {
-    Refused(gigfs_serve::refusal::no_such_route("table", &uri))
+async fn no_such_route() -> Refused {
+    Refused(gigfs_serve::refusal::no_such_route("table"))
 }
 
-async fn no_such_method(method: Method, uri: Uri) -> Refused {
-    Refused(gigfs_serve::refusal::no_such_method(&method, &uri))
+async fn no_such_method(method: Method) -> Refused {
+    Refused(gigfs_serve::refusal::no_such_method(&method))
 }
 
 /// Bytes of a request's body, where the route does not say otherwise.

@@ -42,11 +42,16 @@ pub(crate) trait Coded: std::error::Error {
 
     /// Makes the refusal.
     fn refusal(&self) -> Refusal {
-        let refusal = Refusal::new(self.code(), self.to_string()).hint(self.hint());
-        match refusal.code {
-            ErrorCode::Expired => refusal.at(Date::saturating(clock::now_millis().saturating_mul(1000))),
-            _ => refusal,
-        }
+        refusal_of(self)
+    }
+}
+
+/// Makes the refusal of an error that has no other.
+fn refusal_of(error: &(impl Coded + ?Sized)) -> Refusal {
+    let refusal = Refusal::new(error.code(), error.to_string()).hint(error.hint());
+    match refusal.code {
+        ErrorCode::Expired => refusal.at(Date::saturating(clock::now_millis().saturating_mul(1000))),
+        _ => refusal,
     }
 }
 
@@ -103,8 +108,16 @@ impl Coded for ReplaceMasterError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::TooManyAttempts(_) => ErrorCode::TooManyAttempts,
             Self::Master(error) => error.code(),
             Self::Database(error) => error.code(),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooManyAttempts(error) => (*error).into(),
+            _ => refusal_of(self),
         }
     }
 }
@@ -113,6 +126,7 @@ impl Coded for CreateSessionError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::TooManyAttempts(_) => ErrorCode::TooManyAttempts,
             Self::UnknownUser { .. } => ErrorCode::UnknownUser,
             Self::Timeout { .. } => ErrorCode::BadRequest,
             Self::Description { .. } => ErrorCode::TooLarge,
@@ -127,6 +141,13 @@ impl Coded for CreateSessionError {
             Self::TooMany { .. } => "revoke sessions that are not used any more",
             Self::Database(error) => error.hint(),
             _ => "",
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooManyAttempts(error) => (*error).into(),
+            _ => refusal_of(self),
         }
     }
 }
@@ -226,6 +247,7 @@ impl Coded for StoreCallError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unreachable { .. } | Self::NotAStore { .. } => ErrorCode::Unreachable,
+            Self::NotAllowed { .. } => ErrorCode::Forbidden,
             // The client's own session is good: what the store did not take is the code that it gave.
             Self::Refused { refusal, .. } if refusal.code.kind() == ErrorKind::LogIn => ErrorCode::Forbidden,
             Self::Refused { refusal, .. } => refusal.code,
@@ -236,6 +258,9 @@ impl Coded for StoreCallError {
         match self {
             Self::Unreachable { .. } => "check the url, and that the store runs and can be reached from the table",
             Self::NotAStore { .. } => "check the url",
+            Self::NotAllowed { .. } => {
+                "use the store's public address, or ask the table's operator to allow its network (private_networks)"
+            }
             Self::Refused { refusal, .. } if refusal.code.kind() == ErrorKind::LogIn => {
                 "ask the store for a new confirmation code"
             }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use gigfs_core::Refusal;
 use gigfs_core::api::{CreatedSession, NewSession, SessionInfo, SessionList};
 
-use super::credentials::Master;
+use super::credentials::{ClientAddress, Master};
 use super::extract::{Body, Params};
 use super::refusal::Refused;
 use crate::session::Access;
@@ -15,14 +15,15 @@ use crate::table::Table;
 /// Creates a session. An unknown user and a wrong master are refused alike.
 #[utoipa::path(post, path = "/user/{user}/session", tag = "sessions", params(("user", description = "The user")),
     security(("master" = [])), request_body = NewSession,
-    responses((status = 201, body = CreatedSession), (status = 401, body = Refusal)))]
+    responses((status = 201, body = CreatedSession), (status = 401, body = Refusal), (status = 429, body = Refusal)))]
 pub(crate) async fn create(
     State(table): State<Table>,
     params: Params,
+    ClientAddress(address): ClientAddress,
     Master(master): Master,
     Body(new): Body<NewSession>,
 ) -> Result<(StatusCode, Json<CreatedSession>), Refused> {
-    Ok((StatusCode::CREATED, Json(table.log_in(&params.user()?, master, new).await?)))
+    Ok((StatusCode::CREATED, Json(table.log_in(&params.user()?, master, new, address).await?)))
 }
 
 /// Lists the user's live sessions.

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use gigfs_core::Refusal;
 use gigfs_core::api::{NewMaster, PasswordParams};
 
-use super::credentials::{Admin, Master};
+use super::credentials::{Admin, ClientAddress, Master};
 use super::extract::{Body, Params};
 use super::refusal::Refused;
 use crate::table::Table;
@@ -35,13 +35,15 @@ pub(crate) async fn create(
 /// Replaces the user's master, proved by the old one, and revokes every session.
 #[utoipa::path(put, path = "/user/{user}/master", tag = "users", params(("user", description = "The user")),
     security(("master" = [])), request_body = NewMaster,
-    responses((status = 204, description = "Replaced"), (status = 401, body = Refusal)))]
+    responses((status = 204, description = "Replaced"), (status = 401, body = Refusal),
+        (status = 429, body = Refusal)))]
 pub(crate) async fn replace_master(
     State(table): State<Table>,
     params: Params,
+    ClientAddress(address): ClientAddress,
     Master(old): Master,
     Body(new): Body<NewMaster>,
 ) -> Result<StatusCode, Refused> {
-    table.replace_master(&params.user()?, old, new).await?;
+    table.replace_master(&params.user()?, old, new, address).await?;
     Ok(StatusCode::NO_CONTENT)
 }

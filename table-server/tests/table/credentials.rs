@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use gigfs_core::ErrorCode;
-use gigfs_core::api::PasswordParams;
+use gigfs_core::api::{NewSession, PasswordParams};
+use gigfs_core::{ErrorCode, Refusal};
 use reqwest::Method;
 
 use crate::world::*;
@@ -188,4 +188,74 @@ impl std::io::Write for LogHere {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Tries to log in with a wrong master until it is not looked at any more, and returns how often it was and the refusal.
+async fn until_slowed(world: &World, name: &str) -> (usize, Refusal) {
+    for tried in 0..100 {
+        let answer = world.try_log_in(name, &[9; 32], 60).await;
+        let header = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        let refusal = refused(answer).await;
+        match refusal.code {
+            ErrorCode::Unauthorized => assert_eq!(header, None),
+            code => {
+                assert_eq!(code, ErrorCode::TooManyAttempts);
+                assert_eq!(header, refusal.retry_after.map(|seconds| seconds.to_string()));
+                return (tried, refusal);
+            }
+        }
+    }
+    panic!("a hundred guesses were looked at")
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_alike_for_a_user_and_for_nobody() {
+    let (world, other) = (World::start().await, World::start().await);
+    world.person("ann").await;
+    let (of_ann, of_nobody) = (until_slowed(&world, "ann").await, until_slowed(&other, "nobody").await);
+    assert_eq!(of_ann, of_nobody);
+    assert_eq!(of_ann.1.retry_after, Some(1));
+    // Nothing else is looked at from here now, be it right.
+    let right = world.try_log_in("ann", &[3; 32], 60).await;
+    refused_as(ErrorCode::TooManyAttempts, right).await;
+    let path = "/user/ann/master";
+    let replace = world.send(Method::PUT, path, &master_header(&[3; 32]), Some(&new_master(&[4; 32]))).await;
+    refused_as(ErrorCode::TooManyAttempts, replace).await;
+    let admin = world.send(Method::PUT, "/admin/user/bob", &world.bearer_admin(), Some(&new_master(&[1; 32]))).await;
+    refused_as(ErrorCode::TooManyAttempts, admin).await;
+}
+
+#[tokio::test]
+async fn whoever_comes_from_elsewhere_through_a_trusted_proxy_is_not_slowed_with_a_guesser() {
+    let world = World::start_with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let ann = world.person("ann").await;
+    let from = async |address: &str, master: &[u8]| {
+        let new = NewSession { timeout: 60, description: String::new() };
+        let request = world.http.post(format!("{}/user/ann/session", world.url)).json(&new);
+        let request = request.header("x-forwarded-for", address).header("authorization", master_header(master));
+        within("an answer", request.send()).await.unwrap()
+    };
+    // Where she has logged in before, and the admin's token too, nobody else's guesses matter.
+    assert_eq!(from("9.9.9.9", &ann.master).await.status(), 201);
+    for _ in 0..10 {
+        refused_as(ErrorCode::Unauthorized, from("6.6.6.6", &[9; 32]).await).await;
+    }
+    for guesser in ["6.6.6.6", "6.6.6.7"] {
+        // The first of these is the eleventh, after which nothing is looked at for a second.
+        _ = from(guesser, &[9; 32]).await;
+        refused_as(ErrorCode::TooManyAttempts, from(guesser, &[9; 32]).await).await;
+    }
+    assert_eq!(from("9.9.9.9", &ann.master).await.status(), 201);
+    world.person("bob").await;
+}
+
+#[tokio::test]
+async fn wrong_admin_tokens_are_slowed() {
+    let world = World::start().await;
+    let body = new_master(&[1; 32]);
+    let guess = || world.send(Method::PUT, "/admin/user/ann", "Bearer guess", Some(&body));
+    for _ in 0..11 {
+        refused_as(ErrorCode::Unauthorized, guess().await).await;
+    }
+    refused_as(ErrorCode::TooManyAttempts, guess().await).await;
 }

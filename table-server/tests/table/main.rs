@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod audits;
 mod checkpoints;
+mod connections;
 mod credentials;
 mod edges;
 mod mounts;

@@ -236,3 +236,19 @@ async fn a_store_that_the_user_has_already_takes_another_channel_without_a_code(
     assert_eq!(world.table.add_store(&user("ann"), &channel("work"), bare).await.unwrap(), store.id);
     assert_eq!(world.mounts(&ann).await.channels.len(), 2);
 }
+
+#[tokio::test]
+async fn a_table_that_may_not_connect_to_private_addresses_mounts_no_store_there() {
+    let world = World::start_with(|config| config.private_networks = Some(Vec::new())).await;
+    let ann = world.person("ann").await;
+    let mut store = StoreSide::start(1).await;
+    let port = store.url.rsplit(':').next().unwrap().to_owned();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "169.254.169.254", "0x7f000001"] {
+        let refusal =
+            refused_as(ErrorCode::Forbidden, world.try_mount(&ann, "notes", &format!("http://{host}:{port}")).await)
+                .await;
+        assert!(refusal.hint.contains("private_networks"), "{refusal:?}");
+    }
+    assert!(store.heard.try_recv().is_err(), "the store heard of it");
+    assert!(world.mounts(&ann).await.channels.is_empty());
+}

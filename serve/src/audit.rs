@@ -1,0 +1,202 @@
+//! What was done by whom: a file of JSON lines in the data folder, to which lines are only ever added.
+//!
+//! An entry names users, sessions, channels, stores and addresses, and holds no secret: what it is made of has no place
+//! for one. It is written once what it tells of has happened. It survives the end of the process, but not always that of
+//! the machine, and a disk that takes no more of it keeps nobody from working.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// The file of one server.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+/// Something that was done.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// A user was made.
+    UserCreated {
+        /// The user.
+        user: &'a UserName,
+    },
+    /// Somebody proved a user's master and has a session, or the server's own process made one.
+    LoggedIn {
+        /// The user.
+        user: &'a UserName,
+        /// The session.
+        session: SessionId,
+        /// From where; nothing for the server's own process.
+        from: Option<IpAddr>,
+    },
+    /// Somebody did not prove a user's master.
+    LoginFailed {
+        /// The user; nothing if there is none of that name, which may be a password in the wrong place.
+        user: Option<&'a UserName>,
+        /// From where.
+        from: IpAddr,
+    },
+    /// A user has a new master, and no session any more.
+    MasterReplaced {
+        /// The user.
+        user: &'a UserName,
+        /// From where.
+        from: IpAddr,
+    },
+    /// Somebody tried to be the admin and is not.
+    AdminRefused {
+        /// From where.
+        from: IpAddr,
+    },
+    /// A session was ended.
+    SessionRevoked {
+        /// The user.
+        user: &'a UserName,
+        /// The session.
+        session: SessionId,
+        /// The session that ended it; nothing at a store, where the table does.
+        by: Option<SessionId>,
+    },
+    /// A store was mounted on a channel, or has another URL there.
+    StoreMounted {
+        /// The user.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// The store.
+        store: StoreId,
+        /// Where it is.
+        url: &'a str,
+        /// The session; nothing for the server's own process.
+        by: Option<SessionId>,
+    },
+    /// A store was taken off a channel.
+    StoreUnmounted {
+        /// The user.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// The store.
+        store: StoreId,
+        /// Whether it was given up with what only it had.
+        abandoned: bool,
+        /// The session.
+        by: SessionId,
+    },
+    /// A channel was taken off the mount table.
+    ChannelRemoved {
+        /// The user.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// The session.
+        by: SessionId,
+    },
+    /// A channel takes no more writes at a store, or takes them again.
+    ChannelSealed {
+        /// The user.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// The store.
+        store: StoreId,
+        /// Whether it takes no more.
+        sealed: bool,
+    },
+    /// A confirmation code was made for a user.
+    CodeMade {
+        /// The user.
+        user: &'a UserName,
+    },
+    /// A table speaks for a user from now on.
+    TableConfirmed {
+        /// The user.
+        user: &'a UserName,
+        /// The table's id.
+        table: &'a str,
+        /// Where it is.
+        url: &'a str,
+    },
+    /// A user may keep so much.
+    QuotaSet {
+        /// The user.
+        user: &'a UserName,
+        /// Bytes; nothing for what others may.
+        bytes: Option<u64>,
+    },
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Microseconds since 1970.
+    at: u64,
+    #[serde(flatten)]
+    event: Event<'a>,
+}
+
+impl Audit {
+    /// Opens the file in a data folder. It is made, closed to others, if it is not there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("audit.jsonl");
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = Mutex::new(options.open(&path)?);
+        Ok(Self { path, file })
+    }
+
+    /// Adds a line.
+    pub fn note(&self, event: Event<'_>) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let mut line = serde_json::to_vec(&Line { at, event }).expect("an event is plain JSON");
+        line.push(b'\n');
+        // One write a line, so that lines of two never mix, even where the file was copied away and emptied.
+        if let Err(error) = self.file.lock().write_all(&line) {
+            tracing::error!(path = %self.path.display(), %error, ?event, "the audit log cannot be written; make room");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_added_and_never_replaced_and_nobody_else_reads_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = UserName::parse("ann").unwrap();
+        for bytes in [Some(1), None] {
+            Audit::open(folder.path()).unwrap().note(Event::QuotaSet { user: &user, bytes });
+        }
+        let path = folder.path().join("audit.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            (&lines[0]["event"], &lines[0]["user"], &lines[0]["bytes"]),
+            (&"quota_set".into(), &"ann".into(), &1.into())
+        );
+        assert!(lines[1]["at"].as_u64() >= lines[0]["at"].as_u64() && lines[1]["bytes"].is_null());
+    }
+}

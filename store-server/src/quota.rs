@@ -1,0 +1,132 @@
+//! How much each user may keep here, set by the store's owner. On disk as notes of the engine, and all in memory.
+//!
+//! A quota is looked at before anything is written. Operations and blobs count together; what is here already stays here,
+//! whatever is set later. A base may go a quarter beyond it, because pruning is how a user makes room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gigfs_core::api::{PushResult, UserRoom};
+use gigfs_core::{ErrorCode, Refusal, UserName};
+use gigfs_storage::{Append, Engine, StorageError};
+use parking_lot::RwLock;
+
+use crate::blob::Blobs;
+use crate::commit::Commits;
+use crate::push::Admitted;
+use crate::refusal;
+
+/// The quotas of all users.
+#[derive(Clone)]
+pub(crate) struct Quotas {
+    of_users: Arc<RwLock<BTreeMap<UserName, u64>>>,
+    /// Of users for whom nothing else is set.
+    of_others: Option<u64>,
+    blobs: Arc<Blobs>,
+}
+
+impl Quotas {
+    /// Reads the quotas.
+    pub(crate) fn load(engine: &dyn Engine, of_others: Option<u64>, blobs: Arc<Blobs>) -> Result<Self, StorageError> {
+        let mut of_users = BTreeMap::new();
+        for (key, value) in engine.notes(QUOTA)? {
+            let user = str::from_utf8(&key[QUOTA.len()..]).ok().and_then(|name| UserName::parse(name).ok());
+            match (user, <[u8; 8]>::try_from(&value[..])) {
+                (Some(user), Ok(bytes)) => drop(of_users.insert(user, u64::from_be_bytes(bytes))),
+                (user, _) => tracing::error!(?user, "a quota cannot be read and is left out"),
+            }
+        }
+        Ok(Self { of_users: Arc::new(RwLock::new(of_users)), of_others, blobs })
+    }
+
+    /// Returns the bytes that a user may keep, if there is a limit.
+    pub(crate) fn of(&self, user: &UserName) -> Option<u64> {
+        self.of_users.read().get(user).copied().or(self.of_others)
+    }
+
+    /// Sets a user's quota, or the one of those for whom nothing is set. Blocks the thread.
+    pub(crate) fn set(&self, user: &UserName, bytes: Option<u64>, commits: &Commits) -> Result<(), Refusal> {
+        let key = [QUOTA, user.as_str().as_bytes()].concat().into();
+        // Held through the change, so that what is on disk is what counts.
+        let mut of_users = self.of_users.write();
+        commits.notes(vec![(key, bytes.map(|bytes| Bytes::copy_from_slice(&bytes.to_be_bytes())))])?;
+        match bytes {
+            Some(bytes) => drop(of_users.insert(user.clone(), bytes)),
+            None => drop(of_users.remove(user)),
+        }
+        Ok(())
+    }
+
+    /// Returns what a user keeps here and may keep. Blocks the thread.
+    pub(crate) fn room(&self, user: &UserName, engine: &dyn Engine) -> Result<UserRoom, Refusal> {
+        let oplogs = engine.usage(user).map_err(|error| refusal::storage(&error))?;
+        Ok(UserRoom { quota: self.of(user), oplogs, blobs: self.blobs.used(user)? })
+    }
+
+    /// Refuses a base that goes too far beyond a user's quota. Blocks the thread.
+    pub(crate) fn check_base(&self, user: &UserName, bytes: usize, engine: &dyn Engine) -> Result<(), Refusal> {
+        let Some(quota) = self.of(user) else { return Ok(()) };
+        let used = self.used(user, engine)?;
+        match used.saturating_add(bytes as u64) <= quota.saturating_add(quota / 4) {
+            true => Ok(()),
+            false => Err(full(user, used, quota)),
+        }
+    }
+
+    /// Refuses those operations of a push that are new here and do not fit beside what the user has, and `waiting` bytes
+    /// that are written with it. Once one does not fit, none that comes after it does: it may depend on it. Returns the
+    /// bytes that are to be written.
+    pub(crate) fn keep_to(
+        &self,
+        admitted: &mut Admitted,
+        waiting: u64,
+        engine: &dyn Engine,
+    ) -> Result<u64, StorageError> {
+        let size = admitted.size() as u64;
+        let Some(log) = admitted.log().cloned() else { return Ok(0) };
+        let Some(quota) = self.of(&log.user) else { return Ok(size) };
+        // Whoever asks for blobs is told of a disk that fails; operations are counted without them then.
+        let used = engine.usage(&log.user)?.saturating_add(self.blobs.used(&log.user).unwrap_or(0));
+        let mut left = quota.saturating_sub(used.saturating_add(waiting));
+        if size <= left {
+            return Ok(size);
+        }
+        let (mut taken, mut is_full) = (0, false);
+        admitted.refuse_some(|append| {
+            let is_here = match append {
+                Append::Op { op, .. } | Append::Vouched { op, .. } => {
+                    engine.find(&log, &op.sha())?.is_some() || engine.is_covered(&log, &op.sha())?
+                }
+                Append::Stamp { .. } => false,
+            };
+            if is_here {
+                return Ok(None);
+            }
+            let size = Admitted::size_of(append) as u64;
+            is_full |= size > left;
+            if is_full {
+                return Ok(Some(PushResult::Refused(full(&log.user, used, quota))));
+            }
+            (left, taken) = (left - size, taken + size);
+            Ok(None)
+        })?;
+        Ok(taken)
+    }
+
+    fn used(&self, user: &UserName, engine: &dyn Engine) -> Result<u64, Refusal> {
+        let room = self.room(user, engine)?;
+        Ok(room.oplogs.saturating_add(room.blobs))
+    }
+}
+
+/// Says that a user's quota is full.
+pub(crate) fn full(user: &UserName, used: u64, quota: u64) -> Refusal {
+    let message =
+        format!("the user {user} keeps {used} of {quota} bytes at this store, and this does not fit beside them");
+    Refusal::new(ErrorCode::InsufficientStorage, message)
+        .hint("nothing is lost: it stays queued, and goes out once the store's owner has made room (`gig store quota`)")
+}
+
+/// Begins the keys of quotas' notes. // persisted
+const QUOTA: &[u8] = b"quota/";

@@ -309,3 +309,25 @@ fn flat<E: std::error::Error>(run: Result<Result<(), E>, tokio::task::JoinError>
         Err(error) => Err(Failure::machine("run the servers", error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn servers_that_listen_to_others_reach_each_other_and_what_a_person_allows() {
+        let networks = |listen: &str, allowed: &[&str]| {
+            networks_of_up(listen.parse().unwrap(), allowed.iter().map(|text| net(text)).collect())
+        };
+        assert_eq!(networks("127.0.0.1", &[]), None, "the servers' own default is for loopback");
+        assert_eq!(networks("0.0.0.0", &[]), Some(vec![net("127.0.0.1/32")]));
+        assert_eq!(networks("::", &[]), Some(vec![net("::1/128")]));
+        assert_eq!(networks("192.168.1.5", &[]), Some(vec![net("192.168.1.5/32")]));
+        let both = Some(vec![net("10.0.0.0/8"), net("127.0.0.1/32")]);
+        assert_eq!(networks("127.0.0.1", &["10.0.0.0/8"]), both);
+    }
+}

@@ -22,7 +22,9 @@ fn a_push_over_the_quota_is_kept_and_arrives_once_there_is_room() {
     let flush = device.run(["--json", "flush", "--timeout", "1"]);
     assert_eq!(flush.code, Some(6), "{flush:?}");
     let status = device.run(["--json", "status"]).json();
-    assert_eq!(status["stores"][0]["queued"], json!([{"type": "list", "path": "/a", "ops": 2}]), "{status}");
+    // What is small enough may have gone past what is not.
+    let queued = &status["stores"][0]["queued"][0];
+    assert_eq!((&queued["path"], queued["ops"].as_u64() >= Some(1)), (&json!("/a"), true), "{status}");
     let kept: Value = store.admin(&["--json", "store", "quota", "me"], "").json();
     assert!(kept["oplogs"].as_u64().unwrap() <= 1024, "{kept}");
 

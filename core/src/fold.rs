@@ -38,6 +38,9 @@ pub trait Fold: Send {
     /// `base`, or of the empty log.
     fn rebase(&mut self, base: Option<&Checkpoint>);
 
+    /// Returns the name of what folds.
+    fn reducer(&self) -> &str;
+
     /// Says why the base cannot be read here, if it cannot: there is no value then, and nothing can be written.
     fn trouble(&self) -> Option<&str>;
 
@@ -165,10 +168,7 @@ impl<R: Reducer> ReducerFold<R> {
     }
 
     fn parse(op: &Op) -> Result<R::Payload, String> {
-        match op.payload() {
-            Payload::Plain(bytes) => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
-            Payload::Sealed { epoch, .. } => Err(format!("it is sealed under key epoch {epoch}, which is not here")),
-        }
+        serde_json::from_slice(op.content()?).map_err(|error| error.to_string())
     }
 
     /// Brings the state up to the oplog, from the last snapshot before what is missing.
@@ -252,7 +252,7 @@ impl<R: Reducer> Fold for ReducerFold<R> {
 
     fn inserted(&mut self, _oplog: &Oplog, op: &Op) {
         let key = op.key();
-        if let Some(seen) = removal::seen(op.payload()) {
+        if let Some(seen) = removal::seen(op) {
             self.removals.insert(key, seen);
         }
         if !self.removals.is_empty() {
@@ -289,6 +289,10 @@ impl<R: Reducer> Fold for ReducerFold<R> {
             Some((Err(trouble), _)) => self.trouble = Some(trouble),
             None => {}
         }
+    }
+
+    fn reducer(&self) -> &str {
+        self.reducer.name()
     }
 
     fn trouble(&self) -> Option<&str> {
@@ -366,6 +370,10 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
         });
     }
 
+    fn reducer(&self) -> &str {
+        "function"
+    }
+
     fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -376,11 +384,8 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
 
     fn view(&mut self, oplog: &Oplog) -> Arc<Value> {
         let compute = || {
-            let plain = |op: &Op| match op.payload() {
-                Payload::Plain(bytes) => json::parse_canonical(bytes).ok(),
-                Payload::Sealed { .. } => None,
-            };
-            let removals = oplog.iter().filter_map(|op| Some((op.key(), removal::seen(op.payload())?)));
+            let plain = |op: &Op| json::parse_canonical(op.content().ok()?).ok();
+            let removals = oplog.iter().filter_map(|op| Some((op.key(), removal::seen(op)?)));
             let removals: BTreeMap<OrderKey, Seen> = removals.collect();
             let removed = removal::removed(oplog, removals.iter());
             let kept = |op: &&Op| !removed.contains(&op.sha()) && !removals.contains_key(&op.key());
@@ -391,8 +396,7 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
     }
 
     fn unreadable(&mut self, oplog: &Oplog) -> BTreeMap<Sha, String> {
-        let sealed = |op: &&Op| matches!(op.payload(), Payload::Sealed { .. });
-        oplog.iter().filter(sealed).map(|op| (op.sha(), "it is sealed".to_owned())).collect()
+        oplog.iter().filter_map(|op| Some((op.sha(), op.content().err()?))).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Its identity is the SHA-256 of its canonical bytes, the log's name among them, so an operation can be moved to no
 //! other log and changed in no bit. `docs/format.md` specifies the bytes; `testdata/v1/ops.json` holds vectors.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use minicbor::decode::{Decoder, Error as CborError};
@@ -15,6 +15,7 @@ use crate::id::{ActorId, Seq, Sha};
 use crate::json::{self, JsonError};
 use crate::limits::{OP_DEPS_MAX, OP_PAYLOAD_BYTES_MAX};
 use crate::name::LogName;
+use crate::seal::OpenError;
 
 /// Separates the hashes of operations from those of everything else.
 const IDENTITY_TAG: &str = "gigfs.op.1";
@@ -88,14 +89,22 @@ pub struct Draft {
 }
 
 /// An operation with its identity. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Op(Arc<Inner>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Inner {
     draft: Draft,
     sha: Sha,
     signature: Option<Signature>,
+    /// What the payload holds, once it was opened.
+    opened: OnceLock<Result<Payload, OpenError>>,
+}
+
+impl Inner {
+    fn new(draft: Draft, sha: Sha, signature: Option<Signature>) -> Self {
+        Self { draft, sha, signature, opened: OnceLock::new() }
+    }
 }
 
 /// The total order of replay. It extends causality, because an operation's date is after all that its author saw.
@@ -155,7 +164,7 @@ impl Draft {
     pub fn finish(self, log: &LogName) -> Result<Op, OpError> {
         self.check()?;
         let sha = self.sha_in(log);
-        Ok(Op(Arc::new(Inner { draft: self, sha, signature: None })))
+        Ok(Op(Arc::new(Inner::new(self, sha, None))))
     }
 
     fn check(&self) -> Result<(), OpError> {
@@ -253,7 +262,32 @@ impl Op {
     pub fn signed(self, signature: Option<Signature>) -> Self {
         match Arc::try_unwrap(self.0) {
             Ok(inner) => Self(Arc::new(Inner { signature, ..inner })),
-            Err(shared) => Self(Arc::new(Inner { draft: shared.draft.clone(), sha: shared.sha, signature })),
+            Err(shared) => Self(Arc::new(Inner::new(shared.draft.clone(), shared.sha, signature))),
+        }
+    }
+
+    /// Opens the payload, for all clones of the operation, unless that was done before.
+    pub(crate) fn open_with(&self, open: impl FnOnce(&Draft) -> Result<Payload, OpenError>) {
+        self.0.opened.get_or_init(|| open(&self.0.draft));
+    }
+
+    /// Returns the operation as it was before anybody opened it.
+    pub(crate) fn unopened(self) -> Self {
+        Self(Arc::new(Inner::new(self.0.draft.clone(), self.0.sha, self.0.signature.clone())))
+    }
+
+    /// Returns the canonical JSON of the payload, opened where it is sealed.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be read here.
+    pub fn content(&self) -> Result<&Bytes, String> {
+        match (self.0.opened.get(), self.payload()) {
+            (Some(Ok(opened)), _) => Ok(opened.bytes()),
+            (Some(Err(why)), _) => Err(why.to_string()),
+            (None, Payload::Plain(bytes)) => Ok(bytes),
+            (None, Payload::Sealed { epoch, .. }) => {
+                Err(format!("it is sealed under key epoch {epoch}, and the channel's keys are not here"))
+            }
         }
     }
 
@@ -307,6 +341,14 @@ impl Op {
         self.payload().bytes().len() + self.deps().len() * 34 + 48 + if self.signature().is_some() { 66 } else { 0 }
     }
 }
+
+impl PartialEq for Op {
+    fn eq(&self, other: &Self) -> bool {
+        (self.sha(), self.draft(), self.signature()) == (other.sha(), other.draft(), other.signature())
+    }
+}
+
+impl Eq for Op {}
 
 pub(crate) type WriteResult = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
 

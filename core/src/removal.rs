@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::id::{Digest, Sha};
-use crate::op::{Op, OrderKey, Payload};
+use crate::op::{Op, OrderKey};
 use crate::oplog::Oplog;
 
 /// The one member of the payload. No reducer may use it. // persisted
@@ -45,10 +45,10 @@ pub(crate) fn payload(seen: &Seen) -> Value {
     json!({ MEMBER: seen })
 }
 
-/// Returns what the author of a removal had seen, if the payload is one.
-pub(crate) fn seen(payload: &Payload) -> Option<Seen> {
+/// Returns what the author of a removal had seen, if the operation is one.
+pub(crate) fn seen(op: &Op) -> Option<Seen> {
     const BEGINNING: &[u8] = b"{\"gigfs.remove\":";
-    let Payload::Plain(bytes) = payload else { return None };
+    let bytes = op.content().ok()?;
     if !bytes.starts_with(BEGINNING) {
         return None;
     }
@@ -87,7 +87,7 @@ mod tests {
         remover.insert(second.clone());
         let seen = Seen { absent: vec![first.sha()], ..Seen::default() };
         let removal = write(&mut remover, 2, 1_002, &payload(&seen));
-        assert_eq!(super::seen(removal.payload()), Some(seen.clone()));
+        assert_eq!(super::seen(&removal), Some(seen.clone()));
         log.insert(removal.clone());
         assert_eq!(removed(&log, [(&removal.key(), &seen)].into_iter()), [second.sha()].into());
     }

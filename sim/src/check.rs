@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gigfs_core::sync::Mode;
-use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, json};
+use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, Payload, json};
 
 use crate::payload;
 use crate::world::{Violation, World};
@@ -72,6 +72,9 @@ impl World {
         let mut stands: BTreeMap<String, (Option<BaseId>, Digest)> = BTreeMap::new();
         for store in &self.table[&log.channel] {
             let oplog: Oplog = self.stores[*store].ops(log).into_iter().collect();
+            if self.spec.sealed && oplog.iter().any(|op| matches!(op.payload(), Payload::Plain(_))) {
+                return Err(Violation(format!("store {store} can read an operation of {log}")));
+            }
             stands.insert(format!("store {store}"), (self.stores[*store].base(log), oplog.digest()));
         }
         let mut value: Option<Vec<u8>> = None;
@@ -92,8 +95,9 @@ impl World {
             };
             stands.insert(format!("client {client}"), (base, oplog.digest()));
             self.check_oplog(client, log, base, oplog)?;
-            let mut fresh = self.kinds[&log.kind].fold();
-            fresh.rebase(self.ledger.checkpoint(base));
+            let kind = &self.kinds[self.keys.kind(log)];
+            let mut fresh = kind.fold();
+            fresh.rebase(self.ledger.checkpoint(base).map(|base| self.keys.open(log, base, kind)).as_ref());
             oplog.iter().for_each(|op| fresh.inserted(oplog, op));
             let again = Some(json::canonical(&fresh.view(oplog)));
             if shown != again {
@@ -127,6 +131,9 @@ impl World {
                 "client {client} folds {:?} of {log} on top of a base that has it",
                 op.sha()
             )));
+        }
+        if let Some(why) = oplog.iter().find_map(|op| op.content().err()) {
+            return Err(Violation(format!("client {client} cannot read an operation of {log}: {why}")));
         }
         let mut counted: BTreeMap<u64, u32> = BTreeMap::new();
         let below = covered.iter().filter_map(|sha| self.ledger.op(log, sha));

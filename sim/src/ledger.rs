@@ -1,15 +1,18 @@
 //! What a world knows of all that was ever written and committed, to check what its replicas make of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use gigfs_core::commit::with_all;
-use gigfs_core::{BaseId, Checkpoint, Digest, Kind, LogName, Op, Oplog, Payload, Sha, TypeName};
+use gigfs_core::{BaseId, Checkpoint, Digest, Kind, LogName, Op, Oplog, Payload, Sha};
+
+use crate::payload::write_id;
 
 /// Everything that was written, and what each checkpoint covers.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     ops: BTreeMap<LogName, BTreeMap<Sha, Op>>,
+    /// What they were numbered.
+    numbers: BTreeMap<Sha, u64>,
     /// Checkpoints that clients proposed, with what each newly covers.
     proposed: BTreeMap<Sha, (Checkpoint, BTreeSet<Sha>)>,
     covered: BTreeMap<Sha, BTreeSet<Sha>>,
@@ -20,6 +23,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Notes operations that were written or dated again.
     pub(crate) fn note(&mut self, log: &LogName, ops: Vec<Op>) {
+        self.numbers.extend(ops.iter().filter_map(|op| Some((op.sha(), write_id(op)?))));
         let known = self.ops.entry(log.clone()).or_default();
         known.extend(ops.into_iter().map(|op| (op.sha(), op)));
     }
@@ -43,7 +47,7 @@ impl Ledger {
         base.and_then(|base| self.covered.get(&base.sha)).cloned().unwrap_or_default()
     }
 
-    /// Returns a committed checkpoint.
+    /// Returns a committed checkpoint as it is.
     pub(crate) fn checkpoint(&self, base: Option<BaseId>) -> Option<&Checkpoint> {
         self.proposed.get(&base?.sha).map(|(checkpoint, _)| checkpoint)
     }
@@ -52,6 +56,11 @@ impl Ledger {
     pub(crate) fn proposed(&self, log: &LogName) -> Vec<Checkpoint> {
         let of_log = self.proposed.iter().filter(|(sha, (checkpoint, _))| checkpoint.sha(log) == **sha);
         of_log.map(|(_, (checkpoint, _))| checkpoint.clone()).collect()
+    }
+
+    /// Returns the number of the write that an operation carries, sealed or not.
+    pub(crate) fn number(&self, op: &Op) -> Option<u64> {
+        self.numbers.get(&op.sha()).copied()
     }
 
     /// Returns everything that was ever written to a log.
@@ -73,7 +82,8 @@ impl Ledger {
     /// that on top of its parent's, unless `any_state` is fine.
     pub(crate) fn commit(
         &mut self,
-        kinds: &BTreeMap<TypeName, Arc<dyn Kind>>,
+        kind: &dyn Kind,
+        readable: impl Fn(&Checkpoint) -> Checkpoint,
         log: &LogName,
         sha: Sha,
         any_state: bool,
@@ -96,11 +106,11 @@ impl Ledger {
         }
         let newly: Oplog = newly.iter().filter_map(|sha| self.op(log, sha)).cloned().collect();
         if !any_state && !newly.is_empty() {
-            let kind = kinds.get(&log.kind).ok_or("nothing reads the type")?;
             let mut fold = kind.fold();
-            fold.rebase(checkpoint.parent.and_then(|parent| self.proposed.get(&parent)).map(|(parent, _)| parent));
+            let parent = checkpoint.parent.and_then(|parent| self.proposed.get(&parent));
+            fold.rebase(parent.map(|(parent, _)| readable(parent)).as_ref());
             newly.iter().for_each(|op| fold.inserted(&newly, op));
-            if Payload::Plain(fold.state(&newly)?.state.into()) != checkpoint.state {
+            if Payload::Plain(fold.state(&newly)?.state.into()) != readable(checkpoint).state {
                 return Err("its state is not the fold of what it covers".to_owned());
             }
         }

@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod disk;
+mod keys;
 mod ledger;
 pub mod model;
 mod payload;

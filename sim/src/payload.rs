@@ -58,7 +58,7 @@ pub(crate) fn intent(kind: &str, id: u64, value: &Value, rng: &mut Rng) -> Value
 
 /// Returns the number of the write that an operation carries, if it carries one.
 pub fn write_id(op: &Op) -> Option<u64> {
-    let payload: Value = serde_json::from_slice(op.payload().bytes()).ok()?;
+    let payload: Value = serde_json::from_slice(op.content().ok()?).ok()?;
     if let Some(update) = payload.get("yrs").and_then(Value::as_str) {
         return numbered(&BASE64_STANDARD.decode(update).ok()?);
     }

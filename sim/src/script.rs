@@ -191,7 +191,7 @@ fn spec(seed: u64, rng: &mut Rng) -> Spec {
         1 => PrunePolicy::Automatic { ops: 1 + rng.index(8), bytes: usize::MAX, quiet: 100_000 },
         _ => PrunePolicy::Automatic { ops: 1 + rng.index(30), bytes: usize::MAX, quiet: 5_000_000 },
     };
-    let mut spec = Spec { seed, clients: disks, skews, channels, logs, manners, delay, prune };
+    let mut spec = Spec { seed, clients: disks, skews, channels, logs, manners, delay, prune, sealed: seed % 2 == 1 };
     if spec.shares_a_disk() {
         // An operation that another process of the device has seen must not be dated again, and nobody knows whether one
         // has: there, no clock is too far ahead of another.

@@ -13,6 +13,7 @@ use gigfs_core::{ActorId, BaseId, ChannelName, Date, Kind, LogName, Op, Refusal,
 
 use crate::client::Client;
 use crate::disk::Disk;
+use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::payload;
 use crate::rng::Rng;
@@ -44,6 +45,8 @@ pub struct Spec {
     pub delay: u64,
     /// When clients prune.
     pub prune: PrunePolicy,
+    /// Whether the channels are sealed.
+    pub sealed: bool,
 }
 
 impl Spec {
@@ -73,6 +76,7 @@ pub struct World {
     pub(crate) spec: Spec,
     pub(crate) user: UserName,
     pub(crate) kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
+    pub(crate) keys: Keys,
     pub(crate) disks: Vec<Disk>,
     pub(crate) table: BTreeMap<ChannelName, BTreeSet<usize>>,
     /// The epochs of these sets of stores.
@@ -199,7 +203,8 @@ impl World {
             now: BEGINNING,
             clients: spec.clients.iter().map(|disk| Client::new(ActorId::from_bytes(rng.id()), *disk)).collect(),
             stores: spec.skews.iter().map(|skew| Store::new(rng.id(), *skew, spec.manners)).collect(),
-            logs: spec.logs.iter().enumerate().map(|(at, spec)| log(at, spec)).collect(),
+            logs: Vec::new(),
+            keys: Keys::default(),
             counts: Counts::default(),
             user,
             kinds: payload::kinds(),
@@ -227,6 +232,8 @@ impl World {
             next_event: 0,
             spec,
         };
+        let logs = world.spec.logs.iter().enumerate().map(|(at, spec)| log(at, spec)).collect();
+        (world.keys, world.logs) = Keys::new(world.spec.sealed, logs);
         for client in 0..world.clients.len() {
             world.restart(client);
         }
@@ -340,7 +347,7 @@ impl World {
 
     /// Notes that writes must be everywhere in the end.
     pub(crate) fn owe<'a>(&mut self, ops: impl IntoIterator<Item = &'a Op>) {
-        self.owed.extend(ops.into_iter().filter_map(payload::write_id));
+        self.owed.extend(ops.into_iter().filter_map(|op| self.ledger.number(op)));
     }
 
     /// Returns what a client's clock shows.

@@ -39,6 +39,7 @@ fn spec(kind: &'static str, clients: &[Option<usize>], stores: usize) -> Spec {
         manners: Manners { page: 7, echo: true, events_first: false },
         delay: 5_000,
         prune: PrunePolicy::OnDemand,
+        sealed: false,
     }
 }
 

@@ -30,6 +30,7 @@ fn world(kind: &'static str, clients: &[Option<usize>], stores: usize) -> World 
         manners: Manners { page: 7, echo: true, events_first: false },
         delay: 5_000,
         prune: PrunePolicy::OnDemand,
+        sealed: false,
     };
     let mut world = World::new(spec);
     (0..clients.len()).for_each(|client| world.open(client, LOG));

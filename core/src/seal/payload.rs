@@ -11,7 +11,7 @@ use super::names::BlindLog;
 use crate::codec;
 use crate::json::{self, JsonError};
 use crate::limits::OP_SEALED_CONTENT_BYTES_MAX;
-use crate::op::{Draft, Payload};
+use crate::op::{Draft, Op, Payload};
 
 const TAG: &str = "gigfs.seal.payload.1";
 const WHAT: &str = "payload";
@@ -90,6 +90,11 @@ impl ChannelKeys {
         let (epoch, keys) = self.latest();
         let bytes = aead::seal(&keys.payload, &associated(log, draft, epoch), content);
         Ok(Payload::Sealed { epoch, bytes: bytes.into() })
+    }
+
+    /// Opens an operation, so that [`Op::content`](crate::Op::content) tells what is in it, or why that cannot be told.
+    pub fn open_op(&self, log: &BlindLog, op: &Op) {
+        op.open_with(|draft| self.open_payload(log, draft));
     }
 
     /// Returns the plain form of a sealed payload: canonical JSON.

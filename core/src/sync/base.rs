@@ -357,7 +357,7 @@ impl Replica {
 
     /// Checks the state of a base that is about to be installed, where everything that it was made of is here.
     fn verify(&mut self, name: &LogName, met: &Installed) {
-        let Some(kind) = self.kinds.get(&name.kind).cloned() else { return };
+        let Some(kind) = self.kind_of(name) else { return };
         let log = self.log_mut(name);
         let own = log.base.as_ref().map(|own| own.checkpoint.digest).unwrap_or_default();
         let held = log.covered_by(&met.checkpoint);
@@ -371,14 +371,14 @@ impl Replica {
         } else if held.len() <= VERIFIED_OPS_MAX {
             let covered: Oplog = log.oplog.iter().filter(|op| held.contains(&op.sha())).cloned().collect();
             let mut fold = kind.fold();
-            fold.rebase(log.base.as_ref().map(|base| &*base.checkpoint));
+            fold.rebase(log.base.as_ref().map(|base| log.readable(&base.checkpoint)).as_ref());
             covered.iter().for_each(|op| fold.inserted(&covered, op));
             Some(fold.state(&covered))
         } else {
             None
         };
         if let Some(Ok(folded)) = folded
-            && met.disagrees(&folded)
+            && disagrees(&log.readable(&met.checkpoint), &folded)
         {
             log.pruning.disputed = Some(met.id.sha);
             self.notify(Notice::Disputed { log: name.clone(), base: met.id });
@@ -411,15 +411,15 @@ impl Installed {
     pub(super) fn is_committed(&self) -> bool {
         !self.base.certificate.is_empty()
     }
+}
 
-    /// Tells whether a state that was folded here is another one than the base has.
-    fn disagrees(&self, folded: &Folded) -> bool {
-        let Folded { reducer, version, state } = folded;
-        let same_reducer = *reducer == self.checkpoint.reducer && *version == self.checkpoint.version;
-        match &self.checkpoint.state {
-            Payload::Plain(bytes) => same_reducer && bytes != state,
-            Payload::Sealed { .. } => false,
-        }
+/// Tells whether a state that was folded here is another one than a checkpoint has.
+fn disagrees(readable: &Checkpoint, folded: &Folded) -> bool {
+    let Folded { reducer, version, state } = folded;
+    let same_reducer = *reducer == readable.reducer && *version == readable.version;
+    match &readable.state {
+        Payload::Plain(bytes) => same_reducer && bytes != state,
+        Payload::Sealed { .. } => false,
     }
 }
 

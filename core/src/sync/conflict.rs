@@ -9,14 +9,13 @@ use super::{Notice, PruneHold, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::covers::Covers;
 use crate::id::{Digest, Seq};
-use crate::name::{LogName, Path};
+use crate::name::LogName;
 
 impl Replica {
     /// Has the state of a base kept in a log of its own, because the log goes on without it.
     pub(super) fn keep_conflict(&mut self, name: &LogName, foreign: &Installed) {
         let (generation, sha) = (foreign.id.generation, foreign.id.sha.to_string());
-        let beside = format!("{}.conflict-{generation}-{}", name.path, &sha[..8]);
-        let copy = Path::parse(&beside).ok().map(|path| LogName { path, ..name.clone() });
+        let copy = self.beside(name, &format!(".conflict-{generation}-{}", &sha[..8]));
         self.notify(Notice::Conflict { log: name.clone(), base: foreign.id, copy: copy.clone() });
         let Some(copy) = copy else { return };
         let seed = Checkpoint {

@@ -16,6 +16,7 @@ use crate::wire::Tag;
 use super::backlog::Backlog;
 use super::event::{PushId, Seen};
 use super::pruning::Pruning;
+use super::sealed::Sealer;
 
 /// A log of a replica.
 pub(super) struct Log {
@@ -28,6 +29,8 @@ pub(super) struct Log {
     /// What is known to be covered, if there is no local store that knows it.
     pub(super) covered: BTreeSet<Sha>,
     pub(super) pruning: Pruning,
+    /// What opens and seals it, if its channel is sealed.
+    pub(super) sealer: Option<Sealer>,
     pub(super) fold: Option<Box<dyn Fold>>,
     pub(super) loaded: Loaded,
     /// Whether the disk was told to bring back what the base archived.
@@ -204,13 +207,14 @@ pub(super) fn can_tell(header: Option<&BaseHeader>, base: Option<&Installed>) ->
 }
 
 impl Log {
-    pub(super) fn new(fold: Option<Box<dyn Fold>>) -> Self {
+    pub(super) fn new(sealer: Option<Sealer>, fold: Option<Box<dyn Fold>>) -> Self {
         Self {
             base: None,
             oplog: Oplog::new(),
             doubtful: BTreeMap::new(),
             covered: BTreeSet::new(),
             pruning: Pruning::default(),
+            sealer,
             fold,
             loaded: Loaded::Asked,
             restoring: false,
@@ -238,6 +242,7 @@ impl Log {
         if self.oplog.contains(&op.sha()) {
             return Taken::Known;
         }
+        self.open(op);
         match self.base.as_ref().map_or(Place::Outside, |base| base.checkpoint.covers.place_of(op)) {
             Place::Outside => self.admit(op),
             Place::Inside => Taken::Covered,
@@ -257,6 +262,7 @@ impl Log {
             // Stores that could not be asked about it are simply sent it.
             self.peers.values_mut().for_each(|peer| peer.backlog.unpark(&op.key()));
         }
+        self.open(op);
         if !self.oplog.insert(op.clone()) {
             return Taken::Known;
         }
@@ -269,8 +275,9 @@ impl Log {
 
     /// Folds the base and the whole oplog again.
     pub(super) fn refold(&mut self) {
+        let base = self.base.as_ref().map(|base| self.readable(&base.checkpoint));
         if let Some(fold) = &mut self.fold {
-            fold.rebase(self.base.as_ref().map(|base| &*base.checkpoint));
+            fold.rebase(base.as_ref());
             self.oplog.iter().for_each(|op| fold.inserted(&self.oplog, op));
         }
     }

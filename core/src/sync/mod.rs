@@ -21,6 +21,7 @@ use crate::limits::CLOCK_AHEAD_MICROS_MAX;
 use crate::name::{ChannelName, LogName, TypeName, UserName};
 use crate::op::{Op, OrderKey};
 use crate::oplog::Oplog;
+use crate::seal::ChannelKeys;
 use crate::wire::{ServerMessage, Welcome};
 
 mod backlog;
@@ -36,6 +37,7 @@ mod pruning;
 mod reading;
 mod redate;
 mod repair;
+mod sealed;
 mod sending;
 mod status;
 mod timers;
@@ -71,6 +73,10 @@ pub struct Config {
 pub struct Replica {
     config: Config,
     kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
+    /// The keys of the channels that are sealed.
+    keys: BTreeMap<ChannelName, Arc<ChannelKeys>>,
+    /// Logs of sealed channels by their blinded names, as far as they were met.
+    clear_names: BTreeMap<LogName, LogName>,
     mounts: BTreeMap<ChannelName, BTreeSet<StoreId>>,
     /// The epochs of these sets of stores.
     epochs: BTreeMap<ChannelName, u64>,
@@ -98,6 +104,8 @@ impl Replica {
             random: config.seed,
             config,
             kinds: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            clear_names: BTreeMap::new(),
             mounts: BTreeMap::new(),
             epochs: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -116,13 +124,15 @@ impl Replica {
 
     /// Says what reads the logs of a type. Registering a type again replaces what reads it.
     pub fn register(&mut self, kind: TypeName, reader: Arc<dyn Kind>) {
-        for (name, log) in &mut self.logs {
-            if name.kind == kind {
-                log.fold = Some(reader.fold());
+        self.kinds.insert(kind, reader.clone());
+        let names: Vec<LogName> = self.logs.keys().cloned().collect();
+        for name in names {
+            if let Some(found) = self.kind_of(&name).filter(|found| Arc::ptr_eq(found, &reader)) {
+                let log = self.log_mut(&name);
+                log.fold = Some(found.fold());
                 log.refold();
             }
         }
-        self.kinds.insert(kind, reader);
     }
 
     /// Takes note of something that happened at `now`, by the wall clock. Drain [`Self::poll`] afterwards.
@@ -242,7 +252,7 @@ impl Replica {
     fn want(&mut self, now: Date, name: &LogName, interest: Interest) {
         self.observe(now);
         if !self.logs.contains_key(name) {
-            let mut log = Log::new(self.kinds.get(&name.kind).map(|kind| kind.fold()));
+            let mut log = Log::new(self.sealer(name), self.kind_of(name).map(|kind| kind.fold()));
             if let Some(stores) = self.mounts.get(&name.channel) {
                 log.mount(stores);
             }

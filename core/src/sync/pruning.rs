@@ -253,7 +253,7 @@ impl Replica {
         let covers = before.map(|base| base.checkpoint.covers.clone()).unwrap_or_default();
         let digest = before.map(|base| base.checkpoint.digest).unwrap_or_default();
         let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
-        Ok(Checkpoint {
+        let checkpoint = Checkpoint {
             absent: log.oplog.absent(),
             generation: before.map_or(Seq::FIRST, |base| base.id.generation.next()),
             parent: before.map(|base| base.id.sha),
@@ -264,7 +264,8 @@ impl Replica {
             state: Payload::Plain(folded.state.into()),
             date: log.max_date().unwrap_or(Date::EPOCH),
             author,
-        })
+        };
+        log.sealed(checkpoint).map_err(|why| PruneHold::NoState { why })
     }
 
     /// Sends a checkpoint to every store, to be acknowledged; or installs it, where no table knows of the channel.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::log::Log;
@@ -9,7 +10,7 @@ use super::{Notice, Origin, Record, Replica, Standing};
 use crate::date::Date;
 use crate::id::{ActorId, Sha};
 use crate::name::LogName;
-use crate::op::{Op, OrderKey, Payload};
+use crate::op::{Draft, Op, OrderKey, Payload};
 
 impl Replica {
     /// Dates own operations of a log again by a store's clock, if their dates are ahead of it and nobody else has seen
@@ -71,6 +72,7 @@ impl Log {
         let mut renamed: BTreeMap<Sha, Op> = BTreeMap::new();
         let mut dated: Vec<(OrderKey, Op)> = Vec::new();
         let mut last = None;
+        let sealer = self.sealer.clone();
         for op in ahead.iter().filter_map(|key| self.oplog.at(key)) {
             let deps = op.deps().iter().filter_map(|dep| renamed.get(dep).or_else(|| self.oplog.get(dep)));
             let seen = deps.map(Op::date).max().max(last).max(self.base.as_ref().map(|base| base.checkpoint.date));
@@ -81,8 +83,18 @@ impl Log {
             }
             draft.deps.iter_mut().for_each(|dep| *dep = renamed.get(dep).map_or(*dep, Op::sha));
             draft.deps.sort_unstable();
-            draft.payload = renamed_payload(&draft.payload, &renamed);
+            let content = op.content().ok().map(|content| renamed_payload(content, &renamed));
             last = Some(draft.date);
+            let moved = draft != *op.draft();
+            match (content, &sealer) {
+                (Some((content, renames)), None) if renames => draft.payload = Payload::Plain(content),
+                // The payload is bound to the date and to what it depends on.
+                (Some((content, renames)), Some(sealer)) if renames || moved => {
+                    let plain = Draft { payload: Payload::Plain(content), ..draft };
+                    draft = sealer.seal(plain).expect("no longer than what was sealed before");
+                }
+                _ => {}
+            }
             if draft == *op.draft() {
                 continue;
             }
@@ -101,6 +113,7 @@ impl Log {
 
     /// Puts an operation where another was.
     fn replace(&mut self, old: &OrderKey, again: &Op) {
+        self.open(again);
         self.oplog.insert(again.clone());
         self.pending.remove(old);
         self.pending.insert(again.key());
@@ -113,16 +126,18 @@ impl Log {
     }
 }
 
-/// Returns a payload in which operations that were dated again are named as they are now. Reducers name what a person
+/// Returns a payload's content in which operations that were dated again are named as they are now. Reducers name what a person
 /// saw, such as the elements that a remove takes out, by the shas of operations, or by their places in the order of
-/// replay, `[date, actor, seq, sha]`.
-fn renamed_payload(payload: &Payload, renamed: &BTreeMap<Sha, Op>) -> Payload {
-    let Payload::Plain(bytes) = payload else { return payload.clone() };
+/// replay, `[date, actor, seq, sha]`. Tells whether there was one.
+fn renamed_payload(content: &Bytes, renamed: &BTreeMap<Sha, Op>) -> (Bytes, bool) {
     if renamed.is_empty() {
-        return payload.clone();
+        return (content.clone(), false);
     }
-    let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return payload.clone() };
-    if rename(&mut value, renamed) { Payload::plain(&value) } else { payload.clone() }
+    let Ok(mut value) = serde_json::from_slice::<Value>(content) else { return (content.clone(), false) };
+    match rename(&mut value, renamed) {
+        true => (crate::json::canonical(&value).into(), true),
+        false => (content.clone(), false),
+    }
 }
 
 /// Renames in all strings and names of a value. Returns whether there was one.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::hold::{PruneHold, PrunePolicy};
 use super::link::Request;
-use super::log::{Loaded, Log};
+use super::log::Loaded;
+use super::sealed::with_state;
 use super::{LinkId, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::commit::with_all;
@@ -100,29 +101,25 @@ impl Replica {
     /// Makes the checkpoint that takes the place of the base.
     fn repaired(&mut self, name: &LogName, repair: Repair) -> Result<Checkpoint, PruneHold> {
         let author = self.config.actor;
-        let Some(kind) = self.kinds.get(&name.kind).cloned() else { return Err(PruneHold::NotOpen) };
-        let Log { base: Some(base), .. } = self.log_mut(name) else { return Err(PruneHold::NothingToRepair) };
+        let Some(kind) = self.kind_of(name) else { return Err(PruneHold::NotOpen) };
+        let log = self.log_mut(name);
+        let Some(base) = &log.base else { return Err(PruneHold::NothingToRepair) };
         let under = repair.under.as_ref().map(|under| under.digest).unwrap_or_default();
         let shas: Vec<Sha> = repair.ops.values().flat_map(Oplog::iter).map(Op::sha).collect();
         if with_all(under, &shas) != base.checkpoint.digest {
             return Err(PruneHold::NotKept);
         }
-        let Folded { reducer, version, state } =
-            fold_again(&*kind, repair).map_err(|why| PruneHold::NoState { why })?;
-        let state = Payload::Plain(state.into());
-        if (&reducer, version, &state) == (&base.checkpoint.reducer, base.checkpoint.version, &base.checkpoint.state) {
+        let repair = Repair { under: repair.under.map(|under| log.readable(&under)), ..repair };
+        repair.ops.values().flat_map(Oplog::iter).for_each(|op| log.open(op));
+        let folded = fold_again(&*kind, repair).map_err(|why| PruneHold::NoState { why })?;
+        let before = log.readable(&base.checkpoint);
+        let repaired = with_state(before.clone(), folded);
+        if repaired == before {
             return Err(PruneHold::NothingToRepair);
         }
-        Ok(Checkpoint {
-            generation: base.id.generation.next(),
-            absent: Vec::new(),
-            parent: Some(base.id.sha),
-            reducer,
-            version,
-            state,
-            author,
-            ..Checkpoint::clone(&base.checkpoint)
-        })
+        let (generation, parent) = (base.id.generation.next(), Some(base.id.sha));
+        let repaired = Checkpoint { generation, parent, absent: Vec::new(), author, ..repaired };
+        log.sealed(repaired).map_err(|why| PruneHold::NoState { why })
     }
 }
 

@@ -117,7 +117,8 @@ impl Replica {
     pub fn base_status(&mut self, name: &LogName) -> Option<BaseStatus> {
         let hold = self.prune_hold(name);
         let log = self.logs.get(name)?;
-        let checkpoint = log.base.as_ref().map(|base| &base.checkpoint);
+        let checkpoint = log.base.as_ref().map(|base| log.readable(&base.checkpoint));
+        let checkpoint = checkpoint.as_ref();
         Some(BaseStatus {
             base: log.base_id(),
             made: checkpoint.map(|made| (made.date, made.reducer.clone(), made.version)),

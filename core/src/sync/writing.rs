@@ -14,6 +14,7 @@ use crate::op::{Draft, Op, OpError, Payload};
 use crate::oplog::Oplog;
 use crate::reducer::{Author, IntentError};
 use crate::removal::{self, Seen};
+use crate::seal::SealError;
 
 /// Why a push was not taken. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,14 @@ pub enum PushError {
         log: LogName,
         /// The limit.
         source: Box<OpError>,
+    },
+    /// The payload cannot be sealed.
+    #[error("{log}: {source}")]
+    Seal {
+        /// The log.
+        log: LogName,
+        /// Why.
+        source: SealError,
     },
 }
 
@@ -100,6 +109,7 @@ impl Replica {
         json::check_depth(&payload)
             .map_err(|error| PushError::Op { log: name.clone(), source: Box::new(error.into()) })?;
         let draft = Draft { actor, seq, date, deps: log.oplog.deps(), payload: Payload::plain(&payload) };
+        let draft = log.sealed_draft(draft).map_err(|source| PushError::Seal { log: name.clone(), source })?;
         let op = draft.finish(name).map_err(|source| PushError::Op { log: name.clone(), source: Box::new(source) })?;
 
         log.admit(&op);

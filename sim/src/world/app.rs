@@ -29,7 +29,7 @@ impl World {
         self.open(client, log);
         let name = self.logs[log].clone();
         let value = self.clients[client].replica.as_mut()?.value(&name)?;
-        let intent = payload::intent(name.kind.as_str(), self.next_write, &value, &mut Rng::new(shape));
+        let intent = payload::intent(self.keys.kind(&name).as_str(), self.next_write, &value, &mut Rng::new(shape));
         self.next_write += 1;
         self.push_to(client, &name, &intent).ok()
     }
@@ -110,7 +110,7 @@ impl World {
     pub fn unpruned(&self, log: usize) -> Value {
         let name = &self.logs[log];
         let written = self.ledger.written(name);
-        let mut fold = self.kinds[&name.kind].fold();
+        let mut fold = self.kinds[self.keys.kind(name)].fold();
         written.iter().for_each(|op| fold.inserted(&written, op));
         (*fold.view(&written)).clone()
     }

@@ -233,6 +233,7 @@ impl World {
         for (name, kind) in &self.clients[client].kinds {
             replica.register(name.clone(), kind.clone());
         }
+        self.keys.give(&mut replica);
         self.clients[client].replica = Some(replica);
         self.act(client, |replica, now| replica.set_mode(now, mode));
         if let Some(disk) = self.clients[client].disk {

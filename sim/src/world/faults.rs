@@ -110,10 +110,10 @@ impl World {
     /// Tells whether a write that an engine holds is known under another name, too, which the engine does not hold.
     fn was_dated_again(&self, log: &LogName, engine: &Faulty) -> bool {
         let held = disk::ops(engine, log);
-        let ids: BTreeSet<u64> = held.iter().filter_map(payload::write_id).collect();
+        let ids: BTreeSet<u64> = held.iter().filter_map(|op| self.ledger.number(op)).collect();
         let held: BTreeSet<Sha> = held.iter().map(Op::sha).collect();
         let written = self.ledger.written(log);
-        let again = |op: &Op| payload::write_id(op).is_some_and(|id| ids.contains(&id)) && !held.contains(&op.sha());
+        let again = |op: &Op| self.ledger.number(op).is_some_and(|id| ids.contains(&id)) && !held.contains(&op.sha());
         written.iter().any(again)
     }
 
@@ -147,12 +147,12 @@ impl World {
                 covered.filter_map(|sha| self.ledger.op(log, &sha).and_then(payload::write_id)).collect::<Vec<_>>()
             };
             for store in &self.table[&log.channel] {
-                held.extend(self.stores[*store].ops(log).iter().filter_map(payload::write_id));
+                held.extend(self.stores[*store].ops(log).iter().filter_map(|op| self.ledger.number(op)));
                 held.extend(covered(self.stores[*store].base(log)));
             }
             for disk in &self.disks {
                 let kept = disk.read(log);
-                held.extend(kept.ops.iter().filter_map(payload::write_id));
+                held.extend(kept.ops.iter().filter_map(|op| self.ledger.number(op)));
                 held.extend(covered(disk.base(log)));
             }
             for replica in self.clients.iter().filter_map(|client| client.replica.as_ref()) {

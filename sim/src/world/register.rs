@@ -115,7 +115,9 @@ impl World {
         if let Some((_, certificate)) = at.clone().filter(|(at, _)| *at == checkpoint) {
             return CommitResult::Committed { certificate };
         }
-        if let Err(why) = self.ledger.commit(&self.kinds, log, checkpoint.sha, self.any_state) {
+        let kind = self.kinds[self.keys.kind(log)].clone();
+        let readable = |checkpoint: &Checkpoint| self.keys.open(log, checkpoint, &kind);
+        if let Err(why) = self.ledger.commit(&*kind, readable, log, checkpoint.sha, self.any_state) {
             self.break_law(format!("the table commits a checkpoint of {log}, and {why}"));
         }
         let certificate = signed(&CertificateClaims {

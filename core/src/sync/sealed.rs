@@ -1,0 +1,264 @@
+//! Sealed channels: opening what comes in, sealing what goes out, and which blinded name stands for which log.
+//!
+//! Everything else works on blinded names and sealed payloads, as stores do; only folds see what is inside.
+
+use std::sync::Arc;
+
+use super::Replica;
+use super::log::Log;
+use crate::checkpoint::Checkpoint;
+use crate::fold::{Folded, Kind};
+use crate::name::{ChannelName, LogName};
+use crate::op::{Draft, Op, Payload};
+use crate::seal::{BlindLog, ChannelKeys, SealError};
+
+/// What opens and seals one log of a sealed channel.
+#[derive(Debug, Clone)]
+pub(super) struct Sealer {
+    keys: Arc<ChannelKeys>,
+    log: BlindLog,
+}
+
+impl Sealer {
+    /// Opens an operation, for whoever reads its content.
+    pub(super) fn open(&self, op: &Op) {
+        self.keys.open_op(&self.log, op);
+    }
+
+    /// Returns a draft with its payload sealed.
+    ///
+    /// # Errors
+    /// [`SealError`] if the payload is too large for that.
+    pub(super) fn seal(&self, draft: Draft) -> Result<Draft, SealError> {
+        let payload = self.keys.seal_payload(&self.log, &draft)?;
+        Ok(Draft { payload, ..draft })
+    }
+
+    /// Returns a checkpoint as its reducer reads it. What cannot be opened stays as it is.
+    fn open_checkpoint(&self, checkpoint: &Checkpoint, reducer: &str) -> Checkpoint {
+        let reducer = reducer.parse().ok().filter(|name| self.keys.names().blind_type(name) == checkpoint.reducer);
+        let state = self.keys.open_state(&self.log, checkpoint).ok();
+        Checkpoint {
+            reducer: reducer.unwrap_or_else(|| checkpoint.reducer.clone()),
+            state: state.unwrap_or_else(|| checkpoint.state.clone()),
+            ..checkpoint.clone()
+        }
+    }
+
+    fn seal_checkpoint(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint, SealError> {
+        checkpoint.reducer = self.keys.names().blind_type(&checkpoint.reducer);
+        checkpoint.state = self.keys.seal_state(&self.log, &checkpoint)?;
+        Ok(checkpoint)
+    }
+}
+
+impl Replica {
+    /// Gives the keys of a sealed channel, before its logs are opened, or newer keys of it. Without keys a channel is in
+    /// the clear.
+    pub fn set_keys(&mut self, channel: &ChannelName, keys: Arc<ChannelKeys>) {
+        self.keys.insert(channel.clone(), keys);
+        let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == *channel).cloned().collect();
+        for name in names {
+            let (sealer, fold) = (self.sealer(&name), self.kind_of(&name).map(|kind| kind.fold()));
+            let log = self.log_mut(&name);
+            (log.sealer, log.fold) = (sealer, fold);
+            log.open_again();
+        }
+    }
+
+    /// Returns the name under which a log is known to everything but the app, and remembers which log that is.
+    pub fn name(&mut self, log: &LogName) -> LogName {
+        match self.keys.get(&log.channel) {
+            Some(keys) => {
+                let blind = keys.names().blind(log).into_log();
+                self.clear_names.insert(blind.clone(), log.clone());
+                blind
+            }
+            None => log.clone(),
+        }
+    }
+
+    /// Returns the log that has this name, if it is in the clear or was met before.
+    pub fn clear_name<'a>(&'a self, name: &'a LogName) -> Option<&'a LogName> {
+        match self.keys.contains_key(&name.channel) {
+            true => self.clear_names.get(name),
+            false => Some(name),
+        }
+    }
+
+    pub(super) fn sealer(&self, name: &LogName) -> Option<Sealer> {
+        let keys = self.keys.get(&name.channel)?.clone();
+        let log = BlindLog::parse(name.clone()).ok()?;
+        Some(Sealer { keys, log })
+    }
+
+    /// Returns what reads the logs of a name's type.
+    pub(super) fn kind_of(&self, name: &LogName) -> Option<Arc<dyn Kind>> {
+        let Some(keys) = self.keys.get(&name.channel) else { return self.kinds.get(&name.kind).cloned() };
+        let mut kinds = self.kinds.iter();
+        kinds.find(|(kind, _)| keys.names().blind_type(kind) == name.kind).map(|(_, reader)| reader.clone())
+    }
+
+    /// Returns the name of the log beside another one whose path ends in `suffix`, if it can be told and is a name.
+    pub(super) fn beside(&mut self, name: &LogName, suffix: &str) -> Option<LogName> {
+        let clear = self.clear_name(name)?.clone();
+        let path = format!("{}{suffix}", clear.path).parse().ok()?;
+        Some(self.name(&LogName { path, ..clear }))
+    }
+}
+
+impl Log {
+    /// Opens an operation where the channel is sealed.
+    pub(super) fn open(&self, op: &Op) {
+        if let Some(sealer) = &self.sealer {
+            sealer.open(op);
+        }
+    }
+
+    /// Returns a checkpoint of the log as the fold reads it.
+    pub(super) fn readable(&self, checkpoint: &Checkpoint) -> Checkpoint {
+        match (&self.sealer, &self.fold) {
+            (Some(sealer), Some(fold)) => sealer.open_checkpoint(checkpoint, fold.reducer()),
+            _ => checkpoint.clone(),
+        }
+    }
+
+    /// Returns a checkpoint as it leaves the device.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be sealed.
+    pub(super) fn sealed(&self, checkpoint: Checkpoint) -> Result<Checkpoint, String> {
+        match &self.sealer {
+            Some(sealer) => sealer.seal_checkpoint(checkpoint).map_err(|error| error.to_string()),
+            None => Ok(checkpoint),
+        }
+    }
+
+    /// Returns a draft as it leaves the device.
+    ///
+    /// # Errors
+    /// [`SealError`] if the payload is too large for that.
+    pub(super) fn sealed_draft(&self, draft: Draft) -> Result<Draft, SealError> {
+        match &self.sealer {
+            Some(sealer) => sealer.seal(draft),
+            None => Ok(draft),
+        }
+    }
+
+    /// Opens everything again, because there are other keys, and folds it anew.
+    fn open_again(&mut self) {
+        let ops = std::mem::take(&mut self.oplog).into_ops().map(|op| op.unopened());
+        for op in ops {
+            self.open(&op);
+            self.oplog.insert(op);
+        }
+        for op in self.doubtful.values_mut() {
+            *op = op.clone().unopened();
+        }
+        self.doubtful.values().for_each(|op| self.open(op));
+        self.refold();
+    }
+}
+
+/// Puts a folded state where a checkpoint has its state, in the clear.
+pub(super) fn with_state(checkpoint: Checkpoint, folded: Folded) -> Checkpoint {
+    let Folded { reducer, version, state } = folded;
+    Checkpoint { reducer, version, state: Payload::Plain(state.into()), ..checkpoint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::date::Date;
+    use crate::fold::{Function, Logged};
+    use crate::id::{ActorId, Seq};
+    use crate::name::TypeName;
+    use crate::seal::Secret;
+    use crate::sync::{Config, Event, PrunePolicy};
+    use serde_json::{Value, json};
+
+    fn secret(byte: u8) -> Secret {
+        Secret::from_bytes([byte; 32])
+    }
+
+    fn keys() -> ChannelKeys {
+        ChannelKeys::new(secret(1), secret(2))
+    }
+
+    fn log() -> LogName {
+        LogName::parse("me", "home", "raw", "/notes/a").unwrap()
+    }
+
+    /// Makes a replica of a process without a disk that has opened the log, and returns the name that stores know.
+    fn replica(actor: u8, keys: &ChannelKeys) -> (Replica, LogName) {
+        let (user, actor) = (log().user, ActorId::from_bytes([actor; 16]));
+        let mut replica = Replica::new(Config { user, actor, durable: false, seed: 1, prune: PrunePolicy::OnDemand });
+        let all = |ops: &[Logged]| Value::Array(ops.iter().map(|op| op.payload.clone()).collect());
+        replica.register(TypeName::parse("raw").unwrap(), Arc::new(Function::new(all)));
+        replica.set_keys(&log().channel, Arc::new(keys.clone()));
+        let name = replica.name(&log());
+        replica.open(Date::EPOCH, &name);
+        (replica, name)
+    }
+
+    fn ops_of(replica: &Replica, name: &LogName) -> Vec<Op> {
+        let records = replica.oplog(name).unwrap().iter().map(|op| Op::from_record(name, &op.to_record(), None));
+        records.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn value(replica: &mut Replica, name: &LogName) -> Value {
+        (*replica.value(name).unwrap()).clone()
+    }
+
+    #[test]
+    fn what_leaves_a_sealed_channel_shows_neither_name_nor_content_and_who_has_the_keys_reads_both() {
+        let (mut author, name) = replica(1, &keys());
+        author.push(Date::EPOCH, &name, &json!("secret words")).unwrap();
+        assert_eq!(author.clear_name(&name), Some(&log()));
+        let ops = ops_of(&author, &name);
+        let bytes = [name.to_string().into_bytes(), ops[0].to_record()].concat();
+        for word in [&b"secret"[..], b"words", b"notes", b"raw"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word));
+        }
+        let (mut reader, same) = replica(2, &keys());
+        assert_eq!(same, name);
+        reader.handle(Date::EPOCH, Event::Neighbour { log: same, ops });
+        assert_eq!(value(&mut reader, &name), json!(["secret words"]));
+    }
+
+    #[test]
+    fn what_was_sealed_under_a_later_key_is_read_once_the_key_is_there() {
+        let mut later = keys();
+        later.rotate(secret(3)).unwrap();
+        let (mut author, name) = replica(1, &later);
+        author.push(Date::EPOCH, &name, &json!(1)).unwrap();
+        let (mut reader, _) = replica(2, &keys());
+        reader.handle(Date::EPOCH, Event::Neighbour { log: name.clone(), ops: ops_of(&author, &name) });
+        assert_eq!(value(&mut reader, &name), json!([]));
+        assert!(reader.unreadable(&name).values().all(|why| why.contains("key epoch 2")));
+        reader.set_keys(&log().channel, Arc::new(later));
+        assert_eq!(value(&mut reader, &name), json!([1]));
+        assert!(reader.unreadable(&name).is_empty());
+    }
+
+    #[test]
+    fn an_operation_in_the_clear_or_from_another_log_is_not_believed_in_a_sealed_channel() {
+        let (mut reader, name) = replica(2, &keys());
+        let (mut author, _) = replica(1, &keys());
+        let other = author.name(&LogName { path: "/notes/b".parse().unwrap(), ..log() });
+        author.open(Date::EPOCH, &other);
+        author.push(Date::EPOCH, &other, &json!("moved")).unwrap();
+        let moved = ops_of(&author, &other)[0].draft().clone().finish(&name).unwrap();
+        let plain = Draft {
+            actor: ActorId::from_bytes([3; 16]),
+            seq: Seq::FIRST,
+            date: Date::saturating(5),
+            deps: Vec::new(),
+            payload: Payload::plain(&json!("forged")),
+        };
+        let ops = vec![moved, plain.finish(&name).unwrap()];
+        reader.handle(Date::EPOCH, Event::Neighbour { log: name.clone(), ops });
+        assert_eq!(value(&mut reader, &name), json!([]));
+        assert_eq!(reader.unreadable(&name).len(), 2);
+    }
+}

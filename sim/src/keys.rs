@@ -1,0 +1,56 @@
+//! The keys of a world's channels, if they are sealed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gigfs_core::seal::{BlindLog, ChannelKeys, Secret};
+use gigfs_core::sync::Replica;
+use gigfs_core::{ChannelName, Checkpoint, Kind, LogName, TypeName};
+
+/// One set of keys for all channels: what is bound to one of them opens in no other.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    keys: Option<Arc<ChannelKeys>>,
+    /// The world's logs, by the names that stores and disks know.
+    clear: BTreeMap<LogName, LogName>,
+}
+
+impl Keys {
+    /// Makes the keys for these logs. Returns the names that stores and disks know them by, too.
+    pub(crate) fn new(sealed: bool, logs: Vec<LogName>) -> (Self, Vec<LogName>) {
+        let secret = |byte| Secret::from_bytes([byte; 32]);
+        let keys = sealed.then(|| Arc::new(ChannelKeys::new(secret(1), secret(2))));
+        let name = |log: &LogName| match &keys {
+            Some(keys) => keys.names().blind(log).into_log(),
+            None => log.clone(),
+        };
+        let names: Vec<LogName> = logs.iter().map(name).collect();
+        (Self { clear: names.iter().cloned().zip(logs).collect(), keys }, names)
+    }
+
+    /// Returns the type of a log.
+    pub(crate) fn kind<'a>(&'a self, name: &'a LogName) -> &'a TypeName {
+        &self.clear.get(name).unwrap_or(name).kind
+    }
+
+    /// Gives a replica the keys of all channels, and tells it which logs there are.
+    pub(crate) fn give(&self, replica: &mut Replica) {
+        let Some(keys) = &self.keys else { return };
+        let channels: BTreeSet<&ChannelName> = self.clear.keys().map(|log| &log.channel).collect();
+        channels.into_iter().for_each(|channel| replica.set_keys(channel, keys.clone()));
+        self.clear.values().for_each(|log| _ = replica.name(log));
+    }
+
+    /// Returns a checkpoint as its reducer reads it.
+    pub(crate) fn open(&self, name: &LogName, checkpoint: &Checkpoint, kind: &Arc<dyn Kind>) -> Checkpoint {
+        let mut opened = checkpoint.clone();
+        if let Some((keys, log)) = self.keys.as_ref().zip(BlindLog::parse(name.clone()).ok()) {
+            opened.state = keys.open_state(&log, checkpoint).unwrap_or_else(|_| checkpoint.state.clone());
+            let reducer = TypeName::parse(kind.fold().reducer()).expect("reducers have well-formed names");
+            if keys.names().blind_type(&reducer) == checkpoint.reducer {
+                opened.reducer = reducer;
+            }
+        }
+        opened
+    }
+}

@@ -1,9 +1,11 @@
 //! Opening a client.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use gigfs_core::api::MountTable;
+use gigfs_core::seal::ChannelKeys;
 use gigfs_core::sync::{Config, Mode, PrunePolicy, Replica};
 use gigfs_core::{ActorId, ChannelName, Reduced, TypeName, UserName};
 use gigfs_reducers::{Counter, List, Map, Register, Set, Text};
@@ -32,6 +34,7 @@ pub struct Builder {
     local_channels: Vec<ChannelName>,
     offline: bool,
     prune: PrunePolicy,
+    keys: BTreeMap<ChannelName, Arc<ChannelKeys>>,
 }
 
 impl Builder {
@@ -72,6 +75,15 @@ impl Builder {
         self
     }
 
+    /// Seals a channel under these keys: what is written to it leaves this device unreadable for whoever lacks them, the
+    /// names of its logs and types included, and what is in the clear there is not believed. All devices of the channel need
+    /// the same keys.
+    #[must_use]
+    pub fn sealed(mut self, channel: ChannelName, keys: Arc<ChannelKeys>) -> Self {
+        self.keys.insert(channel, keys);
+        self
+    }
+
     /// Opens the client. It needs no network: what cannot be reached now is reached later.
     ///
     /// # Errors
@@ -104,6 +116,7 @@ impl Builder {
         let (commits, asked) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(Replica::new(config), local, mergers, commits));
         register_stock(&shared)?;
+        shared.act(|replica, _| self.keys.iter().for_each(|(channel, keys)| replica.set_keys(channel, keys.clone())));
 
         let mode = watch::Sender::new(if self.offline { Mode::Offline } else { Mode::Online });
         shared.act(|replica, now| replica.set_mode(now, *mode.borrow()));

@@ -44,6 +44,8 @@ pub struct Change {
 pub struct Subscription {
     shared: Arc<Shared>,
     log: LogName,
+    /// The name under which the sync machine knows it.
+    kept: LogName,
     mailbox: Arc<Mailbox>,
 }
 
@@ -80,9 +82,9 @@ impl Listeners {
 }
 
 impl Subscription {
-    pub(crate) fn new(shared: Arc<Shared>, log: LogName) -> Self {
-        let mailbox = shared.listeners(|listeners| listeners.add(&log));
-        Self { shared, log, mailbox }
+    pub(crate) fn new(shared: Arc<Shared>, log: LogName, kept: LogName) -> Self {
+        let mailbox = shared.listeners(|listeners| listeners.add(&kept));
+        Self { shared, log, kept, mailbox }
     }
 
     /// Waits for the next change. Changes that come while the app is busy are told as one.
@@ -96,7 +98,7 @@ impl Subscription {
                 (std::mem::take(&mut waiting.ops), waiting.closed)
             };
             if !ops.is_empty() {
-                let value = self.shared.look(|replica| replica.value(&self.log))?;
+                let value = self.shared.look(|replica| replica.value(&self.kept))?;
                 return Some(Change { value, ops });
             }
             if closed || self.shared.is_closed() {
@@ -114,6 +116,6 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.listeners(|listeners| listeners.remove(&self.log, &self.mailbox));
+        self.shared.listeners(|listeners| listeners.remove(&self.kept, &self.mailbox));
     }
 }

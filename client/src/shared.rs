@@ -119,7 +119,7 @@ impl Shared {
             let mut desk = self.desk.lock();
             let mut next = Some(first);
             while let Some(output) = next {
-                moved |= self.hand_out(&mut desk, output);
+                moved |= self.hand_out(&mut desk, in_clear(&replica, output));
                 next = replica.poll();
             }
         }
@@ -317,6 +317,21 @@ impl Desk {
         if self.troubles.len() < SUSPICIONS_MAX && !self.troubles.contains(&trouble) {
             self.troubles.push(trouble);
         }
+    }
+}
+
+/// Has what a person reads about logs name them as the person does.
+fn in_clear(replica: &Replica, output: Output) -> Output {
+    let clear = |log: LogName| replica.clear_name(&log).cloned().unwrap_or(log);
+    match output {
+        Output::Notify(Notice::Suspicion { link, log, what }) => {
+            Output::Notify(Notice::Suspicion { link, log: clear(log), what })
+        }
+        Output::Notify(Notice::Disputed { log, base }) => Output::Notify(Notice::Disputed { log: clear(log), base }),
+        Output::Notify(Notice::Conflict { log, base, copy }) => {
+            Output::Notify(Notice::Conflict { log: clear(log), base, copy: copy.map(clear) })
+        }
+        other => other,
     }
 }
 

@@ -172,11 +172,11 @@ impl Replica {
             let Some(peer) = log.peers.get(&id.store) else { continue };
             let waiting = peer.backlog.len() + log.unsaved.len();
             if waiting > 0 {
-                status.queued.push(QueuedLog { log: name.clone(), ops: waiting });
+                status.queued.push(QueuedLog { log: self.clear_name(name).unwrap_or(name).clone(), ops: waiting });
             }
             let refused = peer.backlog.refused().iter();
             status.refused.extend(refused.map(|(key, refusal)| RefusedOp {
-                log: name.clone(),
+                log: self.clear_name(name).unwrap_or(name).clone(),
                 sha: key.sha,
                 refusal: refusal.clone(),
             }));

@@ -57,6 +57,21 @@ pub enum PushError {
     },
 }
 
+impl PushError {
+    /// Returns the same about a log as the app knows it.
+    #[must_use]
+    pub fn about(self, log: &LogName) -> Self {
+        let log = log.clone();
+        match self {
+            Self::NotLoaded { .. } => Self::NotLoaded { log },
+            Self::UnknownType { .. } => Self::UnknownType { kind: log.kind },
+            Self::Intent { source, .. } => Self::Intent { log, source },
+            Self::Op { source, .. } => Self::Op { log, source },
+            Self::Seal { source, .. } => Self::Seal { log, source },
+        }
+    }
+}
+
 impl Replica {
     /// Writes what a person means to a log. It takes effect here at once, and goes to the stores when it can.
     ///

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode};
-use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, Path, PathPrefix};
+use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode, Replica};
+use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, PathPrefix};
 use gigfs_core::{Reduced, Reducer, Refusal, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -21,7 +21,6 @@ use crate::local::Job;
 use crate::log::Log;
 use crate::receipt::Pushed;
 use crate::shared::{Shared, Suspicion, Trouble, now};
-use crate::store::Store;
 use crate::table::Table;
 
 /// How long a first read waits for some store before it says so.
@@ -62,15 +61,6 @@ impl Tasks {
     pub(crate) fn spawn_timers(&mut self, shared: Arc<Shared>) {
         self.timers.spawn(run_timers(shared));
     }
-}
-
-/// A log in a listing.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listed {
-    /// The type.
-    pub kind: TypeName,
-    /// The path.
-    pub path: Path,
 }
 
 /// What there is to say about a client.
@@ -167,52 +157,6 @@ impl Gig {
         self.log(channel, kind, path)?.on().await
     }
 
-    /// Lists the logs of a channel at or below a path, as this device and every store that answers know them.
-    ///
-    /// # Errors
-    /// The first store's, if nothing is kept here and no store answers; [`Error::Name`]; [`Error::UnknownChannel`].
-    pub async fn list(&self, channel: &str, prefix: &str) -> Result<Vec<Listed>, Error> {
-        let (channel, prefix) = (ChannelName::parse(channel)?, PathPrefix::parse(prefix)?);
-        self.mounts_heard().await;
-        self.check_channel(&channel)?;
-        let listed = |log: &LogName| Listed { kind: log.kind.clone(), path: log.path.clone() };
-        let mut all = std::collections::BTreeSet::new();
-        self.shared().look(|replica| {
-            let open = replica.logs(&channel).filter(|log| prefix.covers(&log.path));
-            all.extend(
-                open.filter(|log| {
-                    replica.base(log).is_some() || replica.oplog(log).is_some_and(|oplog| !oplog.is_empty())
-                })
-                .map(listed),
-            );
-        });
-        let mut answers = 0;
-        if self.shared().local.is_some() {
-            let (shared, channel, prefix) = (self.shared().clone(), channel.clone(), prefix.clone());
-            let read = move || shared.local.as_ref().map_or(Ok(Vec::new()), |local| local.logs(&channel, &prefix));
-            let kept = tokio::task::spawn_blocking(read).await.map_err(|error| Error::System(error.to_string()))??;
-            answers += usize::from(!kept.is_empty());
-            all.extend(kept.iter().map(listed));
-        }
-        if *self.inner.mode.borrow() == Mode::Offline {
-            return Ok(all.into_iter().collect());
-        }
-        let mut failed = None;
-        for store in self.stores_of(&channel) {
-            match self.list_store(&store, &channel, &prefix).await {
-                Ok(logs) => {
-                    answers += 1;
-                    all.extend(logs);
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        match failed {
-            Some(error) if answers == 0 && all.is_empty() => Err(error),
-            _ => Ok(all.into_iter().collect()),
-        }
-    }
-
     /// Sends everything that waits, and returns once every store of the channel (or of all) has everything.
     ///
     /// # Errors
@@ -236,7 +180,7 @@ impl Gig {
             self.shared().nudge.notify_waiters();
             self.shared().act(|replica, now| replica.hurry(now, channel));
             let mut last = None;
-            let done = |replica: &mut gigfs_core::sync::Replica| {
+            let done = |replica: &mut Replica| {
                 let queued = self.left(replica, channel);
                 if last.replace(queued) != Some(queued) {
                     left(queued);
@@ -252,7 +196,7 @@ impl Gig {
     /// Counts what some store is not known to hold: what is queued, logs that are still being read from the local store,
     /// and what was here before a store was mounted that was not compared with it yet. Before the first mount table nobody
     /// is known to hold anything.
-    fn left(&self, replica: &gigfs_core::sync::Replica, channel: Option<&ChannelName>) -> usize {
+    fn left(&self, replica: &Replica, channel: Option<&ChannelName>) -> usize {
         if self.inner.table.is_some() && self.shared().mounts.borrow().is_none() {
             let own = |log: &LogName| self.inner.local_channels.contains(&log.channel);
             let wanted = |log: &&LogName| !own(log) && channel.is_none_or(|channel| *channel == log.channel);
@@ -284,21 +228,12 @@ impl Gig {
         deadline: Duration,
         mut left: impl FnMut(usize),
     ) -> Result<(), Error> {
-        let mut listed: std::collections::BTreeSet<Listed> =
-            self.list(channel.as_str(), "/").await?.into_iter().collect();
+        let mut logs = self.listed(channel, &PathPrefix::default()).await?;
         // What only this one lists is what it is about, so it has to answer itself.
         for mount in self.stores_of(channel).iter().filter(|mount| mount.id == store) {
-            listed.extend(self.list_store(mount, channel, &PathPrefix::default()).await?);
+            logs.extend(self.learn(self.list_store(mount, channel, &PathPrefix::default()).await?));
         }
-        let mut logs = Vec::new();
-        for listed in listed {
-            logs.push(LogName {
-                user: self.user().clone(),
-                channel: channel.clone(),
-                kind: listed.kind,
-                path: listed.path,
-            });
-        }
+        let logs: Vec<LogName> = logs.into_iter().collect();
         self.shared().act(|replica, now| {
             for log in &logs {
                 replica.compare_again(now, log, store);
@@ -315,7 +250,10 @@ impl Gig {
             return Ok(());
         }
         match rest.pop() {
-            Some(log) => Err(Error::NotDrained { log, logs: rest.len() + 1 }),
+            Some(log) => {
+                let log = self.shared().look(|replica| replica.clear_name(&log).unwrap_or(&log).clone());
+                Err(Error::NotDrained { log, logs: rest.len() + 1 })
+            }
             None => Ok(()),
         }
     }
@@ -328,10 +266,10 @@ impl Gig {
             self.shared().act(|replica, now| replica.hurry(now, None));
             let apart = |link: &LinkStatus| self.shared().merging.lock().contains_key(&link.link);
             let waits = |link: &LinkStatus| link.down.is_none() && (!link.queued.is_empty() || apart(link));
-            let read = |replica: &gigfs_core::sync::Replica| {
+            let read = |replica: &Replica| {
                 replica.mounts().flat_map(|(channel, _)| replica.logs(channel)).all(|log| replica.is_loaded(log))
             };
-            let done = |replica: &mut gigfs_core::sync::Replica| read(replica) && !replica.status().iter().any(waits);
+            let done = |replica: &mut Replica| read(replica) && !replica.status().iter().any(waits);
             self.shared().until(|replica| done(replica).then_some(())).await;
         };
         // What is left is counted below, whether time ran out or not.
@@ -376,7 +314,7 @@ impl Gig {
     pub async fn settled(&self, deadline: Duration) {
         let settled = async {
             self.mounts_heard().await;
-            let done = |replica: &mut gigfs_core::sync::Replica| {
+            let done = |replica: &mut Replica| {
                 let known = |link: &LinkStatus| link.up.is_some() || link.down.is_some();
                 replica.status().iter().all(known).then_some(())
             };
@@ -440,34 +378,18 @@ impl Gig {
         sent
     }
 
+    pub(crate) fn remote_table(&self) -> Option<&Table> {
+        self.inner.table.as_ref()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 
-    fn stores_of(&self, channel: &ChannelName) -> Vec<gigfs_core::api::MountedStore> {
+    pub(crate) fn stores_of(&self, channel: &ChannelName) -> Vec<gigfs_core::api::MountedStore> {
         let mounts = self.shared().mounts.borrow();
         let mounted = mounts.iter().flat_map(|table| &table.channels).find(|mounted| mounted.channel == *channel);
         mounted.map(|mounted| mounted.stores.clone()).unwrap_or_default()
-    }
-
-    async fn list_store(
-        &self,
-        mount: &gigfs_core::api::MountedStore,
-        channel: &ChannelName,
-        prefix: &PathPrefix,
-    ) -> Result<Vec<Listed>, Error> {
-        let Some(table) = &self.inner.table else { return Ok(Vec::new()) };
-        let store = Store::with_http(&mount.url, table.http().clone());
-        let mut logs: Vec<Listed> = Vec::new();
-        loop {
-            let after = logs.last().map(|log| (&log.kind, &log.path));
-            let page = store.list(mount, &self.inner.user, channel, prefix, after).await?;
-            let more = page.more && !page.logs.is_empty();
-            logs.extend(page.logs.into_iter().map(|log| Listed { kind: log.kind, path: log.path }));
-            if !more {
-                return Ok(logs);
-            }
-        }
     }
 
     /// Waits until the mount table is known or known to be out of reach, where there is one.
@@ -482,7 +404,7 @@ impl Gig {
 
     /// Waits until the table has answered since the client was opened, or is known to be out of reach: what was kept of
     /// its mount table may be old.
-    async fn mounts_heard(&self) {
+    pub(crate) async fn mounts_heard(&self) {
         let shared = self.shared();
         if self.inner.table.is_none() || *self.inner.mode.borrow() == Mode::Offline {
             return;

@@ -154,6 +154,16 @@ impl LocalStore {
         }
     }
 
+    /// Lists the logs of a channel that are kept here, with what they are called, sealed, if that is kept.
+    pub(crate) fn named_logs(
+        &self,
+        channel: &ChannelName,
+        prefix: &PathPrefix,
+    ) -> Result<Vec<(LogName, Option<Bytes>)>, Error> {
+        let logs = self.logs(channel, prefix)?.into_iter();
+        logs.map(|log| self.engine.note(&notes::name(&log)).map(|name| (log, name)).map_err(Error::from)).collect()
+    }
+
     /// Returns the last mount table that was kept.
     pub(crate) fn mount_table(&self) -> Result<Option<Bytes>, Error> {
         Ok(self.engine.note(notes::MOUNTS)?)
@@ -251,6 +261,7 @@ impl Worker {
                 Err(error) => tracing::error!(%log, "operation {} is damaged: {error}", stored.sha),
             }
         }
+        kept.named = self.engine.note(&notes::name(log))?.is_some();
         let seen = self.engine.notes(&notes::seen_prefix(log))?;
         kept.seen = seen.iter().filter_map(|(key, value)| notes::seen_of(key, value)).collect();
         let pending = self.engine.notes(&notes::pending_prefix(log))?;
@@ -297,6 +308,7 @@ impl Worker {
                 Record::Seen { log, store, seen } => batch.notes.push(notes::seen(&log, store, seen)),
                 Record::Pending { log, sha, pending } => batch.notes.push(notes::pending(&log, sha, pending)),
                 Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
+                Record::Name { log, sealed } => batch.notes.push((notes::name(&log), Some(sealed))),
             }
         }
         self.engine.commit(&batch)

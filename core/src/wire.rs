@@ -276,6 +276,17 @@ pub enum ClientMessage {
         /// The base.
         base: Sha,
     },
+    /// Tells the store what a log of a sealed channel is called, for whoever has the keys ([`crate::seal::NameKeys::seal`]),
+    /// to be listed with the log. Answered by [`ServerMessage::Named`].
+    Name {
+        /// Chosen by the client.
+        tag: Tag,
+        /// The log; the store has something of it.
+        log: LogRef,
+        /// At most [`crate::limits::SEALED_NAME_BYTES_MAX`].
+        #[serde(with = "record_text")]
+        sealed: Bytes,
+    },
     /// Replaces the stream's token before it expires.
     Renew {
         /// Chosen by the client.
@@ -353,6 +364,11 @@ pub enum ServerMessage {
         tag: Tag,
         /// The log as it stands.
         header: LogHeader,
+    },
+    /// Answers [`ClientMessage::Name`]: it is on disk.
+    Named {
+        /// The request's.
+        tag: Tag,
     },
     /// Answers [`ClientMessage::Retained`].
     Retained {

@@ -33,6 +33,7 @@ impl Disk {
     pub(crate) fn read(&self, log: &LogName) -> Kept {
         let mut kept = Kept { base: self.engine.base(log).unwrap_or_default(), ..Kept::default() };
         kept.ops = ops(&self.engine, log);
+        kept.named = self.engine.note(&key(NAME, log)).is_ok_and(|name| name.is_some());
         let seen = self.engine.notes(key(SEEN, log).as_slice()).unwrap_or_default();
         kept.seen = seen.iter().filter_map(|(key, value)| seen_of(key, value)).collect();
         let pending = self.engine.notes(key(PENDING, log).as_slice()).unwrap_or_default();
@@ -83,6 +84,7 @@ pub(crate) fn write(engine: &Faulty, records: Vec<Record>) -> Result<Vec<Appende
             Record::Pending { log, sha, pending } => {
                 batch.notes.push((joined(PENDING, &log, sha.as_bytes()), pending.then(Bytes::new)));
             }
+            Record::Name { log, sealed } => batch.notes.push((key(NAME, &log).into(), Some(sealed))),
             Record::Shown { log, sha } => {
                 batch.notes.push((joined(PENDING, &log, sha.as_bytes()), Some(Bytes::from_static(SHOWN))));
             }
@@ -95,6 +97,7 @@ pub(crate) fn write(engine: &Faulty, records: Vec<Record>) -> Result<Vec<Appende
 const SHOWN: &[u8] = b"1";
 const SEEN: &str = "seen";
 const PENDING: &str = "pending";
+const NAME: &str = "name";
 
 fn key(prefix: &str, log: &LogName) -> Vec<u8> {
     format!("{prefix}/{}\0{}\0{}\0", log.channel, log.kind, log.path).into_bytes()

@@ -182,6 +182,7 @@ impl Store {
                 let decided = |engine: &Faulty, name: &LogName| Ok(pruning::dispute(engine, name, base)?.map(Some));
                 self.change_base(&log.log(user, &channel), (stream, tag), false, decided)
             }
+            ClientMessage::Name { tag, .. } => answer(ServerMessage::Named { tag }),
             ClientMessage::Retained { tag, log } => answer(self.retained(&log.log(user, &channel), tag)),
             ClientMessage::Watch { tag, watched, .. } => {
                 let position = self.engine.position(user, &channel).unwrap_or(0);

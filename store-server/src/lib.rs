@@ -12,6 +12,7 @@ mod config;
 mod feed;
 mod http;
 mod metric;
+mod name;
 mod push;
 mod quota;
 mod read;

@@ -12,6 +12,7 @@ mod kills;
 mod mistakes;
 mod pruning;
 mod quota;
+mod sealed;
 mod secrets;
 mod threats;
 mod two_stores;

@@ -361,6 +361,10 @@ impl Server {
         (process, told["url"].as_str().unwrap().to_owned())
     }
 
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }

@@ -77,6 +77,11 @@ pub(super) fn sha_of(key: &[u8]) -> Option<Sha> {
     key.last_chunk().copied().map(Sha::from_bytes)
 }
 
+/// `name/` log → what the log is called, sealed.
+pub(super) fn name(log: &LogName) -> Bytes {
+    log_key(b"name/", log).into()
+}
+
 /// `merged/` channel store: everything that was here before the store was mounted has been compared with it.
 pub(super) fn merged(channel: &ChannelName, store: StoreId) -> Vec<u8> {
     [b"merged/", channel.as_str().as_bytes(), &[0], store.as_bytes()].concat()

@@ -338,6 +338,9 @@ pub struct ListedLog {
     /// The path.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub path: Path,
+    /// In a sealed channel what it is called, for whoever has the keys; base64url without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_name: Option<String>,
     /// Its header.
     #[serde(flatten)]
     pub header: LogHeader,

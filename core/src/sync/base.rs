@@ -325,6 +325,7 @@ impl Replica {
         else {
             return;
         };
+        self.tell_name(id, name);
         let log = self.log_mut(name);
         let ours = log.base_id();
         let Some(peer) = log.peers.get_mut(&id.store) else { return };

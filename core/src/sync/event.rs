@@ -1,5 +1,7 @@
 //! What goes into the sync machine and what comes out of it.
 
+use bytes::Bytes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::hold::PruneHold;
@@ -140,6 +142,8 @@ pub struct Kept {
     pub ops: Vec<Op>,
     /// How far it was read from each store.
     pub seen: BTreeMap<StoreId, Seen>,
+    /// Whether it is kept what it is called, if its channel is sealed.
+    pub named: bool,
     /// Own operations that some store was not known to hold.
     pub pending: BTreeSet<Sha>,
     /// Of `pending`, those that another store has said to hold.
@@ -241,6 +245,13 @@ pub enum Record {
         sha: Sha,
         /// Whether one does.
         pending: bool,
+    },
+    /// What a log of a sealed channel is called, sealed.
+    Name {
+        /// The log, by its blinded name.
+        log: LogName,
+        /// [`crate::seal::NameKeys::seal`].
+        sealed: Bytes,
     },
     /// A store has said to hold an own operation that another one still lacks, or left and may have held it:
     /// [`Record::Pending`] with this beside it.

@@ -96,6 +96,7 @@ impl Record {
             | Self::Forget { log, .. }
             | Self::Seen { log, .. }
             | Self::Pending { log, .. }
+            | Self::Name { log, .. }
             | Self::Shown { log, .. } => log,
         }
     }
@@ -107,7 +108,7 @@ impl Record {
             Self::Base { .. } => Some(Turn::Install),
             Self::Forget { .. } => Some(Turn::Remove),
             Self::Restore { .. } => Some(Turn::Restore),
-            Self::Seen { .. } | Self::Pending { .. } | Self::Shown { .. } => None,
+            Self::Seen { .. } | Self::Pending { .. } | Self::Shown { .. } | Self::Name { .. } => None,
         }
     }
 }

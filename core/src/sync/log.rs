@@ -119,6 +119,8 @@ pub(super) struct Peer {
     pub(super) current: bool,
     /// Whether the store was asked, on this stream, to tell of changes.
     pub(super) watched: bool,
+    /// Whether the store was told, on this stream, what the log is called.
+    pub(super) named: bool,
     /// What the store is not known to hold.
     pub(super) backlog: Backlog,
     /// Shas that the store holds and whose records cannot be read.
@@ -177,6 +179,7 @@ impl Peer {
         self.base = None;
         self.asked_base = None;
         self.listing = Listing::No;
+        self.named = false;
     }
 
     /// Tells whether the store has this base and knows all that it covers, so that its word about any operation is good.

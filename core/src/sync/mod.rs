@@ -292,6 +292,9 @@ impl Replica {
             log.pending.iter().for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
         }
         log.seen = kept.seen;
+        if !kept.named {
+            self.keep_name(&name);
+        }
         self.notify(Notice::Read { log: name.clone() });
         self.meets_a_table(&name);
         self.begin_everywhere(&name);
@@ -398,7 +401,10 @@ impl Replica {
             ServerMessage::Shas { tag, shas, header, more } => self.read_shas(id, tag, shas, &header, more),
             ServerMessage::Event(event) => self.told(id, &event),
             ServerMessage::Failed { tag, refusal } => self.request_failed(id, tag, refusal),
-            ServerMessage::Watching { tag, .. } | ServerMessage::Unwatched { tag } | ServerMessage::Renewed { tag } => {
+            ServerMessage::Watching { tag, .. }
+            | ServerMessage::Unwatched { tag }
+            | ServerMessage::Renewed { tag }
+            | ServerMessage::Named { tag } => {
                 self.up_mut(id).answered(tag);
             }
             ServerMessage::Pruned { log, header } => self.pruned(id, &log, &header),

@@ -4,13 +4,17 @@
 
 use std::sync::Arc;
 
-use super::Replica;
+use bytes::Bytes;
+
+use super::link::Request;
 use super::log::Log;
+use super::{LinkId, Record, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
-use crate::name::{ChannelName, LogName};
+use crate::name::{ChannelName, LogName, PathPrefix};
 use crate::op::{Draft, Op, Payload};
 use crate::seal::{BlindLog, ChannelKeys, SealError};
+use crate::wire::ClientMessage;
 
 /// What opens and seals one log of a sealed channel.
 #[derive(Debug, Clone)]
@@ -83,6 +87,45 @@ impl Replica {
         match self.keys.contains_key(&name.channel) {
             true => self.clear_names.get(name),
             false => Some(name),
+        }
+    }
+
+    /// Returns the prefix that covers the names of all logs below one, as stores and disks know them.
+    pub fn kept_prefix(&self, channel: &ChannelName, prefix: &PathPrefix) -> PathPrefix {
+        match self.keys.get(channel) {
+            Some(keys) => keys.names().blind_prefix(prefix),
+            None => prefix.clone(),
+        }
+    }
+
+    /// Learns what a log is called from its sealed name. Returns it; nothing if it is not this log's, or the keys are not
+    /// here.
+    pub fn learn_name(&mut self, name: &LogName, sealed: &[u8]) -> Option<LogName> {
+        let blind = BlindLog::parse(name.clone()).ok()?;
+        let clear = self.keys.get(&name.channel)?.names().open(&blind, sealed).ok()?;
+        self.clear_names.insert(name.clone(), clear.clone());
+        Some(clear)
+    }
+
+    fn sealed_name(&self, name: &LogName) -> Option<Bytes> {
+        let keys = self.keys.get(&name.channel)?;
+        Some(keys.names().seal(self.clear_names.get(name)?).into())
+    }
+
+    /// Keeps on the disk what a log is called.
+    pub(super) fn keep_name(&mut self, name: &LogName) {
+        if let Some(sealed) = self.sealed_name(name) {
+            self.persist_lazily(Record::Name { log: name.clone(), sealed });
+        }
+    }
+
+    /// Tells a store, once on each stream, what a log is called of which it has something now.
+    pub(super) fn tell_name(&mut self, id: &LinkId, name: &LogName) {
+        let Some(sealed) = self.sealed_name(name) else { return };
+        let Some(peer) = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&id.store)) else { return };
+        if !std::mem::replace(&mut peer.named, true) {
+            let tag = self.up_mut(id).ask(Request::Other);
+            self.send(id, ClientMessage::Name { tag, log: name.into(), sealed });
         }
     }
 

@@ -133,6 +133,9 @@ impl Replica {
         if told.is_some() && told == self.log_mut(&name).base_id() {
             self.not_covered(id, &name, &accepted);
         }
+        if !accepted.is_empty() {
+            self.tell_name(id, &name);
+        }
         self.hold(id, &name, &accepted, Standing::Accepted);
         self.hold(id, &name, &covered, Standing::Covered);
         self.covered(id, &name, &covered);

@@ -13,7 +13,7 @@ use crate::error::Refusal;
 use crate::id::{Digest, Incarnation, Sha, StoreId};
 use crate::limits::{
     CERTIFICATE_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, INVENTORY_SHAS_MAX, LIST_LOGS_MAX, OP_RECORD_BYTES_MAX,
-    PUSH_OPS_MAX, READ_OPS_MAX, WATCHED_LOGS_MAX,
+    PUSH_OPS_MAX, READ_OPS_MAX, SEALED_NAME_BYTES_MAX, WATCHED_LOGS_MAX,
 };
 use crate::name::{Path, PathPrefix, TypeName};
 
@@ -88,6 +88,11 @@ impl Message for ClientMessage {
                 write_log(to, log)?;
                 to.bytes(base.as_bytes())?.ok()
             }
+            Self::Name { tag, log, sealed } => {
+                to.array(4)?.u8(13)?.u64(*tag)?;
+                write_log(to, log)?;
+                to.bytes(sealed)?.ok()
+            }
         })
     }
 
@@ -136,6 +141,7 @@ impl Message for ClientMessage {
                 }
                 (11, 3) => Ok(Self::Retained { tag, log: read_log(from)? }),
                 (12, 4) => Ok(Self::Dispute { tag, log: read_log(from)?, base: codec::sha(from)? }),
+                (13, 4) => Ok(Self::Name { tag, log: read_log(from)?, sealed: read_sealed_name(from)? }),
                 (number, length) => Err(unknown(number, length)),
             }
         })
@@ -207,6 +213,7 @@ impl Message for ServerMessage {
                 write_all(to, ops, write_indexed)?;
                 to.bool(*more)?.ok()
             }
+            Self::Named { tag } => to.array(2)?.u8(15)?.u64(*tag)?.ok(),
         })
     }
 
@@ -259,6 +266,7 @@ impl Message for ServerMessage {
                 ops: read_all(from, READ_OPS_MAX, read_indexed)?,
                 more: from.bool()?,
             }),
+            (15, 2) => Ok(Self::Named { tag: from.u64()? }),
             (number, length) => Err(unknown(number, length)),
         })
     }
@@ -359,6 +367,14 @@ fn read_record(from: &mut Decoder<'_>) -> Result<Bytes, Error> {
     match record.len() <= CHECKPOINT_RECORD_BYTES_MAX {
         true => Ok(Bytes::copy_from_slice(record)),
         false => Err(Error::message(format!("{} bytes; the limit is {CHECKPOINT_RECORD_BYTES_MAX}", record.len()))),
+    }
+}
+
+fn read_sealed_name(from: &mut Decoder<'_>) -> Result<Bytes, Error> {
+    let sealed = from.bytes()?;
+    match sealed.len() <= SEALED_NAME_BYTES_MAX {
+        true => Ok(Bytes::copy_from_slice(sealed)),
+        false => Err(Error::message(format!("{} bytes; the limit is {SEALED_NAME_BYTES_MAX}", sealed.len()))),
     }
 }
 

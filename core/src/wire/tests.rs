@@ -49,6 +49,7 @@ fn client_messages() -> Vec<ClientMessage> {
         ClientMessage::Install { tag: 11, log: log.clone(), base: base(), instead_of: Some(op(2).sha) },
         ClientMessage::Cover { tag: 12, log: log.clone(), base: base().sha, shas: vec![Sha::of(b"a")] },
         ClientMessage::Retained { tag: 13, log: log.clone() },
+        ClientMessage::Name { tag: 15, log: log.clone(), sealed: vec![7; 48].into() },
         ClientMessage::Dispute { tag: 14, log, base: base().sha },
     ]
 }

@@ -252,6 +252,10 @@ fn op_of(record: &Record) -> Option<&Op> {
     match record {
         Record::Op { op, .. } => Some(op),
         Record::Base { .. } | Record::Restore { .. } => None,
-        Record::Forget { .. } | Record::Seen { .. } | Record::Pending { .. } | Record::Shown { .. } => None,
+        Record::Forget { .. }
+        | Record::Seen { .. }
+        | Record::Pending { .. }
+        | Record::Shown { .. }
+        | Record::Name { .. } => None,
     }
 }

@@ -12,7 +12,7 @@ use gigfs_core::{
     Base, BaseId, ChannelName, Checkpoint, Draft, ErrorCode, LogName, Path, PathPrefix, Payload, Refusal, TypeName,
     UserName, base64_text,
 };
-use gigfs_storage::{Page, StoredOp};
+use gigfs_storage::{Page, StorageError, StoredOp};
 use tokio::sync::oneshot;
 
 use super::extract::{Asked, Bearer, Names, read_body};
@@ -20,7 +20,7 @@ use crate::commit::Reply;
 use crate::read::{self, Wanted};
 use crate::refusal::{self, Refused};
 use crate::store::{Inner, Store};
-use crate::{clock, push};
+use crate::{clock, name, push};
 
 /// Stores one operation or many, each refused on its own. What is `accepted` or `known` is on disk.
 #[utoipa::path(post, path = "/user/{user}/oplog", tag = "oplogs",
@@ -126,13 +126,16 @@ pub(crate) async fn list(
     inner.access.pass(&inner.users, &token, &user, &channel, Permission::Read).await?;
     let read = store.read(move |engine| {
         let after = after.as_ref().map(|(kind, path)| (kind, path));
-        engine.list(&user, &channel, &prefix, after, limit + 1)
+        let mut found = engine.list(&user, &channel, &prefix, after, limit + 1)?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let listed = |(log, header): (LogName, _)| {
+            let sealed_name = name::of(engine, &log)?.map(|sealed| base64_text::encode(&sealed));
+            Ok(ListedLog { kind: log.kind, path: log.path, sealed_name, header })
+        };
+        Ok(LogList { logs: found.into_iter().map(listed).collect::<Result<_, StorageError>>()?, more })
     });
-    let mut found = read.await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let listed = |(log, header): (LogName, _)| ListedLog { kind: log.kind, path: log.path, header };
-    Ok(Json(LogList { logs: found.into_iter().map(listed).collect(), more }))
+    Ok(Json(read.await?))
 }
 
 fn log(user: UserName, asked: &Asked) -> Result<LogName, Refused> {

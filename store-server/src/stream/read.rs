@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gigfs_core::limits::{INVENTORY_SHAS_MAX, LIST_LOGS_MAX, MESSAGE_BYTES_MAX, READ_BYTES_MAX, READ_OPS_MAX};
+use gigfs_core::token::Permission;
 use gigfs_core::wire::{LogRef, ServerMessage, Tag, WireBase, WireOp};
 use gigfs_core::{Base, BaseId, ErrorCode, PathPrefix, Refusal, Sha};
 use gigfs_storage::{Page, StoredOp, pruning};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Context, Encoding};
+use crate::name;
 use crate::read::{self, Part, Wanted};
 
 /// Answers with a log's operations, and with its base where the client is behind that. If the base changes between two
@@ -160,6 +163,19 @@ pub(super) async fn list(
             let logs = found.iter().map(|(log, header)| (LogRef::from(log), *header)).collect();
             drop(context.answer(ServerMessage::Logs { tag, logs, more }, permit).await);
         }
+        Err(refusal) => drop(context.fail(tag, refusal, permit).await),
+    }
+}
+
+/// Keeps what a log of a sealed channel is called.
+pub(super) async fn name(context: Arc<Context>, tag: Tag, log: LogRef, sealed: Bytes, permit: OwnedSemaphorePermit) {
+    let log = log.log(&context.user, &context.channel);
+    let kept = match context.end.token().allows(Permission::Write) {
+        Ok(()) => context.store.blocking(move |inner| name::keep(inner, &log, sealed)).await,
+        Err(refusal) => Err(refusal),
+    };
+    match kept {
+        Ok(()) => drop(context.answer(ServerMessage::Named { tag }, permit).await),
         Err(refusal) => drop(context.fail(tag, refusal, permit).await),
     }
 }

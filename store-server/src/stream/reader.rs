@@ -162,6 +162,9 @@ async fn take(
         ClientMessage::Cover { tag, log, base, shas } => {
             return decide(context, tag, log, Decision::Cover { base, shas }, permit).await;
         }
+        ClientMessage::Name { tag, log, sealed } => {
+            return Ok(Taken::UnderWay(read::name(context.clone(), tag, log, sealed, permit).boxed()));
+        }
         ClientMessage::Dispute { tag, log, base } => {
             return decide(context, tag, log, Decision::Dispute { base }, permit).await;
         }

@@ -1,0 +1,99 @@
+//! A sealed channel at real servers: who has the keys reads everything, and nobody else reads anything.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gigfs::{Builder, Gig, Listed};
+use gigfs_core::seal::{ChannelKeys, Secret};
+use gigfs_core::{ChannelName, Path as LogPath, TypeName};
+use serde_json::json;
+
+use crate::world::Apart;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// What is written somewhere in the test, in names and values, and in no other way.
+const WORDS: [&str; 5] = ["elderberry", "rowanwood", "hawthorn", "blackthorn", "quickset"];
+
+fn keys() -> Arc<ChannelKeys> {
+    Arc::new(ChannelKeys::new(Secret::from_bytes([1; 32]), Secret::from_bytes([2; 32])))
+}
+
+fn sealed(world: &Apart) -> Builder {
+    Gig::builder().table(world.device.table()).sealed(ChannelName::parse("home").unwrap(), keys())
+}
+
+/// Finds one of some words in the files of a folder.
+fn find(folder: &Path, words: &[&str]) -> Option<(String, String)> {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, words) {
+                return Some(found);
+            }
+            continue;
+        }
+        // A database may take a file away meanwhile.
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let holds = |word: &str| bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()));
+        if let Some(word) = words.iter().find(|word| holds(word)) {
+            return Some((path.display().to_string(), (*word).to_owned()));
+        }
+    }
+    None
+}
+
+fn listed(kind: &str, path: &str) -> Listed {
+    Listed { kind: TypeName::parse(kind).unwrap(), path: LogPath::parse(path).unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_channel_is_read_by_who_has_the_keys_and_no_disk_shows_a_name_or_a_value() {
+    let world = Apart::with_stores(2);
+    let folder = tempfile::tempdir().unwrap();
+    let author = sealed(&world).local(folder.path()).open().await.unwrap();
+    author.push("home", "register", "/elderberry/hawthorn", json!({"set": "rowanwood"})).await.unwrap();
+    author.push("home", "map", "/elderberry/b", json!({"set": {"blackthorn": "quickset"}})).await.unwrap();
+    for _ in 0..50 {
+        author.push("home", "list", "/c", json!({"append": "rowanwood"})).await.unwrap();
+    }
+    author.flush(None, DEADLINE).await.unwrap();
+    let log = author.log("home", "list", "/c").unwrap();
+    assert_eq!(log.prune(DEADLINE).await.unwrap().unwrap().generation.get(), 1);
+    assert_eq!(log.base().await.unwrap().made.unwrap().1.as_str(), "list");
+
+    let reader = sealed(&world).open().await.unwrap();
+    assert_eq!(*reader.get("home", "register", "/elderberry/hawthorn").await.unwrap(), json!("rowanwood"));
+    assert_eq!(*reader.get("home", "map", "/elderberry/b").await.unwrap(), json!({"blackthorn": "quickset"}));
+    assert_eq!(*reader.get("home", "list", "/c").await.unwrap(), json!(vec!["rowanwood"; 50]));
+    let all = [listed("list", "/c"), listed("map", "/elderberry/b"), listed("register", "/elderberry/hawthorn")];
+    let stranger_to_them = sealed(&world).open().await.unwrap();
+    assert_eq!(stranger_to_them.list("home", "/").await.unwrap(), all);
+    assert_eq!(stranger_to_them.list("home", "/elderberry").await.unwrap(), all[1..]);
+
+    let without = world.device.client().await;
+    assert_eq!(*without.get("home", "register", "/elderberry/hawthorn").await.unwrap(), json!(null));
+    let shown = without.list("home", "/").await.unwrap();
+    assert_eq!(shown.len(), 3);
+    assert!(shown.iter().all(|log| log.kind.as_str().len() == 26), "{shown:?}");
+
+    let mut follows = reader.on("home", "list", "/c").await.unwrap();
+    author.push("home", "list", "/c", json!({"append": "hawthorn"})).await.unwrap();
+    let change = tokio::time::timeout(DEADLINE, follows.next()).await.unwrap().unwrap();
+    assert_eq!(change.value[50], "hawthorn");
+
+    for gig in [author, reader, stranger_to_them, without] {
+        gig.close().await.unwrap();
+    }
+    let again = sealed(&world).local(folder.path()).offline().open().await.unwrap();
+    assert_eq!(again.list("home", "/").await.unwrap(), all);
+    assert_eq!(*again.get("home", "register", "/elderberry/hawthorn").await.unwrap(), json!("rowanwood"));
+    again.close().await.unwrap();
+    for data in world.stores.iter().map(|store| store.data()).chain([world.table.data(), folder.path()]) {
+        assert_eq!(find(data, &WORDS), None);
+        assert!(
+            find(data, &["home"]).is_some(),
+            "names of channels are in the clear, so the search finds what is there"
+        );
+    }
+}

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gigfs_core::api::{PushResult, UserRoom};
 use gigfs_core::{ErrorCode, Refusal, UserName};
 use gigfs_storage::{Append, Engine, StorageError};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::blob::Blobs;
 use crate::commit::Commits;
@@ -21,6 +21,8 @@ use crate::refusal;
 #[derive(Clone)]
 pub(crate) struct Quotas {
     of_users: Arc<RwLock<BTreeMap<UserName, u64>>>,
+    /// Held through a change, on a thread that may block. Never `of_users`, which the thread reads that writes the change.
+    changing: Arc<Mutex<()>>,
     /// Of users for whom nothing else is set.
     of_others: Option<u64>,
     blobs: Arc<Blobs>,
@@ -37,7 +39,8 @@ impl Quotas {
                 (user, _) => tracing::error!(?user, "a quota cannot be read and is left out"),
             }
         }
-        Ok(Self { of_users: Arc::new(RwLock::new(of_users)), of_others, blobs })
+        let of_users = Arc::new(RwLock::new(of_users));
+        Ok(Self { of_users, changing: Arc::default(), of_others, blobs })
     }
 
     /// Returns the bytes that a user may keep, if there is a limit.
@@ -48,9 +51,9 @@ impl Quotas {
     /// Sets a user's quota, or the one of those for whom nothing is set. Blocks the thread.
     pub(crate) fn set(&self, user: &UserName, bytes: Option<u64>, commits: &Commits) -> Result<(), Refusal> {
         let key = [QUOTA, user.as_str().as_bytes()].concat().into();
-        // Held through the change, so that what is on disk is what counts.
-        let mut of_users = self.of_users.write();
+        let _changing = self.changing.lock();
         commits.notes(vec![(key, bytes.map(|bytes| Bytes::copy_from_slice(&bytes.to_be_bytes())))])?;
+        let mut of_users = self.of_users.write();
         match bytes {
             Some(bytes) => drop(of_users.insert(user.clone(), bytes)),
             None => drop(of_users.remove(user)),

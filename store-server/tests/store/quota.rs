@@ -155,3 +155,25 @@ async fn only_the_admin_sees_and_sets_quotas_and_only_of_users_that_there_are() 
     let answer = world.http.get(&path).bearer_auth(world.token()).send().await.unwrap();
     assert_eq!(refusal(answer).await.code, ErrorCode::Unauthorized);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotas_are_set_while_pushes_are_written() {
+    let world = World::start().await;
+    let user = gigfs_core::UserName::parse("me").unwrap();
+    let mut stream = world.stream().await.welcomed().await;
+    let pushing = async {
+        for seq in 1..=300 {
+            stream.push(seq, &log("/a"), &[op(&log("/a"), seq)]).await;
+        }
+        for _ in 1..=300 {
+            assert!(stream.next().await.is_some());
+        }
+    };
+    let setting = async {
+        for bytes in 0..100 {
+            soon(world.store().set_quota(&user, Some(1_000_000 + bytes))).await.unwrap();
+        }
+    };
+    tokio::join!(pushing, setting);
+    assert_eq!(room(&world).await.quota, Some(1_000_099));
+}

@@ -97,3 +97,41 @@ async fn a_sealed_channel_is_read_by_who_has_the_keys_and_no_disk_shows_a_name_o
         );
     }
 }
+
+/// Operations that are written in each round of the comparison.
+const ROUND_OPS: usize = 4_000;
+const ROUNDS: usize = 6;
+
+/// Writes operations of 256 bytes as fast as the client takes them, and returns how long it takes until the store has all.
+async fn round(gig: &Gig, path: &str) -> Duration {
+    let log = gig.log("home", "register", path).unwrap();
+    let text = "x".repeat(256);
+    let begun = std::time::Instant::now();
+    for _ in 0..ROUND_OPS {
+        log.push(&json!({"set": text})).await.unwrap();
+    }
+    gig.flush(None, DEADLINE).await.unwrap();
+    begun.elapsed()
+}
+
+/// Compares durable pushes with and without sealing, in turns: run it with `--release -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute, and its figures mean something in release builds only"]
+async fn sealing_costs_less_than_a_fifth_of_the_throughput_of_durable_pushes() {
+    let world = Apart::with_stores(1);
+    let (plain, hidden) = (world.device.client().await, sealed(&world).open().await.unwrap());
+    let (mut of_plain, mut of_sealed) = (Vec::new(), Vec::new());
+    for at in 0..ROUNDS {
+        let path = format!("/{at}");
+        of_plain.push(round(&plain, &path).await);
+        of_sealed.push(round(&hidden, &path).await);
+    }
+    of_plain.sort();
+    of_sealed.sort();
+    let (plain, sealed) = (of_plain[ROUNDS / 2], of_sealed[ROUNDS / 2]);
+    let ratio = plain.as_secs_f64() / sealed.as_secs_f64();
+    println!(
+        "{ROUND_OPS} durable pushes of 256 bytes: plain {plain:?}, sealed {sealed:?}, throughput {ratio:.2} of plain"
+    );
+    assert!(ratio > 0.8, "sealed pushes have {ratio:.2} of the throughput of plain ones");
+}

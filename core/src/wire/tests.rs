@@ -93,6 +93,7 @@ fn server_messages() -> Vec<ServerMessage> {
         ServerMessage::Acknowledged { tag: 9, ack: "a.c.k".to_owned() },
         ServerMessage::Installed { tag: 10, header: pruned },
         ServerMessage::Retained { tag: 11, base: Some(base()), ops: vec![(3, op(1))], more: false },
+        ServerMessage::Named { tag: 12 },
     ]
 }
 

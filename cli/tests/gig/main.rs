@@ -15,4 +15,5 @@ mod quota;
 mod secrets;
 mod threats;
 mod two_stores;
+mod user_keys;
 mod world;

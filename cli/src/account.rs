@@ -28,7 +28,7 @@ pub(crate) async fn login(home: &Home, output: Output, args: LoginArgs) -> Resul
     let table = Table::new(&args.url, args.user.clone(), &certificates)?;
     let password = password(args.password_stdin, &format!("Password of {} at {}", args.user, args.url))?;
     let description = args.description.unwrap_or_else(machine_name);
-    let created = table.log_in(&password, &NewSession { timeout: SESSION_SECONDS, description }).await?;
+    let created = table.log_in(&password, &NewSession { timeout: SESSION_SECONDS, description }).await?.created;
     let profile = Profile {
         table: table.url().to_owned(),
         user: args.user,
@@ -87,7 +87,7 @@ pub(crate) async fn passwd(home: &Home, output: Output, from_stdin: bool) -> Res
         true => password(true, "")?,
         false => new_password()?,
     };
-    profile.table()?.change_password(&old, &new).await?;
+    profile.table()?.change_password(&old, &new, None).await?;
     home.forget()?;
     output.result(&json!({"user": profile.user}), || {
         "the password is changed; every device has to log in again".to_owned()

@@ -1,5 +1,6 @@
 //! What can go wrong between an app and its data, and what the app should do about it.
 
+use gigfs_core::seal::{AddKeysError, KeyringError, MarkPlainError};
 use gigfs_core::sync::{PruneHold, PushError as CorePushError};
 use gigfs_core::{ChannelName, ErrorCode, ErrorKind, LogName, NameError, Refusal, TypeName, UserName};
 use gigfs_storage::StorageError;
@@ -38,6 +39,53 @@ pub enum Error {
         /// What it said.
         refusal: Refusal,
     },
+    /// The user's keyring does not open, or cannot be sealed.
+    #[error("{table}: {error}")]
+    Keyring {
+        /// The table that keeps it.
+        table: String,
+        /// What is wrong with it.
+        error: Box<KeyringError>,
+    },
+    /// The table gave an older keyring than this device has seen, none where there was one, or another of the same revision.
+    #[error(
+        "{table} gave {} of the keyring of {user}, and this device has seen {}revision {seen}; \
+         the table went back to an earlier state, or lies",
+        match revision { 0 => "nothing".to_owned(), revision => format!("revision {revision}") },
+        if revision == seen { "another " } else { "" }
+    )]
+    KeyringRolledBack {
+        /// The table.
+        table: String,
+        /// Whose keyring.
+        user: UserName,
+        /// What it gave; 0 for none.
+        revision: u64,
+        /// The newest revision that this device has seen.
+        seen: u64,
+    },
+    /// There is no keyring at the table.
+    #[error("{table} keeps no keyring of {user}")]
+    NoKeyring {
+        /// The table.
+        table: String,
+        /// The user.
+        user: UserName,
+    },
+    /// Other devices changed the keyring each time that this one was about to.
+    #[error("other devices of {user} change the keyring at {table} all the time; nothing was changed by this one")]
+    KeyringBusy {
+        /// The table.
+        table: String,
+        /// Whose keyring.
+        user: UserName,
+    },
+    /// The channel cannot be sealed.
+    #[error(transparent)]
+    AddKeys(#[from] AddKeysError),
+    /// The channel cannot be plain.
+    #[error(transparent)]
+    MarkPlain(#[from] MarkPlainError),
     /// What should be the URL of a server is none.
     #[error("{url:?} is not the URL of a server: {why}")]
     BadUrl {
@@ -113,6 +161,13 @@ impl Error {
             Self::Refused { refusal, .. } => refusal.code.kind(),
             Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } | Self::NotDrained { .. } => {
                 ErrorKind::Retry
+            }
+            Self::KeyringBusy { .. } => ErrorKind::Retry,
+            Self::KeyringRolledBack { .. } => ErrorKind::GiveUp,
+            // The keyring's key was replaced, which the password shows; or the record was changed, which it shows too.
+            Self::Keyring { error, .. } if matches!(**error, KeyringError::Key { .. }) => ErrorKind::LogIn,
+            Self::Keyring { error, .. } if matches!(**error, KeyringError::Forged { .. } | KeyringError::Decode(_)) => {
+                ErrorKind::GiveUp
             }
             Self::NotPruned { hold, .. } => match &**hold {
                 PruneHold::Unreachable { .. } => ErrorKind::Retry,

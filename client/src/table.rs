@@ -2,15 +2,18 @@
 
 use futures_util::StreamExt;
 use gigfs_core::api::{
-    AddStore, CommitBody, CommitResults, CreatedSession, Health, MountTable, MountedChannel, NewMaster, NewSession,
-    PasswordParams, Seal, SessionInfo, SessionList, TableChanged,
+    AddStore, CommitBody, CommitResults, CreatedSession, Health, KeyringRecord, MountTable, MountedChannel, NewMaster,
+    NewSession, PasswordParams, ReplaceMaster, Seal, SessionInfo, SessionList, TableChanged,
 };
-use gigfs_core::{ChannelName, SessionId, StoreId, UserName, base64_text};
+use gigfs_core::seal::{RootKey, SealedKeyring};
+use gigfs_core::{ChannelName, ErrorCode, SessionId, StoreId, UserName, base64_text};
 use reqwest::Method;
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::http::{Http, server_url};
-use crate::password;
+use crate::keys;
+use crate::password::{self, PasswordKeys};
 
 /// A table server, seen by one user.
 #[derive(Clone)]
@@ -19,6 +22,15 @@ pub struct Table {
     url: String,
     user: UserName,
     authorization: Option<String>,
+}
+
+/// What a password gives at a table.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The session and its token.
+    pub created: CreatedSession,
+    /// The key that opens the user's keyring ([`crate::UserKeys`]). It came of the same stretching of the password.
+    pub root: RootKey,
 }
 
 impl Table {
@@ -64,27 +76,75 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Refused`] with `unauthorized` for a wrong password and for an unknown user alike.
-    pub async fn log_in(&self, password: &str, session: &NewSession) -> Result<CreatedSession, Error> {
-        let params: PasswordParams =
-            self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
-        let authorization = master_authorization(password, params).await?;
-        let request = self.http.request(Method::POST, &self.at("session"), Some(&authorization)).json(session);
-        self.http.json(&self.url, request).await
+    pub async fn log_in(&self, password: &str, session: &NewSession) -> Result<LoggedIn, Error> {
+        let keys = self.stretch(password).await?;
+        let created = self.begin_session(&keys, session).await?;
+        Ok(LoggedIn { created, root: keys.root })
     }
 
-    /// Changes the password, which ends every session.
+    /// Changes the password, which ends every session. The keyring opens with the new password from the same moment on,
+    /// and is otherwise as it was. `kept` is the last record of it that this device has met.
+    ///
+    /// Returns the keyring as the table keeps it now, if the user has one.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the old password is wrong.
-    pub async fn change_password(&self, old: &str, new: &str) -> Result<(), Error> {
+    /// [`Error::Refused`] if the old password is wrong; [`Error::Keyring`] and [`Error::KeyringRolledBack`] if the keyring is
+    /// not what it should be. Nothing is changed then.
+    pub async fn change_password(
+        &self,
+        old: &str,
+        new: &str,
+        kept: Option<&SealedKeyring>,
+    ) -> Result<Option<SealedKeyring>, Error> {
+        let old = self.stretch(old).await?;
+        keys::change_password(self, &old, new, kept).await
+    }
+
+    /// Returns the user's keyring as the table keeps it, if it keeps one.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the session ended, [`Error::Keyring`] if what came is no keyring.
+    pub(crate) async fn keyring(&self) -> Result<Option<SealedKeyring>, Error> {
+        let read = self.http.json::<KeyringRecord>(&self.url, self.authorized(Method::GET, "keyring")).await;
+        match read {
+            Ok(KeyringRecord { record }) => SealedKeyring::from_bytes(&record)
+                .map(Some)
+                .map_err(|error| Error::Keyring { table: self.url.clone(), error: Box::new(error) }),
+            Err(Error::Refused { refusal, .. }) if refusal.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the table keep the next revision of the keyring. Returns false if another device's came first.
+    pub(crate) async fn put_keyring(&self, next: &SealedKeyring) -> Result<bool, Error> {
+        let request = self.authorized(Method::PUT, "keyring").json(&KeyringRecord { record: next.to_bytes() });
+        unless_conflict(self.http.done(&self.url, request).await)
+    }
+
+    /// Replaces the master that `old` proves. Returns false if the keyring that is kept is not the one before the one that
+    /// came with it.
+    pub(crate) async fn replace_master(&self, old: &PasswordKeys, new: &ReplaceMaster) -> Result<bool, Error> {
+        let request = self.http.request(Method::PUT, &self.at("master"), Some(&master_authorization(old))).json(new);
+        unless_conflict(self.http.done(&self.url, request).await)
+    }
+
+    /// Stretches a password with the user's salt.
+    pub(crate) async fn stretch(&self, password: &str) -> Result<PasswordKeys, Error> {
         let params: PasswordParams =
             self.http.json(&self.url, self.http.request(Method::GET, &self.at("password"), None)).await?;
-        let authorization = master_authorization(old, params).await?;
-        let new = new.to_owned();
-        let master = blocking(move || password::new_master(&new)).await?;
-        self.http
-            .done(&self.url, self.http.request(Method::PUT, &self.at("master"), Some(&authorization)).json(&master))
-            .await
+        let password = Zeroizing::new(password.to_owned());
+        blocking(move || password::keys(&password, &params)).await
+    }
+
+    /// Exchanges a master for a session.
+    pub(crate) async fn begin_session(
+        &self,
+        keys: &PasswordKeys,
+        session: &NewSession,
+    ) -> Result<CreatedSession, Error> {
+        let authorization = master_authorization(keys);
+        let request = self.http.request(Method::POST, &self.at("session"), Some(&authorization)).json(session);
+        self.http.json(&self.url, request).await
     }
 
     /// Creates the user, with the table's admin token.
@@ -205,12 +265,22 @@ impl Table {
     }
 }
 
-async fn master_authorization(password: &str, params: PasswordParams) -> Result<String, Error> {
-    let password = password.to_owned();
-    let master = blocking(move || password::master(&password, &params)).await?;
-    Ok(format!("Master {}", base64_text::encode(&master)))
+fn master_authorization(keys: &PasswordKeys) -> String {
+    format!("Master {}", base64_text::encode(keys.master.expose()))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+/// Tells a conflict, after which one reads again, from other errors.
+fn unless_conflict(done: Result<(), Error>) -> Result<bool, Error> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(Error::Refused { refusal, .. }) if refusal.code == ErrorCode::Conflict => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs work that takes long on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::System(error.to_string()))?
 }

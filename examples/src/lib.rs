@@ -104,7 +104,7 @@ impl Servers {
     pub async fn log_in(&self, device: &str) -> Result<Table, Failure> {
         let table = Table::new(&self.table.url, UserName::parse(USER)?, &[])?;
         let session = NewSession { timeout: 3600, description: device.to_owned() };
-        let created = table.log_in(PASSWORD, &session).await?;
+        let created = table.log_in(PASSWORD, &session).await?.created;
         Ok(table.with_session(&created.token))
     }
 

@@ -50,8 +50,26 @@ pub enum Event<'a> {
     MasterReplaced {
         /// The user.
         user: &'a UserName,
+        /// The revision of the keyring that came with it; nothing if the user has none.
+        revision: Option<u64>,
         /// From where.
         from: IpAddr,
+    },
+    /// The admin gave a user another master, and the user has no session any more.
+    MasterReset {
+        /// The user.
+        user: &'a UserName,
+        /// From where.
+        from: IpAddr,
+    },
+    /// A user's keyring has another revision.
+    KeyringReplaced {
+        /// The user.
+        user: &'a UserName,
+        /// Which one.
+        revision: u64,
+        /// The session.
+        by: SessionId,
     },
     /// Somebody tried to be the admin and is not.
     AdminRefused {

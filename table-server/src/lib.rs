@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod db;
 mod http;
+mod keyring;
 mod metric;
 mod mount;
 mod register;

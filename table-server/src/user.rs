@@ -6,11 +6,12 @@
 use std::net::IpAddr;
 
 use gigfs_core::UserName;
-use gigfs_core::api::{NewMaster, PasswordParams};
+use gigfs_core::api::{NewMaster, PasswordParams, ReplaceMaster};
 use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::db::{Change, DatabaseError};
+use crate::keyring::{self, PutKeyringError, Revision};
 use crate::secret::Verifier;
 use crate::table::Table;
 use crate::{clock, revocation, session};
@@ -77,6 +78,34 @@ pub(crate) enum ReplaceMasterError {
     /// The new master cannot be taken.
     #[error(transparent)]
     Master(#[from] MasterError),
+    /// The keyring that came with it cannot be taken.
+    #[error(transparent)]
+    Keyring(#[from] PutKeyringError),
+    /// No keyring came with it, and the one that is kept would not open with the new password.
+    #[error("the keyring of {user} is at revision {kept}, and the next one did not come with the new master")]
+    KeyringMissing {
+        /// The user.
+        user: UserName,
+        /// The revision that is kept.
+        kept: u64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Why the admin did not give a user another master.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResetMasterError {
+    /// There is no such user.
+    #[error("this table has no user {user}")]
+    UnknownUser {
+        /// The name.
+        user: UserName,
+    },
+    /// The new master cannot be taken.
+    #[error(transparent)]
+    Master(#[from] MasterError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -110,15 +139,18 @@ impl Table {
         self.inner.db.read(move |tx| Ok(stored_params(tx, &name)?.unwrap_or(decoy))).await
     }
 
-    /// Replaces the master and ends every session of the user.
+    /// Replaces the master and the keyring that goes with it, and ends every session of the user.
     pub(crate) async fn replace_master(
         &self,
         user: &UserName,
         old: Vec<u8>,
-        new: NewMaster,
+        new: ReplaceMaster,
         address: IpAddr,
     ) -> Result<(), ReplaceMasterError> {
+        let ReplaceMaster { new, keyring } = new;
         check(&new)?;
+        let next = keyring.map(Revision::try_from).transpose().map_err(PutKeyringError::from)?;
+        let revision = next.as_ref().map(|next| next.number);
         let attempts = &self.inner.attempts;
         let attempt = attempts.begin(Some(user), address, attempts.now())?;
         let name = user;
@@ -129,18 +161,18 @@ impl Table {
             .db
             .write(move |change| {
                 let key = prove(&change.tx, &user, &old)?.ok_or(ReplaceMasterError::Unauthorized)?;
-                let now = clock::now();
-                update(&change.tx, key, &new)?;
-                revocation::enqueue(change, key, revocation::Scope::User, now + token_seconds_max, now)?;
-                session::revoke_all(&change.tx, key, now)?;
-                change.changed(&user);
-                Ok(())
+                match (next, keyring::kept(&change.tx, key)?) {
+                    (Some(next), _) => keyring::replace(&change.tx, &user, key, &next)?,
+                    (None, 0) => {}
+                    (None, kept) => return Err(ReplaceMasterError::KeyringMissing { user, kept }),
+                }
+                Ok(put_master(change, &user, key, &new, token_seconds_max)?)
             })
             .await;
         match &replaced {
             Ok(()) => {
                 attempt.was_right(attempts.now());
-                self.inner.audit.note(Event::MasterReplaced { user: name, from: address });
+                self.inner.audit.note(Event::MasterReplaced { user: name, revision, from: address });
             }
             Err(ReplaceMasterError::Unauthorized) => {
                 drop(attempt);
@@ -149,6 +181,27 @@ impl Table {
             Err(_) => attempt.take_back(),
         }
         replaced
+    }
+
+    /// Gives a user another master without the old one, and ends every session. The keyring stays as it is.
+    pub(crate) async fn reset_master(
+        &self,
+        user: &UserName,
+        new: NewMaster,
+        address: IpAddr,
+    ) -> Result<(), ResetMasterError> {
+        check(&new)?;
+        let name = user.clone();
+        let token_seconds_max = self.inner.identity.token_seconds_max;
+        self.inner
+            .db
+            .write(move |change| match find(&change.tx, &name)? {
+                Some(key) => Ok(put_master(change, &name, key, &new, token_seconds_max)?),
+                None => Err(ResetMasterError::UnknownUser { user: name }),
+            })
+            .await?;
+        self.inner.audit.note(Event::MasterReset { user, from: address });
+        Ok(())
     }
 }
 
@@ -223,6 +276,22 @@ fn insert(tx: &Transaction<'_>, user: &UserName, new: &NewMaster) -> Result<bool
     Ok(tx.execute(sql, params![user.as_str(), salt, memory_kib, passes, verifier.as_bytes()])? == 1)
 }
 
+/// Puts a master in the place of the old one, and ends what the old one opened.
+fn put_master(
+    change: &mut Change<'_>,
+    user: &UserName,
+    key: UserKey,
+    new: &NewMaster,
+    token_seconds_max: u64,
+) -> Result<(), DatabaseError> {
+    let now = clock::now();
+    update(&change.tx, key, new)?;
+    revocation::enqueue(change, key, revocation::Scope::User, now + token_seconds_max, now)?;
+    session::revoke_all(&change.tx, key, now)?;
+    change.changed(user);
+    Ok(())
+}
+
 fn update(tx: &Transaction<'_>, user: UserKey, new: &NewMaster) -> Result<(), DatabaseError> {
     let PasswordParams { salt, memory_kib, passes } = &new.password;
     let sql = "UPDATE users SET salt = ?2, memory_kib = ?3, passes = ?4, verifier = ?5 WHERE id = ?1";
@@ -248,3 +317,40 @@ const MEMORY_KIB_MIN: u32 = 8;
 const MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
 /// The most passes.
 const PASSES_MAX: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// The master is long here, so that its hash takes most of the time: whoever left it out for a name that nobody has
+    /// would be many times faster.
+    #[test]
+    fn proving_an_unknown_user_takes_as_long_as_a_wrong_master() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema/1.sql")).unwrap();
+        let tx = connection.transaction().unwrap();
+        let password = PasswordParams { salt: vec![7; 16], memory_kib: 64 * 1024, passes: 3 };
+        let [ann, nobody] = ["ann", "nobody"].map(|name| UserName::parse(name).unwrap());
+        assert!(insert(&tx, &ann, &NewMaster { password, master: vec![1; 32] }).unwrap());
+        let wrong = vec![9; 256 * 1024];
+        let mut took = [Vec::new(), Vec::new()];
+        for _ in 0..51 {
+            for (name, took) in [&ann, &nobody].into_iter().zip(&mut took) {
+                let began = Instant::now();
+                assert_eq!(prove(&tx, name, &wrong).unwrap(), None);
+                took.push(began.elapsed());
+            }
+        }
+        let [of_ann, of_nobody] = took.map(|mut took| {
+            took.sort_unstable();
+            took[took.len() / 2].as_secs_f64()
+        });
+        let ratio = of_ann / of_nobody;
+        assert!((0.5..2.0).contains(&ratio), "{of_ann} s for a user, {of_nobody} s for nobody");
+        assert_eq!(prove(&tx, &ann, &[1; 32]).unwrap(), Some(UserKey(1)));
+    }
+}

@@ -16,4 +16,5 @@ mod sealed;
 mod secrets;
 mod threats;
 mod two_stores;
+mod user_keys;
 mod world;

@@ -37,7 +37,7 @@ impl PasswordParams {
     pub const PASSES_DEFAULT: u32 = 3;
 }
 
-/// Creates a user, or replaces the user's master (`PUT /user/:user/master`, which also ends every session).
+/// Creates a user, or gives one another master, as the table's admin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(ToSchema))]
 pub struct NewMaster {
@@ -47,6 +47,29 @@ pub struct NewMaster {
     #[serde(with = "base64_text")]
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub master: Vec<u8>,
+}
+
+/// Replaces the user's own master, which also ends every session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct ReplaceMaster {
+    /// The new master.
+    #[serde(flatten)]
+    pub new: NewMaster,
+    /// The next revision of the keyring, which the new password opens. It is needed where the table keeps a keyring: the
+    /// two are replaced together or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<KeyringRecord>,
+}
+
+/// A user's keyring as the table keeps it: sealed, but for the revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct KeyringRecord {
+    /// The record of `docs/crypto.md`, section 5, at most 1 MiB, base64url without padding.
+    #[serde(with = "base64_text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub record: Vec<u8>,
 }
 
 /// Asks for a session.

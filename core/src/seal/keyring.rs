@@ -2,6 +2,10 @@
 //!
 //! It holds the identity, the keys of all channels, and the fingerprints of others. Each change makes a new revision; the
 //! table keeps the newest, sealed ([`super::SealedKeyring`]).
+//!
+//! It also says which channels are plain, made without sealing on purpose. Whether to seal is never concluded from a lack
+//! of keys, which a server could bring about: a channel that the keyring does not name is not known yet, and neither keys
+//! nor plainness ever take the other's place.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +28,17 @@ const WHAT: &str = "a keyring";
 pub struct Keyring {
     revision: u64,
     identity: Identity,
-    channels: BTreeMap<(UserName, ChannelName), ChannelKeys>,
+    channels: BTreeMap<(UserName, ChannelName), Sealing>,
     pins: BTreeMap<UserName, Fingerprint>,
+}
+
+/// How what is written in a channel leaves the device. A channel that is not in the keyring has neither: it is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sealing {
+    /// Sealed under these keys.
+    Sealed(ChannelKeys),
+    /// In the clear, because its owner chose so when it was made.
+    Plain,
 }
 
 /// Why a fingerprint is not pinned.
@@ -47,14 +60,48 @@ pub enum PinError {
 }
 
 /// Why keys are not added to a keyring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddKeysError {
     /// They contradict the keys that are there.
     #[error(transparent)]
     Epoch(#[from] EpochError),
+    /// The channel was made without sealing.
+    #[error("the channel {channel} of {owner} was made without sealing; to seal, make another channel")]
+    Plain {
+        /// Who owns the channel.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
     /// There is no room.
-    #[error("the keyring holds the keys of {KEYRING_CHANNELS_MAX} channels, which is the limit; forget some first")]
+    #[error("the keyring knows {KEYRING_CHANNELS_MAX} channels, which is the limit; forget some first")]
     TooMany,
+}
+
+/// Why a channel is not marked as plain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MarkPlainError {
+    /// The channel has keys.
+    #[error("the channel {channel} of {owner} is sealed; to write in the clear, make another channel")]
+    Sealed {
+        /// Who owns the channel.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// There is no room.
+    #[error("the keyring knows {KEYRING_CHANNELS_MAX} channels, which is the limit; forget some first")]
+    TooMany,
+}
+
+impl Sealing {
+    /// Returns the keys, if it is sealed.
+    pub fn keys(&self) -> Option<&ChannelKeys> {
+        match self {
+            Self::Sealed(keys) => Some(keys),
+            Self::Plain => None,
+        }
+    }
 }
 
 impl Keyring {
@@ -78,34 +125,51 @@ impl Keyring {
         &self.identity
     }
 
-    /// Returns the keys of a channel.
-    pub fn channel(&self, owner: &UserName, channel: &ChannelName) -> Option<&ChannelKeys> {
+    /// Tells how a channel is sealed; nothing if it is not known, which is no reason to write in the clear.
+    pub fn channel(&self, owner: &UserName, channel: &ChannelName) -> Option<&Sealing> {
         self.channels.get(&(owner.clone(), channel.clone()))
     }
 
-    /// Iterates over the channels whose keys are here: who owns them, what they are called, the keys.
-    pub fn channels(&self) -> impl Iterator<Item = (&UserName, &ChannelName, &ChannelKeys)> {
-        self.channels.iter().map(|((owner, channel), keys)| (owner, channel, keys))
+    /// Iterates over the channels that are known: who owns them, what they are called, how they are sealed.
+    pub fn channels(&self) -> impl Iterator<Item = (&UserName, &ChannelName, &Sealing)> {
+        self.channels.iter().map(|((owner, channel), sealing)| (owner, channel, sealing))
     }
 
     /// Adds the keys of a channel to those that are there.
     ///
     /// # Errors
-    /// [`AddKeysError`] if they contradict them, or there is no room; then nothing changed.
+    /// [`AddKeysError`] if they contradict them, the channel is plain, or there is no room; then nothing changed.
     pub fn add_keys(&mut self, owner: UserName, channel: ChannelName, keys: ChannelKeys) -> Result<(), AddKeysError> {
         let name = (owner, channel);
-        if let Some(known) = self.channels.get_mut(&name) {
-            return Ok(known.merge(&keys)?);
+        match self.channels.get_mut(&name) {
+            Some(Sealing::Sealed(known)) => return Ok(known.merge(&keys)?),
+            Some(Sealing::Plain) => return Err(AddKeysError::Plain { owner: name.0, channel: name.1 }),
+            None => {}
         }
         if self.channels.len() >= KEYRING_CHANNELS_MAX {
             return Err(AddKeysError::TooMany);
         }
-        self.channels.insert(name, keys);
+        self.channels.insert(name, Sealing::Sealed(keys));
         Ok(())
     }
 
-    /// Forgets the keys of a channel. What is sealed under them cannot be read again, unless someone grants them again.
-    pub fn forget_keys(&mut self, owner: &UserName, channel: &ChannelName) -> Option<ChannelKeys> {
+    /// Marks a channel as made without sealing on purpose; nothing happens if it is marked already.
+    ///
+    /// # Errors
+    /// [`MarkPlainError`] if it has keys, or there is no room; then nothing changed.
+    pub fn mark_plain(&mut self, owner: UserName, channel: ChannelName) -> Result<(), MarkPlainError> {
+        let name = (owner, channel);
+        match self.channels.get(&name) {
+            Some(Sealing::Plain) => {}
+            Some(Sealing::Sealed(_)) => return Err(MarkPlainError::Sealed { owner: name.0, channel: name.1 }),
+            None if self.channels.len() >= KEYRING_CHANNELS_MAX => return Err(MarkPlainError::TooMany),
+            None => _ = self.channels.insert(name, Sealing::Plain),
+        }
+        Ok(())
+    }
+
+    /// Forgets a channel. What is sealed under its keys cannot be read again, unless someone grants them again.
+    pub fn forget_channel(&mut self, owner: &UserName, channel: &ChannelName) -> Option<Sealing> {
         self.channels.remove(&(owner.clone(), channel.clone()))
     }
 
@@ -134,17 +198,21 @@ impl Keyring {
         self.pins.remove(user)
     }
 
-    /// Encodes it: `[1, revision, identity, [[owner, channel, keys], …], [[user, fingerprint], …]]`.
+    /// Encodes it: `[1, revision, identity, [[owner, channel, keys or null], …], [[user, fingerprint], …]]`.
     pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let keys: usize = self.channels.values().map(|keys| keys.room() + 2 * (NAME_BYTES_MAX + 4)).sum();
-        let room = 256 + keys + self.pins.len() * (NAME_BYTES_MAX + 48);
+        let room_of = |sealing: &Sealing| sealing.keys().map_or(1, ChannelKeys::room) + 2 * (NAME_BYTES_MAX + 4);
+        let channels: usize = self.channels.values().map(room_of).sum();
+        let room = 256 + channels + self.pins.len() * (NAME_BYTES_MAX + 48);
         secret::encode(room, |to| {
             to.array(5)?.u64(CONTENT_VERSION)?.u64(self.revision)?;
             self.identity.write(to)?;
             to.array(self.channels.len() as u64)?;
-            for ((owner, channel), keys) in &self.channels {
+            for ((owner, channel), sealing) in &self.channels {
                 to.array(3)?.str(owner.as_str())?.str(channel.as_str())?;
-                keys.write(to)?;
+                match sealing {
+                    Sealing::Sealed(keys) => keys.write(to)?,
+                    Sealing::Plain => to.null()?.ok()?,
+                }
             }
             to.array(self.pins.len() as u64)?;
             for (user, fingerprint) in &self.pins {
@@ -167,7 +235,8 @@ impl Keyring {
         for _ in 0..codec::array_up_to(from, KEYRING_CHANNELS_MAX)? {
             codec::array(from, 3)?;
             let name = (codec::name(from, UserName::parse)?, codec::name(from, ChannelName::parse)?);
-            keyring.channels.insert(name, ChannelKeys::read(from)?);
+            let keys = codec::optional(from, ChannelKeys::read)?;
+            keyring.channels.insert(name, keys.map_or(Sealing::Plain, Sealing::Sealed));
         }
         for _ in 0..codec::array_up_to(from, KEYRING_PINS_MAX)? {
             codec::array(from, 2)?;

@@ -27,7 +27,7 @@ pub use actor::{ActorCertificate, SignatureError, TrustedActor};
 pub use device::{CertificateError, DeviceCertificate, DeviceKey, TrustedDevice};
 pub use grant::{Grant, GrantError, Scope};
 pub use identity::{Fingerprint, FingerprintMismatch, Identity, PublicIdentity};
-pub use keyring::{AddKeysError, Keyring, PinError};
+pub use keyring::{AddKeysError, Keyring, MarkPlainError, PinError, Sealing};
 pub use keys::{ChannelKeys, EpochError};
 pub use names::{BlindLog, NameKeys, NotBlind, OpenNameError};
 pub use padding::{PADDING_STEP_BYTES, padded};

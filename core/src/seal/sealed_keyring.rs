@@ -66,6 +66,17 @@ pub enum KeyringError {
         /// Whose keyring.
         user: UserName,
     },
+    /// Another key, another user, or changed bytes.
+    #[error(
+        "revision {revision} of the keyring of {user} does not open with the key that is kept here; \
+         the key was replaced, or the record was changed"
+    )]
+    Key {
+        /// Whose keyring.
+        user: UserName,
+        /// Which revision it claims to be.
+        revision: u64,
+    },
     /// No recovery code was set up.
     #[error("the keyring of {user} has no recovery code")]
     NoRecovery {
@@ -97,12 +108,22 @@ impl RootKey {
     pub fn from_secret(secret: Secret) -> Self {
         Self(secret)
     }
+
+    /// Returns the secret. It belongs neither on a disk nor on the wire.
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
 }
 
 impl KeyringKey {
     /// Wraps a fresh secret.
     pub fn from_secret(secret: Secret) -> Self {
         Self(secret)
+    }
+
+    /// Returns the secret, for a device that keeps it.
+    pub fn secret(&self) -> &Secret {
+        &self.0
     }
 
     fn wrapped_by_password(&self, user: &UserName, root: &RootKey) -> Wrapped {
@@ -151,7 +172,8 @@ impl SealedKeyring {
         Ok(Self { revision: keyring.revision(), body: key.seal(user, keyring)?, ..self.clone() })
     }
 
-    /// Returns the same revision for another password. The keyring's key stays; the body is not touched.
+    /// Returns the same revision for another password. The keyring's key stays; the body is not touched. What a table is
+    /// to keep in place of another record has to be the next revision: [`SealedKeyring::updated`] comes before this.
     #[must_use]
     pub fn with_password(&self, user: &UserName, key: &KeyringKey, root: &RootKey) -> Self {
         Self { password: key.wrapped_by_password(user, root), ..self.clone() }
@@ -190,6 +212,20 @@ impl SealedKeyring {
         let wrapped = self.recovery.as_ref().ok_or_else(|| KeyringError::NoRecovery { user: user.clone() })?;
         let key = aead::unwrap(&code.wrapping_key(), &wrap_associated(user, "recovery"), wrapped);
         self.open_body(user, key.ok_or_else(|| KeyringError::Recovery { user: user.clone() })?, seen)
+    }
+
+    /// Opens it with the keyring's key, as a device does that keeps the key and not the password. `seen` is the newest
+    /// revision that this device has met, or 0.
+    ///
+    /// # Errors
+    /// [`KeyringError::Key`] if the key does not fit, [`KeyringError::Older`] if the revision is an old one. Whether the
+    /// key was replaced or the record was changed cannot be told without the password.
+    pub fn open_with_key(&self, user: &UserName, key: &KeyringKey, seen: u64) -> Result<Keyring, KeyringError> {
+        match self.open_body(user, key.0.clone(), seen) {
+            Ok((keyring, _)) => Ok(keyring),
+            Err(KeyringError::Forged { user, revision }) => Err(KeyringError::Key { user, revision }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Encodes it: `[1, revision, password, recovery or null, body]`.

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod credentials;
 mod extract;
+mod keyrings;
 mod mounts;
 mod observe;
 mod openapi;
@@ -16,6 +17,7 @@ use axum::Router;
 use axum::http::Method;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
+use gigfs_core::limits::KEYRING_BYTES_MAX;
 
 use crate::table::Table;
 use refusal::Refused;
@@ -25,7 +27,9 @@ pub(crate) fn router(table: Table) -> Router {
     Router::new()
         .route("/user/{user}/password", get(users::password))
         .route("/admin/user/{user}", put(users::create))
+        .route("/admin/user/{user}/master", put(users::reset_master))
         .route("/user/{user}/master", put(users::replace_master))
+        .route("/user/{user}/keyring", get(keyrings::read).put(keyrings::replace))
         .route("/user/{user}/session", post(sessions::create).get(sessions::list))
         .route("/user/{user}/session/check", get(sessions::check))
         .route("/user/{user}/session/{session}", delete(sessions::revoke))
@@ -57,3 +61,5 @@ async fn no_such_method(method: Method) -> Refused {
 
 /// Bytes of a request's body, where the route does not say otherwise.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's body that holds a keyring in base64url.
+const KEYRING_BODY_BYTES_MAX: usize = BODY_BYTES_MAX + KEYRING_BYTES_MAX / 3 * 4;

@@ -1,11 +1,13 @@
 //! Every error of the table as a refusal: its stable code and what to do next. HTTP statuses follow from the codes.
 
 use axum::response::{IntoResponse, Response};
+use gigfs_core::seal;
 use gigfs_core::{Date, ErrorCode, ErrorKind, IdError, NameError, Refusal};
 use gigfs_serve::refusal::answer;
 
 use crate::clock;
 use crate::db::DatabaseError;
+use crate::keyring::{PutKeyringError, ReadKeyringError};
 use crate::mount::{AddStoreError, MountError};
 use crate::register::CommitError;
 use crate::seal::SealError;
@@ -13,7 +15,7 @@ use crate::session::{AccessError, CreateSessionError, RevokeSessionError};
 use crate::standing::StandingError;
 use crate::store::{StoreCallError, StoreUrlError};
 use crate::unmount::UnmountError;
-use crate::user::{CreateUserError, MasterError, ReplaceMasterError};
+use crate::user::{CreateUserError, MasterError, ReplaceMasterError, ResetMasterError};
 
 /// A refusal on its way to the client.
 pub(crate) struct Refused(pub(crate) Refusal);
@@ -110,7 +112,21 @@ impl Coded for ReplaceMasterError {
             Self::Unauthorized => ErrorCode::Unauthorized,
             Self::TooManyAttempts(_) => ErrorCode::TooManyAttempts,
             Self::Master(error) => error.code(),
+            Self::Keyring(error) => error.code(),
+            Self::KeyringMissing { .. } => ErrorCode::Conflict,
             Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "check the user name and the old password",
+            Self::Keyring(error) => error.hint(),
+            Self::KeyringMissing { .. } => {
+                "nothing was changed; change the password with a program that knows keyrings"
+            }
+            Self::Database(error) => error.hint(),
+            _ => "",
         }
     }
 
@@ -118,6 +134,51 @@ impl Coded for ReplaceMasterError {
         match self {
             Self::TooManyAttempts(error) => (*error).into(),
             _ => refusal_of(self),
+        }
+    }
+}
+
+impl Coded for ResetMasterError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownUser { .. } => ErrorCode::UnknownUser,
+            Self::Master(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for PutKeyringError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Record(seal::KeyringError::TooLarge { .. }) => ErrorCode::TooLarge,
+            Self::Record(_) => ErrorCode::BadRequest,
+            Self::Revision { .. } => ErrorCode::Conflict,
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Revision { .. } => "nothing was changed; read the keyring again and make the change in that",
+            Self::Database(error) => error.hint(),
+            Self::Record(_) => "",
+        }
+    }
+}
+
+impl Coded for ReadKeyringError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::None { .. } => ErrorCode::NotFound,
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::None { .. } => "the first login with the password makes one",
+            Self::Database(error) => error.hint(),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Routes of users: password parameters, creation, a new master.
+//! Routes of users: password parameters, creation, a new master by the user or by the admin.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use gigfs_core::Refusal;
-use gigfs_core::api::{NewMaster, PasswordParams};
+use gigfs_core::api::{NewMaster, PasswordParams, ReplaceMaster};
 
+use super::KEYRING_BODY_BYTES_MAX;
 use super::credentials::{Admin, ClientAddress, Master};
 use super::extract::{Body, Params};
 use super::refusal::Refused;
@@ -32,17 +33,34 @@ pub(crate) async fn create(
     Ok(StatusCode::CREATED)
 }
 
-/// Replaces the user's master, proved by the old one, and revokes every session.
+/// Gives a user another master, for one who forgot the password, and revokes every session. The keyring stays as it is: the
+/// new password does not open it, the user's recovery code does.
+#[utoipa::path(put, path = "/admin/user/{user}/master", tag = "users", params(("user", description = "The user")),
+    security(("admin" = [])), request_body = NewMaster,
+    responses((status = 204, description = "Replaced"), (status = 404, body = Refusal, description = "No such user")))]
+pub(crate) async fn reset_master(
+    State(table): State<Table>,
+    params: Params,
+    _: Admin,
+    ClientAddress(address): ClientAddress,
+    Body(new): Body<NewMaster>,
+) -> Result<StatusCode, Refused> {
+    table.reset_master(&params.user()?, new, address).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Replaces the user's master, proved by the old one, and the keyring with it, and revokes every session.
 #[utoipa::path(put, path = "/user/{user}/master", tag = "users", params(("user", description = "The user")),
-    security(("master" = [])), request_body = NewMaster,
+    security(("master" = [])), request_body = ReplaceMaster,
     responses((status = 204, description = "Replaced"), (status = 401, body = Refusal),
+        (status = 409, body = Refusal, description = "The keyring is missing, or not the next"),
         (status = 429, body = Refusal)))]
 pub(crate) async fn replace_master(
     State(table): State<Table>,
     params: Params,
     ClientAddress(address): ClientAddress,
     Master(old): Master,
-    Body(new): Body<NewMaster>,
+    Body(new): Body<ReplaceMaster, KEYRING_BODY_BYTES_MAX>,
 ) -> Result<StatusCode, Refused> {
     table.replace_master(&params.user()?, old, new, address).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -427,7 +427,8 @@ async fn a_table_of_the_first_format_is_brought_on_and_its_stores_count_once_the
     {
         let path = it.world.config.data_dir.join("table.db");
         let connection = rusqlite::Connection::open(path).unwrap();
-        let back = "DROP TABLE registers; DROP TABLE store_keys; ALTER TABLE mounts DROP COLUMN sealed;
+        let back =
+            "DROP TABLE keyrings; DROP TABLE registers; DROP TABLE store_keys; ALTER TABLE mounts DROP COLUMN sealed;
                     PRAGMA user_version = 1;";
         connection.execute_batch(back).unwrap();
     }

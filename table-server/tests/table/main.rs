@@ -7,6 +7,7 @@ mod checkpoints;
 mod connections;
 mod credentials;
 mod edges;
+mod keyrings;
 mod mounts;
 mod restart;
 mod revocations;

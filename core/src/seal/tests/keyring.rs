@@ -7,6 +7,7 @@ fn keyring() -> Keyring {
     let mut keyring = Keyring::new(identity(20));
     keyring.add_keys(user("me"), channel("home"), keys()).unwrap();
     keyring.add_keys(user("you"), channel("home"), ChannelKeys::new(secret(8), secret(9))).unwrap();
+    keyring.mark_plain(user("me"), channel("open")).unwrap();
     keyring.pin(user("you"), identity(40).public().fingerprint()).unwrap();
     keyring.advance();
     keyring
@@ -118,12 +119,61 @@ fn keys_are_added_and_never_overwritten() {
     let mut more = keys();
     more.rotate(secret(5)).unwrap();
     keyring.add_keys(user("me"), channel("home"), more.clone()).unwrap();
-    assert_eq!(keyring.channel(&user("me"), &channel("home")), Some(&more));
+    assert_eq!(keyring.channel(&user("me"), &channel("home")).and_then(Sealing::keys), Some(&more));
     let other = ChannelKeys::new(secret(99), secret(98));
     let refused = keyring.add_keys(user("me"), channel("home"), other.clone());
     assert_eq!(refused, Err(AddKeysError::Epoch(EpochError::OtherChannel)));
-    keyring.forget_keys(&user("me"), &channel("home")).unwrap();
+    keyring.forget_channel(&user("me"), &channel("home")).unwrap();
     keyring.add_keys(user("me"), channel("home"), other).unwrap();
+}
+
+#[test]
+fn a_channel_is_sealed_plain_or_not_known_and_does_not_change_from_one_to_the_other() {
+    let sealed = SealedKeyring::from_bytes(&sealed().to_bytes()).unwrap();
+    let (mut keyring, _) = sealed.open(&user("me"), &root(60), 0).unwrap();
+    let before = contents(&keyring);
+    let (me, home, open) = (user("me"), channel("home"), channel("open"));
+    assert_eq!(keyring.channel(&me, &home).unwrap().keys(), Some(&keys()));
+    assert_eq!(keyring.channel(&me, &open), Some(&Sealing::Plain));
+    assert_eq!(keyring.channel(&user("you"), &open), None, "another owner's channel of that name is not known");
+
+    let to_plain = keyring.mark_plain(me.clone(), home.clone());
+    assert_eq!(to_plain, Err(MarkPlainError::Sealed { owner: me.clone(), channel: home }));
+    let to_sealed = keyring.add_keys(me.clone(), open.clone(), keys());
+    assert_eq!(to_sealed, Err(AddKeysError::Plain { owner: me.clone(), channel: open.clone() }));
+    keyring.mark_plain(me.clone(), open.clone()).unwrap();
+    assert_eq!(contents(&keyring), before);
+
+    assert_eq!(keyring.forget_channel(&me, &open), Some(Sealing::Plain));
+    keyring.add_keys(me, open, keys()).unwrap();
+}
+
+#[test]
+fn a_keyring_that_is_full_takes_no_channel_more_of_either_kind() {
+    let mut keyring = Keyring::new(identity(20));
+    for number in 0..crate::limits::KEYRING_CHANNELS_MAX {
+        keyring.mark_plain(user("me"), channel(&format!("c{number}"))).unwrap();
+    }
+    assert_eq!(keyring.mark_plain(user("me"), channel("more")), Err(MarkPlainError::TooMany));
+    assert_eq!(keyring.add_keys(user("me"), channel("more"), keys()), Err(AddKeysError::TooMany));
+    keyring.mark_plain(user("me"), channel("c0")).unwrap();
+    let bytes = keyring.to_bytes();
+    let read = super::super::keyring::Keyring::from_bytes(&bytes).unwrap();
+    assert_eq!(read.channels().count(), crate::limits::KEYRING_CHANNELS_MAX);
+}
+
+#[test]
+fn a_device_that_keeps_the_keyrings_key_opens_later_revisions_of_it_and_nothing_else() {
+    let mut next = keyring();
+    next.advance();
+    let updated = sealed().updated(&user("me"), &next, &key()).unwrap().with_password(&user("me"), &key(), &root(61));
+    let opened = updated.open_with_key(&user("me"), &key(), 2).unwrap();
+    assert_eq!(contents(&opened), contents(&next));
+    let open = |user: &UserName, key: &KeyringKey, seen| updated.open_with_key(user, key, seen).unwrap_err();
+    let other = KeyringKey::from_secret(secret(51));
+    assert_eq!(open(&user("me"), &other, 0), KeyringError::Key { user: user("me"), revision: 3 });
+    assert_eq!(open(&user("you"), &key(), 0), KeyringError::Key { user: user("you"), revision: 3 });
+    assert_eq!(open(&user("me"), &key(), 4), KeyringError::Older { user: user("me"), revision: 3, seen: 4 });
 }
 
 #[test]
@@ -175,12 +225,16 @@ proptest! {
 
     #[test]
     fn any_keyring_round_trips(
-        channels in prop::collection::btree_map("[a-z]{1,9}", (any::<[u8; 32]>(), 1..5u8), 0..5),
+        channels in prop::collection::btree_map("[a-z]{1,9}", prop::option::of((any::<[u8; 32]>(), 1..5u8)), 0..5),
         pins in prop::collection::btree_map("[a-z]{1,9}", any::<[u8; 32]>(), 0..5),
         root in any::<[u8; 32]>(),
     ) {
         let mut keyring = Keyring::new(identity(20));
-        for (name, (names, epochs)) in channels {
+        for (name, keys) in channels {
+            let Some((names, epochs)) = keys else {
+                keyring.mark_plain(user("me"), channel(&name)).unwrap();
+                continue;
+            };
             let mut keys = ChannelKeys::new(Secret::from_bytes(names), secret(1));
             (1..epochs).for_each(|byte| _ = keys.rotate(secret(byte)).unwrap());
             keyring.add_keys(user("me"), channel(&name), keys).unwrap();

@@ -92,6 +92,7 @@ fn identity_vectors() -> Value {
 fn keyring_vectors() -> Value {
     let mut keyring = Keyring::new(identity(20));
     keyring.add_keys(user("me"), channel("home"), keys()).unwrap();
+    keyring.mark_plain(user("me"), channel("open")).unwrap();
     keyring.pin(user("you"), identity(40).public().fingerprint()).unwrap();
     let code = RecoveryCode::from_bytes([70; 20]);
     let (key, root) = (KeyringKey::from_secret(secret(50)), RootKey::from_secret(secret(60)));
@@ -155,7 +156,8 @@ fn golden_vectors_open() {
     let vector = &golden["keyring"];
     let sealed = SealedKeyring::from_bytes(&unhex(&vector["sealed"])).unwrap();
     let (keyring, _) = sealed.open(&user("me"), &RootKey::from_secret(secret(60)), 1).unwrap();
-    assert_eq!(keyring.channel(&user("me"), &channel("home")), Some(&keys()));
+    assert_eq!(keyring.channel(&user("me"), &channel("home")).and_then(Sealing::keys), Some(&keys()));
+    assert_eq!(keyring.channel(&user("me"), &channel("open")), Some(&Sealing::Plain));
     let code: RecoveryCode = vector["recovery_code"].as_str().unwrap().parse().unwrap();
     sealed.open_with_recovery(&user("me"), &code, 1).unwrap();
     let grant = Grant::from_bytes(&unhex(&golden["grant"]["grant"])).unwrap();

@@ -82,6 +82,7 @@ impl From<gigfs::Error> for Failure {
             gigfs::Error::Unsent { .. } => (Exit::Queued, "queued"),
             gigfs::Error::NoAnswer { .. } => (Exit::Retry, "no_answer"),
             gigfs::Error::UnknownChannel { .. } => (Exit::Refused, ErrorCode::UnknownChannel.as_str()),
+            gigfs::Error::NoKeys { .. } => (Exit::Refused, "no_keys"),
             gigfs::Error::UnknownType { .. } => (Exit::Refused, "unknown_type"),
             gigfs::Error::Name(_) => (Exit::Refused, ErrorCode::InvalidName.as_str()),
             gigfs::Error::Push(_) => (Exit::Refused, ErrorCode::InvalidOp.as_str()),

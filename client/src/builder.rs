@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::commits;
 use crate::error::Error;
 use crate::gig::{Gig, Tasks};
+use crate::keys::UserKeys;
 use crate::local::LocalStore;
 use crate::mounts;
 use crate::shared::Shared;
@@ -35,6 +36,7 @@ pub struct Builder {
     offline: bool,
     prune: PrunePolicy,
     keys: BTreeMap<ChannelName, Arc<ChannelKeys>>,
+    user_keys: Option<UserKeys>,
 }
 
 impl Builder {
@@ -72,6 +74,14 @@ impl Builder {
     #[must_use]
     pub fn prune(mut self, policy: PrunePolicy) -> Self {
         self.prune = policy;
+        self
+    }
+
+    /// Works with the user's keyring: channels are sealed or in the clear as it says, and one of which it says nothing is not
+    /// used.
+    #[must_use]
+    pub fn user_keys(mut self, keys: UserKeys) -> Self {
+        self.user_keys = Some(keys);
         self
     }
 
@@ -116,7 +126,9 @@ impl Builder {
         let (commits, asked) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(Replica::new(config), local, mergers, commits));
         register_stock(&shared)?;
-        shared.act(|replica, _| self.keys.iter().for_each(|(channel, keys)| replica.set_keys(channel, keys.clone())));
+        let mut channels = self.user_keys.as_ref().map(UserKeys::sealed_channels).unwrap_or_default();
+        channels.extend(self.keys);
+        shared.act(|replica, _| channels.iter().for_each(|(channel, keys)| replica.set_keys(channel, keys.clone())));
 
         let mode = watch::Sender::new(if self.offline { Mode::Offline } else { Mode::Online });
         shared.act(|replica, now| replica.set_mode(now, *mode.borrow()));
@@ -142,7 +154,7 @@ impl Builder {
             tasks.spawn(streams);
             tasks.spawn(mounts::follow(shared.clone(), table.clone(), mode.subscribe()));
         }
-        Ok(Gig::new(shared, user, self.table, self.local_channels, mode, tasks))
+        Ok(Gig::new(shared, user, self.table, self.local_channels, self.user_keys, mode, tasks))
     }
 }
 

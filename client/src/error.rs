@@ -80,6 +80,16 @@ pub enum Error {
         /// Whose keyring.
         user: UserName,
     },
+    /// Nobody has said how the channel is sealed.
+    #[error(
+        "the keyring of {user} does not say whether the channel {channel} is sealed; add it with `gig store add`, or with --plain if it is to be in the clear"
+    )]
+    NoKeys {
+        /// Whose keyring.
+        user: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
     /// The channel cannot be sealed.
     #[error(transparent)]
     AddKeys(#[from] AddKeysError),

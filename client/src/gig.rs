@@ -17,6 +17,7 @@ use tokio::time::{sleep_until, timeout};
 use crate::builder::Builder;
 use crate::changes::Subscription;
 use crate::error::Error;
+use crate::keys::UserKeys;
 use crate::local::Job;
 use crate::log::Log;
 use crate::receipt::Pushed;
@@ -39,6 +40,7 @@ struct Inner {
     user: UserName,
     table: Option<Table>,
     local_channels: Vec<ChannelName>,
+    keys: Option<UserKeys>,
     mode: watch::Sender<Mode>,
     tasks: Mutex<Tasks>,
 }
@@ -93,10 +95,12 @@ impl Gig {
         user: UserName,
         table: Option<Table>,
         local_channels: Vec<ChannelName>,
+        keys: Option<UserKeys>,
         mode: watch::Sender<Mode>,
         tasks: Tasks,
     ) -> Self {
-        Self { inner: Arc::new(Inner { shared, user, table, local_channels, mode, tasks: Mutex::new(tasks) }) }
+        let tasks = Mutex::new(tasks);
+        Self { inner: Arc::new(Inner { shared, user, table, local_channels, keys, mode, tasks }) }
     }
 
     /// Registers a reducer for a type. The stock types are registered already and may be replaced.
@@ -376,6 +380,15 @@ impl Gig {
                 .map_err(|_| Error::System("the storage thread panicked".to_owned()))?;
         }
         sent
+    }
+
+    pub(crate) fn user_keys(&self) -> Option<&UserKeys> {
+        self.inner.keys.as_ref()
+    }
+
+    /// Tells whether this device keeps a channel for itself.
+    pub(crate) fn is_local(&self, channel: &ChannelName) -> bool {
+        self.inner.local_channels.contains(channel)
     }
 
     pub(crate) fn remote_table(&self) -> Option<&Table> {

@@ -5,6 +5,7 @@
 //! new keys can be opened by every other device. Devices that change at once take turns by the table's compare-and-set.
 //! A table that goes back behind what this device has seen is refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 

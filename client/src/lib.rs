@@ -30,6 +30,7 @@ mod log;
 mod mounts;
 mod random;
 mod receipt;
+mod sealing;
 mod shared;
 mod store;
 mod stream;

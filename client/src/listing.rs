@@ -39,7 +39,7 @@ impl Gig {
     /// Lists logs by the names under which stores and disks know them, and learns on the way what they are called.
     pub(crate) async fn listed(&self, channel: &ChannelName, prefix: &PathPrefix) -> Result<BTreeSet<LogName>, Error> {
         self.mounts_heard().await;
-        self.check_channel(channel)?;
+        self.know_channel(channel).await?;
         let (prefix, mut all) = self.shared().look(|replica| {
             let prefix = replica.kept_prefix(channel, prefix);
             let written = |log: &&LogName| {

@@ -1,6 +1,6 @@
 //! One log, as an app reads, writes and follows it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gigfs_core::sync::{BaseStatus, PruneHold, PushError, ReadStanding, Replica};
@@ -22,14 +22,18 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Log {
     gig: Gig,
     name: LogName,
-    /// The name under which stores and disks know it: blinded, if the channel is sealed.
-    kept: LogName,
+    /// The name under which stores and disks know it: blinded, if the channel is sealed. Known once the log was opened.
+    kept: Arc<OnceLock<LogName>>,
 }
 
 impl Log {
     pub(crate) fn new(gig: Gig, name: LogName) -> Self {
-        let kept = gig.shared().look(|replica| replica.name(&name));
-        Self { gig, name, kept }
+        Self { gig, name, kept: Arc::default() }
+    }
+
+    /// Returns the name under which the sync machine knows the log, if it knows it.
+    fn kept(&self) -> &LogName {
+        self.kept.get().unwrap_or(&self.name)
     }
 
     /// Returns the log's name.
@@ -45,8 +49,8 @@ impl Log {
     /// # Errors
     /// [`Error::UnknownChannel`], [`Error::UnknownType`], or [`Error::NoAnswer`] if stores keep silent.
     pub async fn get(&self) -> Result<Arc<Value>, Error> {
-        let fast = |replica: &mut Replica| match replica.read_standing(&self.kept).known {
-            true => replica.value(&self.kept),
+        let fast = |replica: &mut Replica| match replica.read_standing(self.kept()).known {
+            true => replica.value(self.kept()),
             false => None,
         };
         if let Some(value) = self.shared().look(fast) {
@@ -97,7 +101,7 @@ impl Log {
         if shared.is_closed() {
             return Err(Error::Closed);
         }
-        shared.push(&self.kept, intent).map(Pushed::new).map_err(|error| match error.about(&self.name) {
+        shared.push(self.kept(), intent).map(Pushed::new).map_err(|error| match error.about(&self.name) {
             PushError::UnknownType { kind } => Error::UnknownType { kind },
             other => Error::Push(other),
         })
@@ -110,7 +114,7 @@ impl Log {
     pub async fn on(&self) -> Result<Subscription, Error> {
         self.gig.mounts_known().await;
         self.open().await?;
-        Ok(Subscription::new(self.shared().clone(), self.name.clone(), self.kept.clone()))
+        Ok(Subscription::new(self.shared().clone(), self.name.clone(), self.kept().clone()))
     }
 
     /// Returns the operations of the log in the order of replay, with the reason where its reducer cannot read one.
@@ -119,7 +123,7 @@ impl Log {
     /// Those of [`get`](Self::get).
     pub async fn history(&self) -> Result<Vec<(Op, Option<String>)>, Error> {
         self.get().await?;
-        let name = &self.kept;
+        let name = self.kept();
         Ok(self.shared().look(|replica| {
             let mut unreadable = replica.unreadable(name);
             let ops = replica.oplog(name).into_iter().flat_map(|oplog| oplog.iter().cloned().collect::<Vec<_>>());
@@ -134,7 +138,7 @@ impl Log {
     pub async fn base(&self) -> Result<BaseStatus, Error> {
         self.gig.mounts_known().await;
         self.open().await?;
-        let status = self.shared().look(|replica| replica.base_status(&self.kept));
+        let status = self.shared().look(|replica| replica.base_status(self.kept()));
         status.ok_or_else(|| Error::NoAnswer { log: self.name.clone() })
     }
 
@@ -168,27 +172,27 @@ impl Log {
             // Which stores cannot be reached is known only once each was tried.
             self.until_read(|standing| standing.trying == 0, deadline).await.ok();
         }
-        let before = self.shared().look(|replica| replica.base(&self.kept));
+        let before = self.shared().look(|replica| replica.base(self.kept()));
         let mut last = PruneHold::NotOpen;
         let attempts = async {
             loop {
-                self.shared().expect_outcome(&self.kept);
-                let begun = self.shared().act(|replica, now| begin(replica, now, &self.kept));
+                self.shared().expect_outcome(self.kept());
+                let begun = self.shared().act(|replica, now| begin(replica, now, self.kept()));
                 let outcome = match begun {
-                    Ok(()) => self.shared().until(|_| self.shared().outcome(&self.kept)).await,
+                    Ok(()) => self.shared().until(|_| self.shared().outcome(self.kept())).await,
                     Err(hold) => Err(hold),
                 };
                 match outcome {
                     Ok(base) => return Ok(Some(base)),
-                    Err(PruneHold::Nothing) => return Ok(self.shared().look(|replica| replica.base(&self.kept))),
+                    Err(PruneHold::Nothing) => return Ok(self.shared().look(|replica| replica.base(self.kept()))),
                     Err(PruneHold::NothingToRepair) => {
-                        let now = self.shared().look(|replica| replica.base(&self.kept));
+                        let now = self.shared().look(|replica| replica.base(self.kept()));
                         return Ok(now.filter(|now| Some(*now) != before));
                     }
                     Err(hold) if hold.is_passing() => {
                         last = hold.clone();
                         let moved = |replica: &mut Replica| {
-                            let now = replica.prune_hold(&self.kept);
+                            let now = replica.prune_hold(self.kept());
                             (now.as_ref() != Some(&hold)).then_some(())
                         };
                         self.shared().until(moved).await;
@@ -209,7 +213,7 @@ impl Log {
     /// Waits until every store that is up has a base.
     async fn installed(&self, base: Option<BaseId>) {
         let has_it = |replica: &mut Replica| {
-            let stores = replica.base_status(&self.kept).map(|status| status.stores).unwrap_or_default();
+            let stores = replica.base_status(self.kept()).map(|status| status.stores).unwrap_or_default();
             stores.iter().all(|(_, header)| header.map(|header| header.id) >= base).then_some(())
         };
         self.shared().until(has_it).await;
@@ -223,12 +227,12 @@ impl Log {
     pub async fn remove(&self) -> Result<Pushed, Error> {
         self.gig.mounts_known().await;
         self.open().await?;
-        self.shared().remove(&self.kept).map(Pushed::new).map_err(|error| Error::Push(error.about(&self.name)))
+        self.shared().remove(self.kept()).map(Pushed::new).map_err(|error| Error::Push(error.about(&self.name)))
     }
 
     /// Returns how far the log has been read from the stores of its channel.
     pub fn standing(&self) -> ReadStanding {
-        self.shared().look(|replica| replica.read_standing(&self.kept))
+        self.shared().look(|replica| replica.read_standing(self.kept()))
     }
 
     /// Returns how many operations the log has, those that its base covers among them.
@@ -237,8 +241,8 @@ impl Log {
     }
 
     fn count(&self, replica: &mut Replica) -> usize {
-        let ops = replica.oplog(&self.kept).map_or(0, gigfs_core::Oplog::len);
-        let covered = replica.base_status(&self.kept).map_or(0, |status| status.covered);
+        let ops = replica.oplog(self.kept()).map_or(0, gigfs_core::Oplog::len);
+        let covered = replica.base_status(self.kept()).map_or(0, |status| status.covered);
         ops + usize::try_from(covered).unwrap_or(usize::MAX)
     }
 
@@ -265,7 +269,7 @@ impl Log {
     pub async fn until(&self, mut done: impl FnMut(&Value) -> bool, deadline: Duration) -> Result<Arc<Value>, Error> {
         self.gig.mounts_known().await;
         self.open().await?;
-        let look = |replica: &mut Replica| replica.value(&self.kept).filter(|value| done(value));
+        let look = |replica: &mut Replica| replica.value(self.kept()).filter(|value| done(value));
         timeout(deadline, self.shared().until(look)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 
@@ -275,8 +279,8 @@ impl Log {
 
     fn value(&self) -> Result<Arc<Value>, Error> {
         let read = |replica: &mut Replica| {
-            let value = replica.value(&self.kept);
-            value.ok_or_else(|| replica.trouble(&self.kept).map(str::to_owned))
+            let value = replica.value(self.kept());
+            value.ok_or_else(|| replica.trouble(self.kept()).map(str::to_owned))
         };
         self.shared().look(read).map_err(|trouble| match trouble {
             Some(why) => Error::UnreadableBase { log: self.name.clone(), why },
@@ -290,14 +294,15 @@ impl Log {
         if shared.is_closed() {
             return Err(Error::Closed);
         }
-        self.gig.check_channel(&self.name.channel)?;
-        shared.act(|replica, now| replica.open(now, &self.kept));
-        shared.until(|replica| replica.is_loaded(&self.kept).then_some(())).await;
+        self.gig.know_channel(&self.name.channel).await?;
+        self.kept.get_or_init(|| shared.look(|replica| replica.name(&self.name)));
+        shared.act(|replica, now| replica.open(now, self.kept()));
+        shared.until(|replica| replica.is_loaded(self.kept()).then_some(())).await;
         Ok(())
     }
 
     async fn until_read(&self, done: impl Fn(ReadStanding) -> bool, deadline: Duration) -> Result<(), Error> {
-        let read = |replica: &mut Replica| done(replica.read_standing(&self.kept)).then_some(());
+        let read = |replica: &mut Replica| done(replica.read_standing(self.kept())).then_some(());
         timeout(deadline, self.shared().until(read)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 }

@@ -63,7 +63,9 @@ impl Log {
         let shas: BTreeSet<Sha> = ahead.iter().map(|key| key.sha).collect();
         let others = self.oplog.iter_after(ahead.first()).filter(|op| !ahead.contains(&op.key()));
         let seen = others.flat_map(Op::deps).any(|dep| shas.contains(dep));
-        if seen { BTreeSet::new() } else { ahead }
+        // What cannot be opened here could not be sealed again.
+        let closed = ahead.iter().filter_map(|key| self.oplog.at(key)).any(|op| op.content().is_err());
+        if seen || closed { BTreeSet::new() } else { ahead }
     }
 
     /// Gives operations dates from `date` on, in the same order and each after what it depends on. Returns the old places

@@ -70,6 +70,11 @@ impl Replica {
         }
     }
 
+    /// Tells whether a channel is sealed and its keys are here.
+    pub fn is_sealed(&self, channel: &ChannelName) -> bool {
+        self.keys.contains_key(channel)
+    }
+
     /// Returns the name under which a log is known to everything but the app, and remembers which log that is.
     pub fn name(&mut self, log: &LogName) -> LogName {
         match self.keys.get(&log.channel) {

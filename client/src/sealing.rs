@@ -1,0 +1,41 @@
+//! Which channels are sealed, and giving the sync machine their keys in time.
+
+use std::sync::Arc;
+
+use gigfs_core::ChannelName;
+use gigfs_core::seal::Sealing;
+use gigfs_core::sync::Mode;
+
+use crate::error::Error;
+use crate::gig::Gig;
+
+impl Gig {
+    /// Makes sure that there is a channel, and that it is known whether it is sealed: before that no log of it may be named,
+    /// read or written.
+    ///
+    /// # Errors
+    /// [`Error::UnknownChannel`]; [`Error::NoKeys`] if the user's keyring does not say how the channel is sealed; those of
+    /// [`UserKeys::refresh`](crate::UserKeys::refresh).
+    pub(crate) async fn know_channel(&self, channel: &ChannelName) -> Result<(), Error> {
+        self.check_channel(channel)?;
+        let Some(keys) = self.user_keys() else { return Ok(()) };
+        if self.is_local(channel) || self.shared().look(|replica| replica.is_sealed(channel)) {
+            return Ok(());
+        }
+        if keys.channel(channel).is_none()
+            && self.mode() != Mode::Offline
+            && let Some(table) = self.remote_table()
+        {
+            // Another device may have made it.
+            keys.refresh(table).await?;
+        }
+        match keys.channel(channel) {
+            Some(Sealing::Sealed(keys)) => {
+                self.shared().act(|replica, _| replica.set_keys(channel, Arc::new(keys)));
+                Ok(())
+            }
+            Some(Sealing::Plain) => Ok(()),
+            None => Err(Error::NoKeys { user: self.user().clone(), channel: channel.clone() }),
+        }
+    }
+}

@@ -44,8 +44,9 @@ pub(crate) fn set_up_logs(command: &Command) {
     let serving = matches!(command, Command::Table { action: None, .. } | Command::Store { action: None, .. });
     let default = if serving { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("GIG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // The library prints the whole request that opens a stream, and in it the token.
+    // The library prints the whole request that opens a stream, and each frame on it: both hold tokens.
     let filter = filter.add_directive("tungstenite::handshake=off".parse().expect("it is a directive"));
+    let filter = filter.add_directive("tungstenite::protocol=off".parse().expect("it is a directive"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 

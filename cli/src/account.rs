@@ -2,9 +2,9 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use gigfs::Table;
+use gigfs::{LoggedIn, Table, UserKeys};
 use gigfs_core::SessionId;
-use gigfs_core::api::NewSession;
+use gigfs_core::api::{NewMaster, NewSession};
 use serde_json::json;
 
 use crate::args::{AdminArgs, LoginArgs, SessionAction, one_beginning_with};
@@ -16,19 +16,50 @@ use crate::profile::{Home, Profile, read_text};
 pub(crate) const SESSION_SECONDS: u64 = 365 * 24 * 3600;
 
 pub(crate) async fn login(home: &Home, output: Output, args: LoginArgs) -> Result<(), Failure> {
-    if let Some(known) = home.read()?
-        && (known.user != args.user || known.table.trim_end_matches('/') != args.url.trim_end_matches('/'))
-    {
-        let message = format!("{} is logged in here already, at {}", known.user, known.table);
-        let hint = "log out first with `gig logout`, or use another profile with GIG_HOME";
-        return Err(Failure::new(Exit::Refused, "conflict", message).hint(hint));
-    }
+    nobody_else(home, &args)?;
     let trust = args.trust.as_deref().map(read_text).transpose()?;
-    let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
-    let table = Table::new(&args.url, args.user.clone(), &certificates)?;
+    let table = Table::new(&args.url, args.user.clone(), &certificates(trust.as_deref()))?;
     let password = password(args.password_stdin, &format!("Password of {} at {}", args.user, args.url))?;
+    enter(home, output, args, table, &password, trust).await
+}
+
+/// Refuses to log in where somebody else is.
+pub(crate) fn nobody_else(home: &Home, args: &LoginArgs) -> Result<(), Failure> {
+    match home.read()? {
+        Some(known)
+            if known.user != args.user || known.table.trim_end_matches('/') != args.url.trim_end_matches('/') =>
+        {
+            let message = format!("{} is logged in here already, at {}", known.user, known.table);
+            let hint = "log out first with `gig logout`, or use another profile with GIG_HOME";
+            Err(Failure::new(Exit::Refused, "conflict", message).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Begins a session with a password, opens or makes the keyring, and keeps both here.
+pub(crate) async fn enter(
+    home: &Home,
+    output: Output,
+    args: LoginArgs,
+    table: Table,
+    password: &str,
+    trust: Option<String>,
+) -> Result<(), Failure> {
+    let kept = home.record(table.url(), &args.user)?;
     let description = args.description.unwrap_or_else(machine_name);
-    let created = table.log_in(&password, &NewSession { timeout: SESSION_SECONDS, description }).await?.created;
+    let LoggedIn { created, root } =
+        table.log_in(password, &NewSession { timeout: SESSION_SECONDS, description }).await?;
+    let table = table.with_session(&created.token);
+    let opened = match UserKeys::open_or_create(&table, &root, kept.as_ref()).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            // Nobody will use the session. If it cannot be ended, it runs out.
+            _ = table.revoke(created.session.id).await;
+            return Err(error.into());
+        }
+    };
+    home.keep_keys(table.url(), &opened.keys)?;
     let profile = Profile {
         table: table.url().to_owned(),
         user: args.user,
@@ -37,9 +68,16 @@ pub(crate) async fn login(home: &Home, output: Output, args: LoginArgs) -> Resul
         trust,
     };
     home.write(&profile)?;
-    output.result(&json!({"user": profile.user, "table": profile.table, "session": profile.session}), || {
-        format!("logged in as {} at {}", profile.user, profile.table)
-    })
+    let told = json!({
+        "user": profile.user, "table": profile.table, "session": profile.session,
+        "keyring": if opened.created { "created" } else { "opened" },
+        "fingerprint": opened.keys.fingerprint().to_string(),
+    });
+    output.result(&told, || format!("logged in as {} at {}", profile.user, profile.table))?;
+    if opened.created {
+        output.note("a keyring was made for you; `gig recovery-code` prints what opens it if you forget the password");
+    }
+    Ok(())
 }
 
 pub(crate) async fn logout(home: &Home, output: Output, forget: bool) -> Result<(), Failure> {
@@ -87,7 +125,11 @@ pub(crate) async fn passwd(home: &Home, output: Output, from_stdin: bool) -> Res
         true => password(true, "")?,
         false => new_password()?,
     };
-    profile.table()?.change_password(&old, &new, None).await?;
+    let kept = home.record(&profile.table, &profile.user)?;
+    let record = profile.table()?.change_password(&old, &new, kept.as_ref()).await?;
+    if let Some(record) = record {
+        home.keep_record(&profile.table, &profile.user, &record)?;
+    }
     home.forget()?;
     output.result(&json!({"user": profile.user}), || {
         "the password is changed; every device has to log in again".to_owned()
@@ -126,23 +168,50 @@ pub(crate) async fn add_user(
     admin: AdminArgs,
     from_stdin: bool,
 ) -> Result<(), Failure> {
-    let token = read_text(&admin.admin_token)?;
-    let trust = admin.trust.as_deref().map(read_text).transpose()?;
-    let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
-    let table = Table::new(&admin.url, user.clone(), &certificates)?;
-    let password = match from_stdin {
-        true => password(true, "")?,
-        false => new_password()?,
-    };
-    let master = gigfs::password::new_master(&password)?;
+    let (table, token, master) = as_admin(&user, &admin, from_stdin)?;
     table.create_user(token.trim(), &master).await?;
     output.result(&json!({"user": user, "table": table.url()}), || {
         format!("{user} can log in now with `gig login {} --user {user}`", table.url())
     })
 }
 
+/// Gives a user another password at a table, as its admin.
+pub(crate) async fn reset_password(
+    output: Output,
+    user: gigfs_core::UserName,
+    admin: AdminArgs,
+    from_stdin: bool,
+) -> Result<(), Failure> {
+    let (table, token, master) = as_admin(&user, &admin, from_stdin)?;
+    table.reset_master(token.trim(), &master).await?;
+    output.result(&json!({"user": user, "table": table.url()}), || {
+        format!("{user} gets back in now with `gig recover {} --user {user}` and the recovery code", table.url())
+    })
+}
+
+/// Returns the table as a user's, its admin token, and the master of a new password.
+fn as_admin(
+    user: &gigfs_core::UserName,
+    admin: &AdminArgs,
+    from_stdin: bool,
+) -> Result<(Table, String, NewMaster), Failure> {
+    let token = read_text(&admin.admin_token)?;
+    let trust = admin.trust.as_deref().map(read_text).transpose()?;
+    let table = Table::new(&admin.url, user.clone(), &certificates(trust.as_deref()))?;
+    let password = match from_stdin {
+        true => password(true, "")?,
+        false => new_password()?,
+    };
+    Ok((table, token, gigfs::password::new_master(&password)?))
+}
+
+/// Returns the certificates that a person named, as the client takes them.
+pub(crate) fn certificates(trust: Option<&str>) -> Vec<Vec<u8>> {
+    trust.iter().map(|pem| pem.as_bytes().to_vec()).collect()
+}
+
 /// Reads a password from standard input, or asks for it on the terminal.
-fn password(from_stdin: bool, prompt: &str) -> Result<String, Failure> {
+pub(crate) fn password(from_stdin: bool, prompt: &str) -> Result<String, Failure> {
     if from_stdin {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).map_err(|error| Failure::machine("read the password", error))?;
@@ -159,7 +228,7 @@ fn password(from_stdin: bool, prompt: &str) -> Result<String, Failure> {
     asked.map_err(|error| Failure::machine("ask for the password", error))
 }
 
-fn new_password() -> Result<String, Failure> {
+pub(crate) fn new_password() -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask for a password; use --password-stdin"));
     }

@@ -63,12 +63,21 @@ pub(crate) enum Command {
     },
     /// Say who is logged in, and where.
     Whoami,
-    /// Change the password, which ends every session.
+    /// Change the password, which ends every session. Keys and data stay as they are.
+    #[command(visible_alias = "password")]
     Passwd {
         /// Read the old and the new password from standard input, a line each.
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Make a new recovery code and print it, in place of the one before: what opens your keyring when the password is
+    /// forgotten.
+    RecoveryCode,
+    /// Get back in with a recovery code, after the table's admin gave you another password. Asks for that password, the code,
+    /// and a new password; with --password-stdin it reads them in this order, a line each.
+    Recover(LoginArgs),
+    /// Print the fingerprint of your identity, for others to compare.
+    Identity,
     /// List, make and remove channels.
     Channel {
         #[command(subcommand)]
@@ -178,6 +187,17 @@ pub(crate) enum TableAction {
     /// Create a user at a table, as its admin.
     AddUser {
         /// The new user.
+        user: UserName,
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Read the password from standard input instead of asking for it.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give a user who forgot the password another one, as the table's admin, which ends every session. It does not open the
+    /// user's keyring: that takes the user's recovery code and `gig recover`.
+    ResetPassword {
+        /// The user.
         user: UserName,
         #[command(flatten)]
         admin: AdminArgs,

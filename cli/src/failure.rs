@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use gigfs_core::seal::KeyringError;
 use gigfs_core::{ErrorCode, ErrorKind};
 use serde_json::json;
 
@@ -120,6 +121,12 @@ fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
             "nothing is lost and nothing is changed; `gig log` shows the log".to_owned()
         }
         (gigfs::Error::UnreadableBase { .. }, _) => "update this program, or register the reducer".to_owned(),
+        (gigfs::Error::Keyring { error, .. }, _) => hint_of_keyring(error),
+        (gigfs::Error::KeyringRolledBack { .. }, _) => {
+            "nothing was changed; ask whoever runs the table whether it was brought back from a backup".to_owned()
+        }
+        (gigfs::Error::NoKeyring { .. }, _) => "`gig login` makes one".to_owned(),
+        (gigfs::Error::AddKeys(_) | gigfs::Error::MarkPlain(_), _) => "nothing was changed".to_owned(),
         (gigfs::Error::Push(_), _) => "nothing was written; `gig push --help` shows what can be".to_owned(),
         (_, Exit::LogIn) => "log in again with `gig login`".to_owned(),
         (_, Exit::Retry) => "check the URL and that the server runs, or try again later".to_owned(),
@@ -127,6 +134,22 @@ fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
         (_, Exit::Queued) => "it goes out with the next command, or with `gig flush`".to_owned(),
         _ => String::new(),
     }
+}
+
+fn hint_of_keyring(error: &KeyringError) -> String {
+    match error {
+        KeyringError::Password { .. } => {
+            "if the table's admin gave you this password, get back in with `gig recover` and your recovery code"
+        }
+        KeyringError::Recovery { .. } => "nothing was changed; only the code that was made last is good",
+        KeyringError::NoRecovery { .. } => "nothing was changed; only the last password of its user opens it",
+        KeyringError::Key { .. } => "log in again with `gig login`: the password shows which it is",
+        KeyringError::TooLarge { .. } => "nothing was changed",
+        KeyringError::Decode(_) | KeyringError::Forged { .. } | KeyringError::Older { .. } => {
+            "nothing was changed; ask whoever runs the table to bring it back from a backup"
+        }
+    }
+    .to_owned()
 }
 
 fn exit_of(kind: ErrorKind) -> Exit {

@@ -7,6 +7,7 @@ mod account;
 mod args;
 mod data;
 mod failure;
+mod keyring;
 mod mounting;
 mod output;
 mod profile;
@@ -67,12 +68,18 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Table { action: Some(TableAction::AddUser { user, admin, password_stdin }), .. } => {
             account::add_user(output, user, admin, password_stdin).await
         }
+        Command::Table { action: Some(TableAction::ResetPassword { user, admin, password_stdin }), .. } => {
+            account::reset_password(output, user, admin, password_stdin).await
+        }
         Command::Store { serve, action: None } => serving::store(output, serve).await,
         Command::Store { action: Some(action), .. } => mounting::store(home, output, action).await,
         Command::Login(args) => account::login(home, output, args).await,
         Command::Logout { forget } => account::logout(home, output, forget).await,
         Command::Whoami => account::whoami(home, output).await,
         Command::Passwd { password_stdin } => account::passwd(home, output, password_stdin).await,
+        Command::RecoveryCode => keyring::recovery_code(home, output).await,
+        Command::Recover(args) => keyring::recover(home, output, args).await,
+        Command::Identity => keyring::identity(home, output).await,
         Command::Channel { action } => mounting::channel(home, output, action).await,
         Command::Session { action } => account::session(home, output, action).await,
         Command::Push(args) => data::push(home, output, args).await,

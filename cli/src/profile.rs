@@ -1,14 +1,16 @@
 //! The profile of a device: who is logged in where, in `GIG_HOME`.
 //!
-//! `profile.json` (mode 0600) holds the session; `data/` is the device's local store.
+//! `profile.json` (mode 0600) holds the session; `keyring.json` (mode 0600) the key of the user's keyring while somebody is
+//! logged in, and the last record of it; `data/` is the device's local store.
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use gigfs::{Gig, Table};
-use gigfs_core::{SessionId, UserName};
+use gigfs::core::seal::{KeyringKey, SealedKeyring, Secret};
+use gigfs::{Gig, Table, UserKeys};
+use gigfs_core::{SessionId, UserName, base64_text};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
@@ -34,6 +36,21 @@ pub(crate) struct Profile {
     /// A certificate to trust beside the public ones, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trust: Option<String>,
+}
+
+/// What a device keeps of its user's keyring.
+#[derive(Serialize, Deserialize)]
+struct KeptKeyring {
+    /// The table that it is from.
+    table: String,
+    /// Whose it is.
+    user: UserName,
+    /// The keyring's key; empty while nobody is logged in.
+    #[serde(with = "base64_text")]
+    key: Vec<u8>,
+    /// The newest record that was met. It is sealed, and stays to tell whether the table goes back behind it.
+    #[serde(with = "base64_text")]
+    record: Vec<u8>,
 }
 
 impl Home {
@@ -93,8 +110,86 @@ impl Home {
         write_private(&self.file(), &json)
     }
 
-    /// Forgets the profile. The device's data stays.
+    /// Returns the last record of a user's keyring that this device has met, if it is this table's.
+    pub(crate) fn record(&self, table: &str, user: &UserName) -> Result<Option<SealedKeyring>, Failure> {
+        match self.kept_keyring()? {
+            Some(kept) if kept.table == table && kept.user == *user => Ok(Some(self.sealed(&kept)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Tells whether the user's keys are here.
+    pub(crate) fn has_keys(&self, user: &UserName) -> Result<bool, Failure> {
+        Ok(self.kept_keyring()?.is_some_and(|kept| kept.user == *user && !kept.key.is_empty()))
+    }
+
+    /// Opens the user's keys as they were last met. Needs no network.
+    pub(crate) fn keys(&self, profile: &Profile) -> Result<UserKeys, Failure> {
+        let missing = |message: String| {
+            let hint = format!("log in again with `gig login {} --user {}`", profile.table, profile.user);
+            Failure::new(Exit::LogIn, "no_keyring_key", message).hint(hint)
+        };
+        let none = || missing(format!("the keys of {} are not in {}", profile.user, self.folder.display()));
+        let kept = self.kept_keyring()?.filter(|kept| kept.user == profile.user).ok_or_else(none)?;
+        let key: [u8; Secret::BYTES] = kept.key.as_slice().try_into().map_err(|_| none())?;
+        let key = KeyringKey::from_secret(Secret::from_bytes(key));
+        UserKeys::with_key(profile.user.clone(), self.sealed(&kept)?, key).map_err(|error| missing(error.to_string()))
+    }
+
+    /// Keeps the user's keys for the next command, so that only their owner can read them.
+    pub(crate) fn keep_keys(&self, table: &str, keys: &UserKeys) -> Result<(), Failure> {
+        let key = keys.key().secret().expose().to_vec();
+        let (table, user) = (table.to_owned(), keys.user().clone());
+        self.write_keyring(&KeptKeyring { table, user, key, record: keys.record().to_bytes() })
+    }
+
+    /// Keeps a record without the key that opens it.
+    pub(crate) fn keep_record(&self, table: &str, user: &UserName, record: &SealedKeyring) -> Result<(), Failure> {
+        let (table, user) = (table.to_owned(), user.clone());
+        self.write_keyring(&KeptKeyring { table, user, key: Vec::new(), record: record.to_bytes() })
+    }
+
+    fn write_keyring(&self, kept: &KeptKeyring) -> Result<(), Failure> {
+        create_private_folder(&self.folder)?;
+        let json = serde_json::to_vec_pretty(kept).map_err(|error| Failure::machine("write the keyring", error))?;
+        write_private(&self.keyring_file(), &json)
+    }
+
+    fn kept_keyring(&self) -> Result<Option<KeptKeyring>, Failure> {
+        let file = self.keyring_file();
+        match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| self.unreadable(error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::machine(&format!("read {}", file.display()), error)),
+        }
+    }
+
+    fn sealed(&self, kept: &KeptKeyring) -> Result<SealedKeyring, Failure> {
+        SealedKeyring::from_bytes(&kept.record).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: impl std::fmt::Display) -> Failure {
+        let file = self.keyring_file();
+        Failure::machine(&format!("read {}", file.display()), error)
+            .hint("remove the file and log in again with `gig login`; the table has the keyring")
+    }
+
+    fn keyring_file(&self) -> PathBuf {
+        self.folder.join("keyring.json")
+    }
+
+    /// Forgets the profile and the keys. The device's data stays, and so does the sealed record of the keyring.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
+        match self.kept_keyring() {
+            Ok(Some(kept)) => self.write_keyring(&KeptKeyring { key: Vec::new(), ..kept })?,
+            Ok(None) => {}
+            // Whatever it holds, no key shall stay.
+            Err(_) => {
+                let file = self.keyring_file();
+                fs::remove_file(&file)
+                    .map_err(|error| Failure::machine(&format!("remove {}", file.display()), error))?;
+            }
+        }
         let file = self.file();
         fs::remove_file(&file).map_err(|error| Failure::machine(&format!("remove {}", file.display()), error))
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use gigfs::Table;
+use gigfs::{LoggedIn, Table, UserKeys};
 use gigfs_core::api::{AddStore, NewSession};
 use gigfs_core::{ChannelName, UserName};
 use gigfs_store_server as store_server;
@@ -32,7 +32,7 @@ const FIRST_LOGIN: &str = "first-login.json";
 const USER_MADE: &str = "user-made";
 
 /// The password that the first start makes.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct FirstLogin {
     table: String,
     user: UserName,
@@ -44,8 +44,9 @@ pub(crate) fn set_up_logs(command: &Command) {
     let serving = matches!(command, Command::Table { action: None, .. } | Command::Store { action: None, .. });
     let default = if serving { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("GIG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // The library prints the whole request that opens a stream, and in it the token.
+    // The library prints the whole request that opens a stream, and each frame on it: both hold tokens.
     let filter = filter.add_directive("tungstenite::handshake=off".parse().expect("it is a directive"));
+    let filter = filter.add_directive("tungstenite::protocol=off".parse().expect("it is a directive"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
@@ -102,8 +103,9 @@ async fn get_ready(
 ) -> Result<(), Failure> {
     let user = UserName::parse(FIRST_USER)?;
     let channel = ChannelName::parse(FIRST_CHANNEL)?;
-    let first = first_login(&data.join(FIRST_LOGIN), table_url, &user)?;
-    if let Some(first) = first {
+    let made = data.join(USER_MADE).exists();
+    let first = first_login(&data.join(FIRST_LOGIN), made, table_url, &user)?;
+    if let Some(first) = first.clone().filter(|_| !made) {
         let master = tokio::task::spawn_blocking(move || gigfs::password::new_master(&first.password));
         let master = master.await.map_err(|error| Failure::machine("make the first user", error))??;
         match table.create_user(&user, master).await {
@@ -123,26 +125,66 @@ async fn get_ready(
     {
         // It is this table's session from when the table listened elsewhere.
         home.write(&Profile { table: table_url.to_owned(), ..profile.clone() })?;
+        if home.has_keys(&profile.user)? {
+            home.keep_keys(table_url, &home.keys(profile)?)?;
+        }
     }
-    if logged_in.is_none() {
-        let session = NewSession { timeout: SESSION_SECONDS, description: format!("gig up on {}", machine_name()) };
-        let created = table.create_session(&user, session).await;
-        let created = created.map_err(|error| Failure::machine("log this device in", error))?;
-        home.write(&Profile {
-            table: table_url.to_owned(),
-            user,
-            session: created.session.id,
-            token: created.token,
-            trust: None,
-        })?;
+    let profile = home.read()?;
+    let own = profile.as_ref().is_none_or(|profile| profile.table == table_url && profile.user == user);
+    if own && (profile.is_none() || !home.has_keys(&user)?) {
+        log_in_here(home, table_url, table, &user, profile, first).await?;
     }
     Ok(())
 }
 
-/// Keeps the first login on disk with the table's present URL, and returns it while its user has still to be made: it is
-/// written before that, so the password is never lost.
-fn first_login(file: &Path, table_url: &str, user: &UserName) -> Result<Option<FirstLogin>, Failure> {
-    let made = file.with_file_name(USER_MADE).exists();
+/// Logs this device in, with the keys of the first user as long as the first password is good and still there. Without it the
+/// device has a session and no keys, and asks for a login where it needs them.
+async fn log_in_here(
+    home: &Home,
+    table_url: &str,
+    table: &table_server::Table,
+    user: &UserName,
+    profile: Option<Profile>,
+    first: Option<FirstLogin>,
+) -> Result<(), Failure> {
+    let session = NewSession { timeout: SESSION_SECONDS, description: format!("gig up on {}", machine_name()) };
+    let at_table = Table::new(table_url, user.clone(), &[])?;
+    let logged_in = match &first {
+        Some(first) => at_table.log_in(&first.password, &session).await.map(Some),
+        None => Ok(None),
+    };
+    let created = match logged_in {
+        Ok(Some(LoggedIn { created, root })) => {
+            let at_table = at_table.with_session(&created.token);
+            let kept = home.record(table_url, user)?;
+            let opened = UserKeys::open_or_create(&at_table, &root, kept.as_ref()).await?;
+            home.keep_keys(table_url, &opened.keys)?;
+            if let Some(old) = profile {
+                // It may have ended already.
+                _ = at_table.revoke(old.session).await;
+            }
+            created
+        }
+        // The first password is not known here, or is not good any more.
+        Ok(None) | Err(gigfs::Error::Refused { .. }) if profile.is_some() => return Ok(()),
+        Ok(None) | Err(gigfs::Error::Refused { .. }) => {
+            let created = table.create_session(user, session).await;
+            created.map_err(|error| Failure::machine("log this device in", error))?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    home.write(&Profile {
+        table: table_url.to_owned(),
+        user: user.clone(),
+        session: created.session.id,
+        token: created.token,
+        trust: None,
+    })
+}
+
+/// Keeps the first login on disk with the table's present URL, and returns it as long as it is known. It is written before
+/// its user is made, so the password is never lost.
+fn first_login(file: &Path, made: bool, table_url: &str, user: &UserName) -> Result<Option<FirstLogin>, Failure> {
     let kept: Option<FirstLogin> = std::fs::read(file).ok().and_then(|json| serde_json::from_slice(&json).ok());
     let password = match &kept {
         Some(kept) => kept.password.clone(),
@@ -155,7 +197,7 @@ fn first_login(file: &Path, table_url: &str, user: &UserName) -> Result<Option<F
             serde_json::to_vec_pretty(&first).map_err(|error| Failure::machine("write the first login", error))?;
         write_private(file, &json)?;
     }
-    Ok((!made).then_some(first))
+    Ok(Some(first))
 }
 
 /// Makes a password of 120 random bits, in letters and digits that are not mistaken for others.

@@ -157,6 +157,17 @@ impl Table {
         self.http.done(&self.url, request.json(master)).await
     }
 
+    /// Gives the user another master, with the table's admin token, and ends every session. The keyring stays as it is, so
+    /// the new password does not open it: [`crate::UserKeys::recover`] does.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `unknown_user` if there is no such user.
+    pub async fn reset_master(&self, admin_token: &str, master: &NewMaster) -> Result<(), Error> {
+        let url = format!("{}/admin/user/{}/master", self.url, self.user);
+        let request = self.http.request(Method::PUT, &url, Some(&format!("Bearer {admin_token}")));
+        self.http.done(&self.url, request.json(master)).await
+    }
+
     /// Returns the session of these credentials.
     ///
     /// # Errors

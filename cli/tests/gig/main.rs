@@ -8,6 +8,7 @@ mod curl;
 mod device;
 mod first_steps;
 mod gig_faults;
+mod keyring;
 mod kills;
 mod mistakes;
 mod pruning;

@@ -96,7 +96,7 @@ fn a_login_that_cannot_be_says_what_to_change() {
 #[test]
 fn without_a_login_every_command_says_to_log_in() {
     let new = Device::new();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &["push", "home", "counter", "/v", r#"{"add":1}"#],
         &["get", "home", "counter", "/v"],
         &["on", "home", "counter", "/v"],
@@ -104,6 +104,8 @@ fn without_a_login_every_command_says_to_log_in() {
         &["status"],
         &["flush"],
         &["whoami"],
+        &["identity"],
+        &["recovery-code"],
         &["logout"],
         &["session", "ls"],
     ];

@@ -119,6 +119,9 @@ async fn no_log_metric_error_url_or_disk_holds_a_secret() {
     assert_eq!(one.run(&log_in, WRONG).code, Some(4));
     one.run(&log_in, PASSWORD).ok();
     let first = one.0.profile()["token"].as_str().unwrap().to_owned();
+    let kept: Value = serde_json::from_slice(&fs::read(one.0.home().join("keyring.json")).unwrap()).unwrap();
+    let keyring_key = base64_text::decode(kept["key"].as_str().unwrap()).unwrap();
+    one.run(&["identity"], "").ok();
     let code =
         run(&mut one, &with(&["store", "code", "me"], &at_store), "").json()["code"].as_str().unwrap().to_owned();
     one.run(&["store", "add", "home", &store_url, "--code", &code], "").ok();
@@ -145,7 +148,7 @@ async fn no_log_metric_error_url_or_disk_holds_a_secret() {
     let master_of = async |password: &'static str| {
         let params = http.get(format!("{table_url}/user/me/password")).send().await.unwrap();
         let params = params.json::<PasswordParams>().await.unwrap();
-        tokio::task::spawn_blocking(move || gigfs::password::master(password, &params).unwrap()).await.unwrap()
+        tokio::task::spawn_blocking(move || gigfs::password::keys(password, &params).unwrap()).await.unwrap()
     };
     let (master, wrong_master) = (master_of(PASSWORD).await, master_of(WRONG).await);
     for (server, secret) in
@@ -209,11 +212,11 @@ async fn no_log_metric_error_url_or_disk_holds_a_secret() {
         secrets.push((format!("the token of {name}"), secret.as_bytes().to_vec()));
         secrets.extend(spellings(&format!("the secret of {name}"), &base64_text::decode(secret).unwrap()));
     }
-    for (name, bytes) in
-        [("the master", &master), ("the second master", &second_master), ("the wrong master", &wrong_master)]
-    {
-        secrets.extend(spellings(name, bytes));
+    for (name, keys) in [("", &master), ("second ", &second_master), ("wrong ", &wrong_master)] {
+        secrets.extend(spellings(&format!("the {name}master"), keys.master.expose()));
+        secrets.extend(spellings(&format!("the {name}root key"), keys.root.secret().expose()));
     }
+    secrets.extend(spellings("the keyring's key", &keyring_key));
     // The part of a token that makes it good.
     secrets
         .push(("the store token's signature".to_owned(), store_token.rsplit('.').next().unwrap().as_bytes().to_vec()));

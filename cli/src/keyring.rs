@@ -1,0 +1,76 @@
+//! The user's keyring on this device: the recovery code, getting back in with it, and the identity.
+
+use std::io::IsTerminal;
+
+use gigfs::core::seal::RecoveryCode;
+use gigfs::{Table, UserKeys};
+use serde_json::json;
+
+use crate::account::{self, certificates};
+use crate::args::LoginArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::profile::{Home, Profile};
+
+/// Makes a new recovery code and prints it, this once.
+pub(crate) async fn recovery_code(home: &Home, output: Output) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let (table, keys) = (profile.table()?, home.keys(&profile)?);
+    if !output.json && !std::io::stdout().is_terminal() {
+        let message = "a recovery code is not printed into a pipe or a file; nothing was changed";
+        return Err(
+            Failure::usage(message).hint("run it on a terminal, or with --json if a program is to have the code")
+        );
+    }
+    let code = keys.recovery_code(&table).await?;
+    home.keep_keys(&profile.table, &keys)?;
+    let told = json!({"user": profile.user, "recovery_code": *code.reveal(), "revision": keys.revision()});
+    output.result(&told, || {
+        format!(
+            "{}\n\n\
+             Write it down and keep it where no device is: it opens the keyring of {} when the password is forgotten,\n\
+             for whoever has it. It is not shown again. A code that was made before is not good any more.",
+            *code.reveal(),
+            profile.user
+        )
+    })
+}
+
+/// Opens the keyring with a recovery code after the table's admin gave the user another password, and logs in.
+pub(crate) async fn recover(home: &Home, output: Output, args: LoginArgs) -> Result<(), Failure> {
+    account::nobody_else(home, &args)?;
+    let trust = args.trust.as_deref().map(crate::profile::read_text).transpose()?;
+    let table = Table::new(&args.url, args.user.clone(), &certificates(trust.as_deref()))?;
+    let given = account::password(args.password_stdin, "Password that the table's admin gave you")?;
+    let typed = account::password(args.password_stdin, "Recovery code")?;
+    let code: RecoveryCode = typed.parse().map_err(|error: gigfs::core::seal::TypedError| {
+        Failure::usage(error.to_string()).hint("nothing was changed")
+    })?;
+    let new = match args.password_stdin {
+        true => account::password(true, "")?,
+        false => account::new_password()?,
+    };
+    let kept = home.record(table.url(), &args.user)?;
+    UserKeys::recover(&table, &given, &code, &new, kept.as_ref()).await?;
+    account::enter(home, output, args, table, &new, trust).await
+}
+
+/// Prints the fingerprint of the user's identity, which others compare.
+pub(crate) async fn identity(home: &Home, output: Output) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let keys = refreshed(home, &profile).await?;
+    let fingerprint = keys.fingerprint().to_string();
+    let told = json!({"user": profile.user, "fingerprint": fingerprint, "revision": keys.revision()});
+    output.result(&told, || format!("{}  {fingerprint}", profile.user))
+}
+
+/// Returns the keys that this device keeps, with what other devices have changed if the table can be reached.
+async fn refreshed(home: &Home, profile: &Profile) -> Result<UserKeys, Failure> {
+    let keys = home.keys(profile)?;
+    match keys.refresh(&profile.table()?).await {
+        Ok(_) => home.keep_keys(&profile.table, &keys)?,
+        Err(gigfs::Error::Unreachable { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(keys)
+}

@@ -137,6 +137,9 @@ pub(crate) struct UpArgs {
     /// 192.168.1.0/24. May be repeated [default: every one while they listen on loopback].
     #[arg(long, value_name = "CIDR")]
     pub(crate) allow_network: Vec<IpNet>,
+    /// Leave the first channel in the clear, for `curl` and for public data: whoever runs its stores can read it.
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +223,9 @@ pub(crate) enum StoreAction {
         /// The code that `gig store code` printed. Not needed for a store that you use already.
         #[arg(long)]
         code: Option<String>,
+        /// Leave a new channel in the clear, for `curl` and for public data: whoever runs its stores can read it.
+        #[arg(long)]
+        plain: bool,
     },
     /// Take a store off a channel, after the other stores have all that it has.
     Rm {
@@ -307,6 +313,9 @@ pub(crate) enum ChannelAction {
         /// Use the stores of this channel [default: every store that you use].
         #[arg(long, value_name = "CHANNEL")]
         like: Option<ChannelName>,
+        /// Leave it in the clear, for `curl` and for public data: whoever runs its stores can read it.
+        #[arg(long)]
+        plain: bool,
     },
     /// Take a channel out of your mount table. What its stores hold stays there.
     Rm {

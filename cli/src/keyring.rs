@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal;
 
-use gigfs::core::seal::RecoveryCode;
-use gigfs::{Table, UserKeys};
+use gigfs::core::seal::{RecoveryCode, Sealing};
+use gigfs::{SealMode, Table, UserKeys};
+use gigfs_core::ChannelName;
 use serde_json::json;
 
 use crate::account::{self, certificates};
@@ -62,6 +63,23 @@ pub(crate) async fn identity(home: &Home, output: Output) -> Result<(), Failure>
     let fingerprint = keys.fingerprint().to_string();
     let told = json!({"user": profile.user, "fingerprint": fingerprint, "revision": keys.revision()});
     output.result(&told, || format!("{}  {fingerprint}", profile.user))
+}
+
+/// Settles how a channel is sealed before anything is mounted on it: it is, unless it is to be in the clear. What was settled
+/// before stays.
+pub(crate) async fn settle(home: &Home, profile: &Profile, channel: &ChannelName, plain: bool) -> Result<(), Failure> {
+    let known = home.keys(profile)?.channel(channel);
+    if matches!((&known, plain), (Some(_), false) | (Some(Sealing::Plain), true)) {
+        return Ok(());
+    }
+    let keys = refreshed(home, profile).await?;
+    let mode = match (keys.channel(channel), plain) {
+        (Some(_), false) => return Ok(()),
+        (None, false) => SealMode::Sealed,
+        (_, true) => SealMode::Plain,
+    };
+    keys.ensure(&profile.table()?, channel, mode).await?;
+    home.keep_keys(&profile.table, &keys)
 }
 
 /// Returns the keys that this device keeps, with what other devices have changed if the table can be reached.

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::account::short;
 use crate::args::{AdminArgs, ChannelAction, Quota, StoreAction, one_beginning_with};
 use crate::failure::{Exit, Failure};
+use crate::keyring;
 use crate::output::{Output, columns};
 use crate::profile::{Home, read_text};
 use crate::standing::progress;
@@ -19,7 +20,8 @@ use crate::standing::progress;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(crate) async fn channel(home: &Home, output: Output, action: ChannelAction) -> Result<(), Failure> {
-    let table = home.profile()?.table()?;
+    let profile = home.profile()?;
+    let table = profile.table()?;
     match action {
         ChannelAction::Ls => {
             let mounts = table.mounts().await?;
@@ -31,7 +33,11 @@ pub(crate) async fn channel(home: &Home, output: Output, action: ChannelAction) 
                 columns(&mounts.channels.iter().map(row).collect::<Vec<_>>())
             })
         }
-        ChannelAction::Add { channel, like } => add_channel(&table, output, &channel, like.as_ref()).await,
+        ChannelAction::Add { channel, like, plain } => {
+            let stores = stores_of_new(&table, &channel, like.as_ref()).await?;
+            keyring::settle(home, &profile, &channel, plain).await?;
+            add_channel(&table, output, &channel, stores).await
+        }
         ChannelAction::Rm { channel } => {
             table.remove_channel(&channel).await?;
             output.result(&json!({"removed": channel}), || {
@@ -41,12 +47,12 @@ pub(crate) async fn channel(home: &Home, output: Output, action: ChannelAction) 
     }
 }
 
-async fn add_channel(
+/// Returns the stores that a new channel goes on.
+async fn stores_of_new(
     table: &Table,
-    output: Output,
     channel: &ChannelName,
     like: Option<&ChannelName>,
-) -> Result<(), Failure> {
+) -> Result<BTreeMap<StoreId, String>, Failure> {
     let mounts = table.mounts().await?;
     if mounts.channels.iter().any(|mounted| mounted.channel == *channel) {
         let failure = Failure::new(Exit::Refused, "conflict", format!("the channel {channel} is there already"));
@@ -64,6 +70,15 @@ async fn add_channel(
             "mount one with `gig store add CHANNEL URL --code CODE`; its admin gets the code with `gig store code`";
         return Err(Failure::new(Exit::Refused, "unknown_store", message).hint(hint));
     }
+    Ok(stores)
+}
+
+async fn add_channel(
+    table: &Table,
+    output: Output,
+    channel: &ChannelName,
+    stores: BTreeMap<StoreId, String>,
+) -> Result<(), Failure> {
     for store_url in stores.values() {
         table.add_store(channel, &AddStore { store_url: store_url.clone(), code: None }).await?;
     }
@@ -75,10 +90,12 @@ async fn add_channel(
 pub(crate) async fn store(home: &Home, output: Output, action: StoreAction) -> Result<(), Failure> {
     match action {
         StoreAction::Ls => list_stores(&home.profile()?.table()?, output).await,
-        StoreAction::Add { channel, url, code } => {
-            let table = home.profile()?.table()?;
+        StoreAction::Add { channel, url, code, plain } => {
+            let profile = home.profile()?;
+            let table = profile.table()?;
             // Checked here too, so that the answer is about what was typed.
             Store::new(&url, &[])?;
+            keyring::settle(home, &profile, &channel, plain).await?;
             let mounted = table.add_store(&channel, &AddStore { store_url: url.clone(), code }).await?;
             let stores = mounted.stores.len();
             output.result(&json!({"channel": channel, "url": url, "stores": stores}), || {

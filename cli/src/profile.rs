@@ -209,7 +209,7 @@ impl Profile {
     /// Opens the device's client.
     pub(crate) async fn open(&self, home: &Home) -> Result<Gig, Failure> {
         create_private_folder(home.folder())?;
-        Ok(Gig::builder().table(self.table()?).local(home.data()).open().await?)
+        Ok(Gig::builder().table(self.table()?).user_keys(home.keys(self)?).local(home.data()).open().await?)
     }
 }
 

@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::account::{SESSION_SECONDS, machine_name};
 use crate::args::{Command, ServeArgs, UpArgs};
 use crate::failure::{Exit, Failure};
+use crate::keyring;
 use crate::output::Output;
 use crate::profile::{Home, Profile, create_private_folder, write_private};
 
@@ -79,7 +80,7 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
     let (at_table, at_store) = (table.table(), store.store());
     let store_run = tokio::spawn(store.run(stopped(stop.subscribe())));
     let table_run = tokio::spawn(table.run(stopped(stop.subscribe())));
-    let ready = get_ready(home, &data, &table_url, &at_table, &at_store).await;
+    let ready = get_ready(home, &data, &table_url, &at_table, &at_store, args.plain).await;
     if ready.is_ok() {
         let told =
             json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
@@ -100,6 +101,7 @@ async fn get_ready(
     table_url: &str,
     table: &table_server::Table,
     store: &store_server::Store,
+    plain: bool,
 ) -> Result<(), Failure> {
     let user = UserName::parse(FIRST_USER)?;
     let channel = ChannelName::parse(FIRST_CHANNEL)?;
@@ -133,6 +135,9 @@ async fn get_ready(
     let own = profile.as_ref().is_none_or(|profile| profile.table == table_url && profile.user == user);
     if own && (profile.is_none() || !home.has_keys(&user)?) {
         log_in_here(home, table_url, table, &user, profile, first).await?;
+    }
+    if own && home.has_keys(&user)? {
+        keyring::settle(home, &home.profile()?, &channel, plain).await?;
     }
     Ok(())
 }

@@ -17,7 +17,11 @@ impl Gig {
     /// [`Error::UnknownChannel`]; [`Error::NoKeys`] if the user's keyring does not say how the channel is sealed; those of
     /// [`UserKeys::refresh`](crate::UserKeys::refresh).
     pub(crate) async fn know_channel(&self, channel: &ChannelName) -> Result<(), Error> {
-        self.check_channel(channel)?;
+        if self.check_channel(channel).is_err() {
+            // What was kept of the mount table may be old.
+            self.mounts_heard().await;
+            self.check_channel(channel)?;
+        }
         let Some(keys) = self.user_keys() else { return Ok(()) };
         if self.is_local(channel) || self.shared().look(|replica| replica.is_sealed(channel)) {
             return Ok(());

@@ -87,7 +87,7 @@ async fn the_first_login_makes_a_keyring_and_another_device_has_it_with_the_pass
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gig_up_makes_the_keyring_of_its_user_and_keeps_it_wherever_it_listens() {
-    let mut up = Up::start();
+    let mut up = Up::sealed();
     keys(&up.device).await.ensure(&up.device.table(), &home(), SealMode::Sealed).await.unwrap();
     let (before, own) = (home_keys(&up.device).await, fingerprint(&up.device));
     assert_eq!(home_keys(&Device::logged_in(&up)).await, before);
@@ -100,7 +100,8 @@ async fn gig_up_makes_the_keyring_of_its_user_and_keeps_it_wherever_it_listens()
     up.device.run_with(["passwd", "--password-stdin"], format!("{password}\nanother\n").as_bytes()).ok();
     assert_eq!(up.stop(), Some(0));
     up.again();
-    up.device.run(["push", "home", "counter", "/v", r#"{"add":1}"#]).ok();
+    let push = ["--json", "push", "home", "counter", "/v", r#"{"add":1}"#];
+    fails(up.device.run(push), LOG_IN, "no_keyring_key");
     fails(up.device.run(["--json", "identity"]), LOG_IN, "no_keyring_key");
     log_in(&up.device, &up.table, "another").ok();
     assert_eq!(home_keys(&up.device).await, before);
@@ -174,7 +175,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_takes_the_keyring_back_is_noticed_and_named() {
-    let mut up = Up::start();
+    let mut up = Up::sealed();
     let (backup, data) = (tempfile::tempdir().unwrap(), up.data().join("table"));
     up.kill();
     copy(&data, backup.path());
@@ -209,7 +210,7 @@ fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tables_disk_holds_no_key_of_a_keyring() {
-    let mut up = Up::start();
+    let mut up = Up::sealed();
     let password = up.login().1;
     let code = up.device.run(["--json", "recovery-code"]).json()["recovery_code"].as_str().unwrap().to_owned();
     // Channel secrets that the test knows, put into the keyring as a device would.
@@ -218,7 +219,8 @@ async fn the_tables_disk_holds_no_key_of_a_keyring() {
     let opened = keys(&up.device).await;
     let record = opened.record();
     let mut keyring = record.open_with_key(&user, &opened.key(), 0).unwrap();
-    keyring.add_keys(user.clone(), home(), ChannelKeys::new(names.clone(), epoch.clone())).unwrap();
+    let diary = ChannelName::parse("diary").unwrap();
+    keyring.add_keys(user.clone(), diary, ChannelKeys::new(names.clone(), epoch.clone())).unwrap();
     keyring.advance();
     let next = record.updated(&user, &keyring, &opened.key()).unwrap().to_bytes();
     let url = format!("{}/user/me/keyring", up.table);

@@ -9,7 +9,7 @@ use gigfs_core::seal::{ChannelKeys, Secret};
 use gigfs_core::{ChannelName, Path as LogPath, TypeName};
 use serde_json::json;
 
-use crate::world::Apart;
+use crate::world::{Apart, Device, Up};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What is written somewhere in the test, in names and values, and in no other way.
@@ -96,6 +96,37 @@ async fn a_sealed_channel_is_read_by_who_has_the_keys_and_no_disk_shows_a_name_o
             "names of channels are in the clear, so the search finds what is there"
         );
     }
+}
+
+#[test]
+fn what_a_newcomer_writes_is_sealed_and_a_second_device_reads_it_with_the_password_alone() {
+    let mut up = Up::sealed();
+    up.device.push("list", "/elderberry", r#"{"append":"rowanwood"}"#);
+    up.device.push("list", "/elderberry", r#"{"append":"hawthorn"}"#);
+    up.device.run(["flush"]).ok();
+    up.device.run(["prune", "home", "list", "/elderberry"]).ok();
+    up.device.push("list", "/elderberry", r#"{"append":"quickset"}"#);
+    up.device.run(["flush"]).ok();
+    let second = Device::logged_in(&up);
+    assert_eq!(second.get("list", "/elderberry"), json!(["rowanwood", "hawthorn", "quickset"]));
+    let listed = second.run(["ls", "home"]).ok();
+    assert!(listed.contains("list") && listed.contains("/elderberry"), "{listed}");
+    let log = second.run(["log", "home", "list", "/elderberry"]).ok();
+    assert!(log.contains("quickset"), "{log}");
+
+    let refused = up.device.run(["store", "add", "home", &up.store, "--plain"]);
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    up.device.run(["channel", "add", "public", "--plain"]).ok();
+    up.device.run(["push", "public", "list", "/shown", r#"{"append":"woodbine"}"#]).ok();
+    up.device.run(["flush"]).ok();
+    assert_eq!(second.run(["get", "public", "list", "/shown"]).json(), json!(["woodbine"]));
+
+    up.stop();
+    assert_eq!(find(&up.data().join("store"), &WORDS), None);
+    assert_eq!(find(&up.data().join("table"), &WORDS), None);
+    assert!(find(&up.data().join("store"), &["woodbine"]).is_some(), "what is plain is found");
+    up.again();
+    assert_eq!(up.device.get("list", "/elderberry"), json!(["rowanwood", "hawthorn", "quickset"]));
 }
 
 /// Operations that are written in each round of the comparison.

@@ -54,7 +54,7 @@ async fn taken_back<T>(up: &mut Up, then: impl AsyncFnOnce(&Up) -> T) -> T {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_that_change_the_keyring_at_once_lose_nothing_and_agree() {
-    let up = Up::start();
+    let up = Up::sealed();
     let password = up.login().1;
     let mut devices = Vec::new();
     for _ in 0..4 {
@@ -90,7 +90,7 @@ async fn devices_that_change_the_keyring_at_once_lose_nothing_and_agree() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_another_device_made_is_not_made_over_in_the_other_kind() {
-    let up = Up::start();
+    let up = Up::sealed();
     let password = up.login().1;
     let ((one_table, one), (two_table, two)) = (device(&up, &password).await, device(&up, &password).await);
     let keys = one.ensure(&one_table, &channel("sealed"), SealMode::Sealed).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_channel_that_another_device_made_is_not_made_over_in_the_other_kind()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_password_keeps_the_keys_and_the_old_one_opens_nothing() {
-    let up = Up::start();
+    let up = Up::sealed();
     let password = up.login().1;
     let (table, keys) = device(&up, &password).await;
     let home = keys.ensure(&table, &channel("home"), SealMode::Sealed).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_new_password_keeps_the_keys_and_the_old_one_opens_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_device_kept_opens_without_a_network_and_with_its_own_key_only() {
-    let mut up = Up::start();
+    let mut up = Up::sealed();
     let password = up.login().1;
     let (table, keys) = device(&up, &password).await;
     let home = keys.ensure(&table, &channel("home"), SealMode::Sealed).await.unwrap();
@@ -144,7 +144,7 @@ async fn what_a_device_kept_opens_without_a_network_and_with_its_own_key_only() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_went_back_is_refused_by_whoever_saw_more() {
-    let mut up = Up::start();
+    let mut up = Up::sealed();
     let password = up.login().1;
     let (table, keys) = device(&up, &password).await;
     let before = keys.revision();
@@ -176,7 +176,7 @@ async fn a_table_that_went_back_is_refused_by_whoever_saw_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recovery_code_takes_the_place_of_the_one_before_it() {
-    let up = Up::start();
+    let up = Up::sealed();
     let password = up.login().1;
     let (table, keys) = device(&up, &password).await;
     let home = keys.ensure(&table, &channel("home"), SealMode::Sealed).await.unwrap();

@@ -266,16 +266,26 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// Starts it with a first channel in the clear.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["--plain"])
+    }
+
+    /// Starts it as a newcomer does: the first channel is sealed.
+    pub(crate) fn sealed() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(flags: &[&str]) -> Self {
         let (folder, device, listen) = (TempDir::new().unwrap(), Device::new(), free(2));
-        let (process, table, store) = Self::spawn(&device, folder.path(), listen);
+        let (process, table, store) = Self::spawn(&device, folder.path(), listen, flags);
         Self { process, folder, device, table, store, listen }
     }
 
-    fn spawn(device: &Device, data: &Path, listen: SocketAddr) -> (Process, String, String) {
-        let data = data.to_str().unwrap();
-        let (process, lines) =
-            start(&mut device.command(["--json", "up", "--data", data, "--listen", &listen.to_string()]));
+    fn spawn(device: &Device, data: &Path, listen: SocketAddr, flags: &[&str]) -> (Process, String, String) {
+        let (data, listen) = (data.to_str().unwrap(), listen.to_string());
+        let args = ["--json", "up", "--data", data, "--listen", &listen];
+        let (process, lines) = start(&mut device.command(args.iter().chain(flags)));
         let told: Value = serde_json::from_str(&lines.next().expect("gig up did not start")).unwrap();
         let url = |name: &str| told[name].as_str().unwrap().to_owned();
         (process, url("table"), url("store"))
@@ -304,7 +314,7 @@ impl Up {
     }
 
     fn again_on(&mut self, listen: SocketAddr) {
-        let (process, table, store) = Self::spawn(&self.device, self.folder.path(), listen);
+        let (process, table, store) = Self::spawn(&self.device, self.folder.path(), listen, &[]);
         (self.process, self.table, self.store, self.listen) = (process, table, store, listen);
     }
 }
@@ -388,7 +398,7 @@ impl Server {
 
     /// Mounts this store on the channel `home`.
     pub(crate) fn mount(&self, device: &Device) {
-        device.run(["store", "add", "home", &self.url, "--code", &self.code()]).ok();
+        device.run(["store", "add", "home", &self.url, "--code", &self.code(), "--plain"]).ok();
     }
 }
 

@@ -124,9 +124,11 @@ impl Replica {
         json::check_depth(&payload)
             .map_err(|error| PushError::Op { log: name.clone(), source: Box::new(error.into()) })?;
         let draft = Draft { actor, seq, date, deps: log.oplog.deps(), payload: Payload::plain(&payload) };
+        let plain = draft.payload.clone();
         let draft = log.sealed_draft(draft).map_err(|source| PushError::Seal { log: name.clone(), source })?;
         let op = draft.finish(name).map_err(|source| PushError::Op { log: name.clone(), source: Box::new(source) })?;
 
+        op.open_with(|_| Ok(plain));
         log.admit(&op);
         log.pending.insert(op.key());
         let id = PushId(self.next_push);

@@ -47,7 +47,9 @@ fn opened(sealed: &SealedKeyring) {
     }
     match sealed.open_with_recovery(&user, &code(), 0) {
         Ok((keyring, _)) => assert_eq!(keyring.revision(), sealed.revision()),
-        Err(error) => assert!(by_password.is_err() || matches!(error, KeyringError::NoRecovery { .. } | KeyringError::Recovery { .. })),
+        Err(error) => assert!(
+            by_password.is_err() || matches!(error, KeyringError::NoRecovery { .. } | KeyringError::Recovery { .. })
+        ),
     }
 }
 
@@ -98,7 +100,8 @@ pub(crate) fn grants(bytes: &[u8]) {
             assert_eq!(keys.newest(), epoch);
             let to = (user("you"), identity(40));
             let scope = grant.scope().clone();
-            let again = Grant::seal(&identity(20), scope.owner, scope.channel, (to.0, to.1.public()), &keys, secret(80));
+            let again =
+                Grant::seal(&identity(20), scope.owner, scope.channel, (to.0, to.1.public()), &keys, secret(80));
             let again = again.expect("what fitted fits again");
             assert_eq!(again.open(&user("you"), &identity(40), identity(20).public().fingerprint()), Ok(keys));
             assert_eq!(again.to_bytes().len(), whole.len(), "the keys of a grant have one spelling");

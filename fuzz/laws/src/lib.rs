@@ -16,8 +16,6 @@ mod reducers;
 mod rows;
 mod sealed;
 mod seeds;
-#[cfg(feature = "servers")]
-mod servers;
 mod text;
 mod tokens;
 mod typed;
@@ -43,8 +41,6 @@ pub const LAWS: &[Law] = &[
     ("rows", rows::law),
     ("sealed", sealed::law),
     ("server_messages", wire::server_messages),
-    #[cfg(feature = "servers")]
-    ("servers", servers::law),
     ("text", text::law),
     ("tokens", tokens::law),
     ("typed", typed::law),

@@ -7,8 +7,8 @@ use gigfs_core::api::LogQuery;
 use gigfs_core::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 use gigfs_core::seal::BlindLog;
 use gigfs_core::{
-    ActorId, BlobName, ChannelName, DeviceId, Incarnation, LogName, Path, PathPrefix, SessionId, Sha, StoreId, TypeName,
-    UserName,
+    ActorId, BlobName, ChannelName, DeviceId, Incarnation, LogName, Path, PathPrefix, SessionId, Sha, StoreId,
+    TypeName, UserName,
 };
 
 pub(crate) fn law(bytes: &[u8]) {

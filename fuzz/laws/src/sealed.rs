@@ -8,9 +8,7 @@ use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use gigfs_core::seal::{
     BlindLog, ChannelKeys, Identity, NameKeys, OpenError, OpenNameError, Secret, padded as padded_length,
 };
-use gigfs_core::{
-    ActorId, Checkpoint, Covers, Date, Digest, Draft, LogName, Path, Payload, Seq, Sha, TypeName, json,
-};
+use gigfs_core::{ActorId, Checkpoint, Covers, Date, Digest, Draft, LogName, Path, Payload, Seq, Sha, TypeName, json};
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest as _, Sha256};
@@ -126,10 +124,8 @@ fn state(plain: Vec<u8>) {
         _ = to.array(2).and_then(|to| to.u64(9)).and_then(|to| to.bytes(&[0x55; 32]));
         _ = to.array(2).and_then(|to| to.str("counter")).and_then(|to| to.u32(1)).and_then(|to| to.u32(2));
     });
-    let sealed = Payload::Sealed {
-        epoch: 2,
-        bytes: encrypt(&secret(3).derive("gigfs.key.state.1"), &associated, plain).into(),
-    };
+    let sealed =
+        Payload::Sealed { epoch: 2, bytes: encrypt(&secret(3).derive("gigfs.key.state.1"), &associated, plain).into() };
     match keys().open_state(&blind, &checkpoint(sealed.clone())) {
         Ok(opened) => {
             assert_eq!(keys().seal_state(&blind, &checkpoint(opened)), Ok(sealed), "a state has one sealed form");

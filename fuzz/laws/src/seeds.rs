@@ -178,8 +178,6 @@ impl Seeds {
         ];
         for claims in claims {
             self.add("tokens", claims.to_string());
-            #[cfg(feature = "servers")]
-            (0..3).for_each(|how| self.chosen("servers", how, claims.to_string()));
         }
     }
 

@@ -1,4 +1,0 @@
-//! Holds the law `servers` of `fuzz/laws`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gigfs_laws::hold("servers", bytes));

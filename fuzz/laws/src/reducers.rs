@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use gigfs_core::{ActorId, Author, Date, Meta, Reducer, Seq, Sha};
+use gigfs_core::{ActorId, Author, Date, Meta, Reducer, Seq, Sha, json};
 use gigfs_reducers::{Counter, List, Map, Register, Set};
 
 use crate::choice;
@@ -37,7 +37,9 @@ fn reduces<R: Reducer<State: Debug>>(reducer: &R, bytes: &[u8]) {
     };
     let on_top = !state.is_empty();
     _ = reducer.view(&origin);
-    let lines: Vec<&[u8]> = lines.take(CHANGES_MAX).collect();
+    // Payloads are logged as canonical JSON, and a reducer meets no other.
+    let canonical = |line| serde_json::from_slice(line).map_or_else(|_| Vec::new(), |value| json::canonical(&value));
+    let lines: Vec<Vec<u8>> = lines.take(CHANGES_MAX).map(canonical).collect();
     let mut state = origin.clone();
     let mut applied = Vec::new();
     for (at, line) in lines.iter().enumerate() {
@@ -45,7 +47,7 @@ fn reduces<R: Reducer<State: Debug>>(reducer: &R, bytes: &[u8]) {
         if let Ok(intent) = serde_json::from_slice::<R::Intent>(line)
             && let Ok(payload) = reducer.prepare(&state, intent, &author(at))
         {
-            let logged = serde_json::to_vec(&payload).expect("a payload is JSON");
+            let logged = json::canonical(&serde_json::to_value(&payload).expect("a payload is JSON"));
             let logged = serde_json::from_slice(&logged).expect("a payload is read as it was logged");
             let mut after = state.clone();
             reducer.apply(&mut after, logged, &meta(on_top, at)).expect("what was prepared can be applied");
@@ -61,7 +63,7 @@ fn reduces<R: Reducer<State: Debug>>(reducer: &R, bytes: &[u8]) {
     if applied.len() == lines.len() && applied.iter().all(|(_, commutes)| *commutes) {
         let mut reversed = origin;
         for (at, _) in applied.iter().rev() {
-            let payload = serde_json::from_slice(lines[*at]).expect("it was read before");
+            let payload = serde_json::from_slice(&lines[*at]).expect("it was read before");
             _ = reducer.apply(&mut reversed, payload, &meta(on_top, *at));
         }
         assert_eq!(reducer.encode_state(&reversed), reducer.encode_state(&state), "what commutes commutes");

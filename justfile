@@ -1,6 +1,10 @@
-# What CI runs.
+# What CI runs, and then `scripts/fuzz 4`.
 check:
     scripts/check
+
+# Every decoder of bytes from a peer or a disk, against arbitrary bytes, with a nightly toolchain: just fuzz 120 text
+fuzz seconds="10" *targets:
+    scripts/fuzz {{seconds}} {{targets}}
 
 # Long simulation: just sim 20000
 sim seeds="2000":

@@ -21,6 +21,7 @@ use crate::tail::Filled;
 use row::{ChannelRow, LogRow, OpRow, RetainedRow};
 use view::View;
 
+pub(crate) mod decoding;
 mod key;
 mod open;
 mod prune;

@@ -15,6 +15,13 @@ mod tail;
 
 pub mod pruning;
 
+/// The decoders of what stands on a disk, for the fuzzer alone.
+#[doc(hidden)]
+pub mod decoding {
+    pub use crate::fjall::decoding::{FjallValue, fjall};
+    pub use crate::sqlite::decoding::{Cell, SqliteRow, sqlite};
+}
+
 pub use engine::{Append, Appended, Arrival, Batch, Engine, Install, LogTail, Page, StorageError, StoredOp};
 pub use faulty::{Fault, Faulty};
 pub use fjall::Fjall;

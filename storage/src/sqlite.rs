@@ -19,6 +19,7 @@ use crate::home;
 use crate::listing::{self, Step};
 use crate::tail::Filled;
 
+pub(crate) mod decoding;
 mod lease;
 mod open;
 mod prune;

@@ -114,7 +114,7 @@ impl Grant {
         keys: &ChannelKeys,
         random: Secret,
     ) -> Result<Self, GrantError> {
-        let content = secret::encode(keys.room(), |to| keys.write(to));
+        let content = content(keys);
         let content = Zeroizing::new(padding::pad(&content, aead::TAG_BYTES));
         let scope = Scope { owner, channel, grantee, epoch: keys.newest() };
         let mut grant = Self {
@@ -180,7 +180,7 @@ impl Grant {
         if !padding::unpad(&mut content) {
             return Err(forged());
         }
-        let keys = codec::decode("the keys of a grant", &content, ChannelKeys::read)?;
+        let keys = read_content(&content)?;
         match keys.newest() == *epoch {
             true => Ok(keys),
             false => Err(forged()),
@@ -242,6 +242,20 @@ impl Grant {
         self.scope.write(to)?;
         self.granter.write(to)?;
         to.bytes(self.recipient.as_bytes())?.bytes(&self.encapsulated)?.bytes(&self.sealed)?.ok()
+    }
+}
+
+/// The one spelling of what is wrapped.
+fn content(keys: &ChannelKeys) -> Zeroizing<Vec<u8>> {
+    secret::encode(keys.room(), |to| keys.write(to))
+}
+
+pub(super) fn read_content(bytes: &[u8]) -> Result<ChannelKeys, DecodeError> {
+    const WHAT: &str = "the keys of a grant";
+    let keys = codec::decode(WHAT, bytes, ChannelKeys::read)?;
+    match content(&keys).as_slice() == bytes {
+        true => Ok(keys),
+        false => Err(DecodeError::NotCanonical { what: WHAT }),
     }
 }
 

@@ -19,6 +19,7 @@ const BLIND_LABEL: &str = "gigfs.key.name.blind.1";
 const SEAL_LABEL: &str = "gigfs.key.name.seal.1";
 const BLIND_TAG: &str = "gigfs.blind.1";
 const SEAL_TAG: &str = "gigfs.seal.name.1";
+const WHAT: &str = "a sealed name";
 const BLIND_BYTES: usize = 16;
 /// Characters of a blinded type or segment: 16 bytes in base32 without padding.
 const BLIND_CHARS: usize = 26;
@@ -107,8 +108,7 @@ impl NameKeys {
     /// Seals a log's type and path, to be kept beside the blinded name. At most
     /// [`crate::limits::SEALED_NAME_BYTES_MAX`]; equal names give equal bytes.
     pub fn seal(&self, log: &LogName) -> Vec<u8> {
-        let content = codec::encode(|to| to.array(2)?.str(log.kind.as_str())?.str(log.path.as_str())?.ok());
-        aead::seal(&self.seal, &associated(&self.blind(log)), &content)
+        aead::seal(&self.seal, &associated(&self.blind(log)), &content(&log.kind, &log.path))
     }
 
     /// Opens the sealed name of a log, and checks that it is the one that was blinded.
@@ -117,11 +117,14 @@ impl NameKeys {
     /// [`OpenNameError`] if it is not the sealed name of this log.
     pub fn open(&self, blind: &BlindLog, sealed: &[u8]) -> Result<LogName, OpenNameError> {
         let forged = |_: Unopened| OpenNameError::Forged { log: blind.clone() };
-        let content = aead::open(&self.seal, &associated(blind), sealed).map_err(forged)?;
-        let (kind, path) = codec::decode("a sealed name", &content, |from: &mut Decoder<'_>| {
+        let opened = aead::open(&self.seal, &associated(blind), sealed).map_err(forged)?;
+        let (kind, path) = codec::decode(WHAT, &opened, |from: &mut Decoder<'_>| {
             codec::array(from, 2)?;
             Ok((codec::name(from, TypeName::parse)?, codec::name(from, Path::parse)?))
         })?;
+        if content(&kind, &path) != opened {
+            return Err(DecodeError::NotCanonical { what: WHAT }.into());
+        }
         let log = LogName { user: blind.0.user.clone(), channel: blind.0.channel.clone(), kind, path };
         match self.blind(&log) == *blind {
             true => Ok(log),
@@ -173,6 +176,11 @@ impl BlindLog {
         let LogName { user, channel, kind, path } = &self.0;
         to.str(user.as_str())?.str(channel.as_str())?.str(kind.as_str())?.str(path.as_str())?.ok()
     }
+}
+
+/// The one spelling of what is sealed as a name.
+fn content(kind: &TypeName, path: &Path) -> Vec<u8> {
+    codec::encode(|to| to.array(2)?.str(kind.as_str())?.str(path.as_str())?.ok())
 }
 
 pub(super) fn associated(blind: &BlindLog) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Sharing: only the grantee opens a grant, and only one from whom it was expected.
 
 use super::*;
+use crate::seal::grant::read_content;
 
 const ME: u8 = 20;
 const YOU: u8 = 40;
@@ -45,6 +46,20 @@ fn a_grant_from_another_or_for_another_is_refused() {
     assert!(matches!(error, GrantError::NotForYou { .. }));
     let error = grant().open(&user("them"), &identity(YOU), pinned()).unwrap_err();
     assert!(matches!(error, GrantError::NotForYou { .. }));
+}
+
+#[test]
+fn the_keys_of_a_grant_have_one_spelling() {
+    let written = |epoch: &[u8]| {
+        let names = [&[0x82, 0x58, 32][..], &[1; 32]].concat();
+        [&names[..], &[0x81, 0x82], epoch, &[0x58, 32], &[2; 32]].concat()
+    };
+    let keys = ChannelKeys::new(secret(1), secret(2));
+    assert_eq!(read_content(&written(&[0x01])), Ok(keys));
+    for long in [&[0x18, 0x01][..], &[0x19, 0x00, 0x01]] {
+        let refused = read_content(&written(long));
+        assert!(matches!(refused, Err(crate::DecodeError::NotCanonical { .. })), "{refused:?}");
+    }
 }
 
 #[test]

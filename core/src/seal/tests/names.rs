@@ -3,6 +3,7 @@
 use super::*;
 use crate::Path;
 use crate::limits::{PATH_SEGMENTS_MAX, SEALED_NAME_BYTES_MAX};
+use crate::seal::names::associated;
 
 fn path(text: &str) -> Path {
     Path::parse(text).unwrap()
@@ -53,6 +54,17 @@ fn a_sealed_name_opens_for_its_own_log_only() {
     assert_eq!(names.open(&other, &sealed), Err(OpenNameError::Forged { log: other }));
     let theirs = ChannelKeys::new(secret(9), secret(2));
     assert!(matches!(theirs.names().open(&blind, &sealed), Err(OpenNameError::Forged { .. })));
+}
+
+#[test]
+fn a_sealed_name_has_one_spelling() {
+    let (kind, path) = (log().kind, log().path);
+    // The lengths take a byte more than they need.
+    let long = |text: &str| [&[0x78, text.len() as u8], text.as_bytes()].concat();
+    let content = [vec![0x82], long(kind.as_str()), long(path.as_str())].concat();
+    let blind = keys().names().blind(&log());
+    let sealed = aead::seal(&secret(1).derive("gigfs.key.name.seal.1"), &associated(&blind), &content);
+    assert!(matches!(keys().names().open(&blind, &sealed), Err(OpenNameError::Decode(_))));
 }
 
 #[test]

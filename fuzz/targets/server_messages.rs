@@ -1,0 +1,4 @@
+//! Holds the law `server_messages` of `fuzz/laws`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gigfs_laws::hold("server_messages", bytes));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use gigfs::{Gig, Store, Table};
+use gigfs::{Gig, LoggedIn, SealMode, Store, Table, UserKeys};
 use gigfs_core::api::{AddStore, NewSession};
 use gigfs_core::{ChannelName, UserName};
 use tempfile::TempDir;
@@ -83,7 +83,8 @@ impl Servers {
         let master = tokio::task::spawn_blocking(|| gigfs::password::new_master(PASSWORD)).await??;
         admin.create_user(table.admin_token()?.trim(), &master).await?;
         let mut servers = Self { folder, table, stores: Vec::new() };
-        let session = servers.log_in("setting up").await?;
+        let (session, keys) = servers.log_in("setting up").await?;
+        keys.ensure(&session, &ChannelName::parse(CHANNEL)?, SealMode::Sealed).await?;
         for number in 0..stores {
             let store = Process::start("store", any, servers.folder.path().join(format!("store-{number}"))).await?;
             let admin = Store::new(&store.url, &[])?;
@@ -97,15 +98,17 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Logs a device in.
+    /// Logs a device in, and opens the user's keyring.
     ///
     /// # Errors
     /// If the table refuses.
-    pub async fn log_in(&self, device: &str) -> Result<Table, Failure> {
+    pub async fn log_in(&self, device: &str) -> Result<(Table, UserKeys), Failure> {
         let table = Table::new(&self.table.url, UserName::parse(USER)?, &[])?;
         let session = NewSession { timeout: 3600, description: device.to_owned() };
-        let created = table.log_in(PASSWORD, &session).await?.created;
-        Ok(table.with_session(&created.token))
+        let LoggedIn { created, root } = table.log_in(PASSWORD, &session).await?;
+        let table = table.with_session(&created.token);
+        let keys = UserKeys::open_or_create(&table, &root, None).await?.keys;
+        Ok((table, keys))
     }
 
     /// Opens the client of a device, with a local store on disk.
@@ -113,8 +116,9 @@ impl Servers {
     /// # Errors
     /// If the table refuses or the local store cannot be opened.
     pub async fn device(&self, name: &str) -> Result<Gig, Failure> {
-        let table = self.log_in(name).await?;
-        Ok(Gig::builder().table(table).local(self.folder.path().join("devices").join(name)).open().await?)
+        let (table, keys) = self.log_in(name).await?;
+        let folder = self.folder.path().join("devices").join(name);
+        Ok(Gig::builder().table(table).user_keys(keys).local(folder).open().await?)
     }
 
     /// Kills a store without warning, as a power cut would.

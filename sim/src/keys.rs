@@ -28,6 +28,11 @@ impl Keys {
         (Self { clear: names.iter().cloned().zip(logs).collect(), keys }, names)
     }
 
+    /// Learns of a log that came to be.
+    pub(crate) fn learn(&mut self, name: &LogName, clear: &LogName) {
+        self.clear.insert(name.clone(), clear.clone());
+    }
+
     /// Returns the type of a log.
     pub(crate) fn kind<'a>(&'a self, name: &'a LogName) -> &'a TypeName {
         &self.clear.get(name).unwrap_or(name).kind

@@ -109,6 +109,11 @@ impl World {
             }
             Notice::Conflict { base, copy, .. } => {
                 this.conflicts.push((base, copy.clone()));
+                if let Some(copy) = &copy
+                    && let Some(clear) = this.replica.as_ref().and_then(|replica| replica.clear_name(copy))
+                {
+                    self.keys.learn(copy, clear);
+                }
                 self.ledger.copied(base, copy);
             }
             Notice::Disputed { log, base } => {

@@ -38,6 +38,9 @@ pub trait Fold: Send {
     /// `base`, or of the empty log.
     fn rebase(&mut self, base: Option<&Checkpoint>);
 
+    /// Forgets everything as well: there is a base, and it cannot be read for this reason.
+    fn distrust(&mut self, why: String);
+
     /// Returns the name of what folds.
     fn reducer(&self) -> &str;
 
@@ -291,6 +294,11 @@ impl<R: Reducer> Fold for ReducerFold<R> {
         }
     }
 
+    fn distrust(&mut self, why: String) {
+        self.rebase(None);
+        self.trouble = Some(why);
+    }
+
     fn reducer(&self) -> &str {
         self.reducer.name()
     }
@@ -368,6 +376,11 @@ impl<F: Fn(&[Logged]) -> Value + Send + Sync> Fold for FunctionFold<F> {
                 base.reducer
             )
         });
+    }
+
+    fn distrust(&mut self, why: String) {
+        self.rebase(None);
+        self.trouble = Some(why);
     }
 
     fn reducer(&self) -> &str {

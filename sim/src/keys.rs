@@ -48,14 +48,8 @@ impl Keys {
 
     /// Returns a checkpoint as its reducer reads it.
     pub(crate) fn open(&self, name: &LogName, checkpoint: &Checkpoint, kind: &Arc<dyn Kind>) -> Checkpoint {
-        let mut opened = checkpoint.clone();
-        if let Some((keys, log)) = self.keys.as_ref().zip(BlindLog::parse(name.clone()).ok()) {
-            opened.state = keys.open_state(&log, checkpoint).unwrap_or_else(|_| checkpoint.state.clone());
-            let reducer = TypeName::parse(kind.fold().reducer()).expect("reducers have well-formed names");
-            if keys.names().blind_type(&reducer) == checkpoint.reducer {
-                opened.reducer = reducer;
-            }
-        }
-        opened
+        let opened = self.keys.as_ref().zip(BlindLog::parse(name.clone()).ok());
+        let opened = opened.and_then(|(keys, log)| keys.open_checkpoint(&log, checkpoint, kind.fold().reducer()).ok());
+        opened.unwrap_or_else(|| checkpoint.clone())
     }
 }

@@ -11,6 +11,7 @@ use super::payload::{OpenError, SealError, content};
 use crate::checkpoint::Checkpoint;
 use crate::codec;
 use crate::limits::CHECKPOINT_SEALED_CONTENT_BYTES_MAX;
+use crate::name::TypeName;
 use crate::op::Payload;
 
 const TAG: &str = "gigfs.seal.state.1";
@@ -26,6 +27,22 @@ impl ChannelKeys {
         let (epoch, keys) = self.latest();
         let bytes = aead::seal(&keys.state, &associated(log, checkpoint, epoch), content);
         Ok(Payload::Sealed { epoch, bytes: bytes.into() })
+    }
+
+    /// Returns a checkpoint as its reducer reads it: with its state in the clear, and the reducer's name if it is `reducer`.
+    ///
+    /// # Errors
+    /// Those of [`open_state`](Self::open_state).
+    pub fn open_checkpoint(
+        &self,
+        log: &BlindLog,
+        checkpoint: &Checkpoint,
+        reducer: &str,
+    ) -> Result<Checkpoint, OpenError> {
+        let state = self.open_state(log, checkpoint)?;
+        let named = TypeName::parse(reducer).ok().filter(|name| self.names().blind_type(name) == checkpoint.reducer);
+        let reducer = named.unwrap_or_else(|| checkpoint.reducer.clone());
+        Ok(Checkpoint { state, reducer, ..checkpoint.clone() })
     }
 
     /// Returns the plain form of a sealed state, as the reducer encoded it.

@@ -367,19 +367,22 @@ impl Replica {
         if !same_ground || met.checkpoint.digest == own || with_all(own, &held) != met.checkpoint.digest {
             return;
         }
+        let Ok(shown) = log.readable(&met.checkpoint) else { return };
         let folded = if held.len() == log.oplog.len() {
             log.fold.as_mut().map(|fold| fold.state(&log.oplog))
         } else if held.len() <= VERIFIED_OPS_MAX {
             let covered: Oplog = log.oplog.iter().filter(|op| held.contains(&op.sha())).cloned().collect();
             let mut fold = kind.fold();
-            fold.rebase(log.base.as_ref().map(|base| log.readable(&base.checkpoint)).as_ref());
+            let base = log.base.as_ref().map(|base| log.readable(&base.checkpoint)).transpose();
+            let Ok(base) = base else { return };
+            fold.rebase(base.as_ref());
             covered.iter().for_each(|op| fold.inserted(&covered, op));
             Some(fold.state(&covered))
         } else {
             None
         };
         if let Some(Ok(folded)) = folded
-            && disagrees(&log.readable(&met.checkpoint), &folded)
+            && disagrees(&shown, &folded)
         {
             log.pruning.disputed = Some(met.id.sha);
             self.notify(Notice::Disputed { log: name.clone(), base: met.id });

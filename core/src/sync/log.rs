@@ -245,12 +245,12 @@ impl Log {
         if self.oplog.contains(&op.sha()) {
             return Taken::Known;
         }
-        self.open(op);
         match self.base.as_ref().map_or(Place::Outside, |base| base.checkpoint.covers.place_of(op)) {
             Place::Outside => self.admit(op),
             Place::Inside => Taken::Covered,
             Place::Doubtful => {
                 self.known = true;
+                self.open(op);
                 match self.doubtful.insert(op.key(), op.clone()) {
                     None => Taken::Doubtful,
                     Some(_) => Taken::Known,
@@ -278,9 +278,12 @@ impl Log {
 
     /// Folds the base and the whole oplog again.
     pub(super) fn refold(&mut self) {
-        let base = self.base.as_ref().map(|base| self.readable(&base.checkpoint));
+        let base = self.base.as_ref().map(|base| self.readable(&base.checkpoint)).transpose();
         if let Some(fold) = &mut self.fold {
-            fold.rebase(base.as_ref());
+            match base {
+                Ok(base) => fold.rebase(base.as_ref()),
+                Err(why) => fold.distrust(format!("the log's base: {why}")),
+            }
             self.oplog.iter().for_each(|op| fold.inserted(&self.oplog, op));
         }
     }

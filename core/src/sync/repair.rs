@@ -16,6 +16,7 @@ use crate::id::{Sha, StoreId};
 use crate::name::LogName;
 use crate::op::{Op, Payload};
 use crate::oplog::Oplog;
+use crate::seal::OpenError;
 use crate::wire::{ClientMessage, Tag, WireBase, WireOp};
 
 /// What a store still keeps of what a base was made of, as it comes in.
@@ -109,12 +110,14 @@ impl Replica {
         if with_all(under, &shas) != base.checkpoint.digest {
             return Err(PruneHold::NotKept);
         }
-        let repair = Repair { under: repair.under.map(|under| log.readable(&under)), ..repair };
+        let closed = |why: OpenError| PruneHold::NoState { why: why.to_string() };
+        let under = repair.under.map(|under| log.readable(&under)).transpose().map_err(closed)?;
+        let repair = Repair { under, ..repair };
         repair.ops.values().flat_map(Oplog::iter).for_each(|op| log.open(op));
         let folded = fold_again(&*kind, repair).map_err(|why| PruneHold::NoState { why })?;
         let before = log.readable(&base.checkpoint);
-        let repaired = with_state(before.clone(), folded);
-        if repaired == before {
+        let repaired = with_state(Checkpoint::clone(&base.checkpoint), folded);
+        if before.is_ok_and(|before| repaired == before) {
             return Err(PruneHold::NothingToRepair);
         }
         let (generation, parent) = (base.id.generation.next(), Some(base.id.sha));

@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
 use crate::name::{ChannelName, LogName, PathPrefix};
 use crate::op::{Draft, Op, Payload};
-use crate::seal::{BlindLog, ChannelKeys, SealError};
+use crate::seal::{BlindLog, ChannelKeys, OpenError, SealError};
 use crate::wire::ClientMessage;
 
 /// What opens and seals one log of a sealed channel.
@@ -36,17 +36,6 @@ impl Sealer {
     pub(super) fn seal(&self, draft: Draft) -> Result<Draft, SealError> {
         let payload = self.keys.seal_payload(&self.log, &draft)?;
         Ok(Draft { payload, ..draft })
-    }
-
-    /// Returns a checkpoint as its reducer reads it. What cannot be opened stays as it is.
-    fn open_checkpoint(&self, checkpoint: &Checkpoint, reducer: &str) -> Checkpoint {
-        let reducer = reducer.parse().ok().filter(|name| self.keys.names().blind_type(name) == checkpoint.reducer);
-        let state = self.keys.open_state(&self.log, checkpoint).ok();
-        Checkpoint {
-            reducer: reducer.unwrap_or_else(|| checkpoint.reducer.clone()),
-            state: state.unwrap_or_else(|| checkpoint.state.clone()),
-            ..checkpoint.clone()
-        }
     }
 
     fn seal_checkpoint(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint, SealError> {
@@ -126,9 +115,11 @@ impl Replica {
 
     /// Tells a store, once on each stream, what a log is called of which it has something now.
     pub(super) fn tell_name(&mut self, id: &LinkId, name: &LogName) {
-        let Some(sealed) = self.sealed_name(name) else { return };
         let Some(peer) = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&id.store)) else { return };
-        if !std::mem::replace(&mut peer.named, true) {
+        if std::mem::replace(&mut peer.named, true) {
+            return;
+        }
+        if let Some(sealed) = self.sealed_name(name) {
             let tag = self.up_mut(id).ask(Request::Other);
             self.send(id, ClientMessage::Name { tag, log: name.into(), sealed });
         }
@@ -164,10 +155,13 @@ impl Log {
     }
 
     /// Returns a checkpoint of the log as the fold reads it.
-    pub(super) fn readable(&self, checkpoint: &Checkpoint) -> Checkpoint {
+    ///
+    /// # Errors
+    /// [`OpenError`] if it was not sealed by somebody who has the channel's keys.
+    pub(super) fn readable(&self, checkpoint: &Checkpoint) -> Result<Checkpoint, OpenError> {
         match (&self.sealer, &self.fold) {
-            (Some(sealer), Some(fold)) => sealer.open_checkpoint(checkpoint, fold.reducer()),
-            _ => checkpoint.clone(),
+            (Some(Sealer { keys, log }), Some(fold)) => keys.open_checkpoint(log, checkpoint, fold.reducer()),
+            _ => Ok(checkpoint.clone()),
         }
     }
 
@@ -217,9 +211,11 @@ pub(super) fn with_state(checkpoint: Checkpoint, folded: Folded) -> Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Base;
+    use crate::covers::Covers;
     use crate::date::Date;
     use crate::fold::{Function, Logged};
-    use crate::id::{ActorId, Seq};
+    use crate::id::{ActorId, Digest, Seq};
     use crate::name::TypeName;
     use crate::seal::Secret;
     use crate::sync::{Config, Event, PrunePolicy};
@@ -308,5 +304,26 @@ mod tests {
         reader.handle(Date::EPOCH, Event::Neighbour { log: name.clone(), ops });
         assert_eq!(value(&mut reader, &name), json!([]));
         assert_eq!(reader.unreadable(&name).len(), 2);
+    }
+
+    #[test]
+    fn a_base_in_the_clear_is_not_believed_in_a_sealed_channel() {
+        let (mut reader, name) = replica(2, &keys());
+        let forged = Checkpoint {
+            generation: Seq::FIRST,
+            parent: None,
+            covers: Covers::default(),
+            absent: Vec::new(),
+            digest: Digest::default(),
+            reducer: log().kind,
+            version: 1,
+            state: Payload::plain(&json!(["forged"])),
+            date: Date::EPOCH,
+            author: ActorId::from_bytes([3; 16]),
+        };
+        let base = Base { sha: forged.sha(&name), record: forged.to_record(None).into(), certificate: "c".to_owned() };
+        reader.log_mut(&name).found(&name, base);
+        assert!(reader.trouble(&name).unwrap().contains("is not sealed"));
+        assert_eq!(reader.value(&name), None);
     }
 }

@@ -117,7 +117,8 @@ impl Replica {
     pub fn base_status(&mut self, name: &LogName) -> Option<BaseStatus> {
         let hold = self.prune_hold(name);
         let log = self.logs.get(name)?;
-        let checkpoint = log.base.as_ref().map(|base| log.readable(&base.checkpoint));
+        let readable = |base: &Installed| log.readable(&base.checkpoint).unwrap_or_else(|_| (*base.checkpoint).clone());
+        let checkpoint = log.base.as_ref().map(readable);
         let checkpoint = checkpoint.as_ref();
         Some(BaseStatus {
             base: log.base_id(),

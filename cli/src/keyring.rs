@@ -68,16 +68,19 @@ pub(crate) async fn identity(home: &Home, output: Output) -> Result<(), Failure>
 /// Settles how a channel is sealed before anything is mounted on it: it is, unless it is to be in the clear. What was settled
 /// before stays.
 pub(crate) async fn settle(home: &Home, profile: &Profile, channel: &ChannelName, plain: bool) -> Result<(), Failure> {
-    let known = home.keys(profile)?.channel(channel);
-    if matches!((&known, plain), (Some(_), false) | (Some(Sealing::Plain), true)) {
+    let settled = |keys: &UserKeys| match keys.channel(channel) {
+        Some(Sealing::Plain) => true,
+        Some(Sealing::Sealed(_)) => !plain,
+        None => false,
+    };
+    if settled(&home.keys(profile)?) {
         return Ok(());
     }
     let keys = refreshed(home, profile).await?;
-    let mode = match (keys.channel(channel), plain) {
-        (Some(_), false) => return Ok(()),
-        (None, false) => SealMode::Sealed,
-        (_, true) => SealMode::Plain,
-    };
+    if settled(&keys) {
+        return Ok(());
+    }
+    let mode = if plain { SealMode::Plain } else { SealMode::Sealed };
     keys.ensure(&profile.table()?, channel, mode).await?;
     home.keep_keys(&profile.table, &keys)
 }

@@ -202,7 +202,7 @@ impl Gig {
     /// is known to hold anything.
     fn left(&self, replica: &Replica, channel: Option<&ChannelName>) -> usize {
         if self.inner.table.is_some() && self.shared().mounts.borrow().is_none() {
-            let own = |log: &LogName| self.inner.local_channels.contains(&log.channel);
+            let own = |log: &LogName| self.is_local(&log.channel);
             let wanted = |log: &&LogName| !own(log) && channel.is_none_or(|channel| *channel == log.channel);
             let ops = |log| replica.oplog(log).map_or(1, gigfs_core::Oplog::len);
             return replica.open_logs().filter(wanted).map(ops).sum();
@@ -428,7 +428,7 @@ impl Gig {
 
     /// Refuses a channel that neither the mount table nor this device has. While the table is unknown, all are taken.
     pub(crate) fn check_channel(&self, channel: &ChannelName) -> Result<(), Error> {
-        if self.inner.table.is_none() || self.inner.local_channels.contains(channel) {
+        if self.inner.table.is_none() || self.is_local(channel) {
             return Ok(());
         }
         let mounts = self.shared().mounts.borrow();

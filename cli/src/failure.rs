@@ -83,6 +83,7 @@ impl From<gigfs::Error> for Failure {
             gigfs::Error::Unsent { .. } => (Exit::Queued, "queued"),
             gigfs::Error::NoAnswer { .. } => (Exit::Retry, "no_answer"),
             gigfs::Error::UnknownChannel { .. } => (Exit::Refused, ErrorCode::UnknownChannel.as_str()),
+            gigfs::Error::ReservedType { .. } => (Exit::Usage, "reserved_type"),
             gigfs::Error::NoKeys { .. } => (Exit::Refused, "no_keys"),
             gigfs::Error::UnknownType { .. } => (Exit::Refused, "unknown_type"),
             gigfs::Error::Name(_) => (Exit::Refused, ErrorCode::InvalidName.as_str()),

@@ -1,7 +1,7 @@
 //! The profile of a device: who is logged in where, in `GIG_HOME`.
 //!
-//! `profile.json` (mode 0600) holds the session; `keyring.json` (mode 0600) the key of the user's keyring while somebody is
-//! logged in, and the last record of it; `data/` is the device's local store.
+//! `profile.json` (mode 0600) holds the session; `keyring.json` (mode 0600) the key of the user's keyring and what the device
+//! signs with while somebody is logged in, and the last record of the keyring; `data/` is the device's local store.
 
 use std::fs;
 use std::io::Write;
@@ -9,8 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use gigfs::core::seal::{KeyringKey, SealedKeyring, Secret};
-use gigfs::{Gig, Table, UserKeys};
-use gigfs_core::{SessionId, UserName, base64_text};
+use gigfs::{DeviceSecret, Gig, Table, UserKeys};
+use gigfs_core::{Date, DeviceId, SessionId, UserName, base64_text};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
@@ -48,9 +48,21 @@ struct KeptKeyring {
     /// The keyring's key; empty while nobody is logged in.
     #[serde(with = "base64_text")]
     key: Vec<u8>,
+    /// What the device signs with; nothing while nobody is logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<KeptDevice>,
     /// The newest record that was met. It is sealed, and stays to tell whether the table goes back behind it.
     #[serde(with = "base64_text")]
     record: Vec<u8>,
+}
+
+/// What a device keeps to sign with ([`DeviceSecret`]).
+#[derive(Serialize, Deserialize)]
+struct KeptDevice {
+    id: DeviceId,
+    #[serde(with = "base64_text")]
+    seed: Vec<u8>,
+    made: Date,
 }
 
 impl Home {
@@ -133,20 +145,23 @@ impl Home {
         let kept = self.kept_keyring()?.filter(|kept| kept.user == profile.user).ok_or_else(none)?;
         let key: [u8; Secret::BYTES] = kept.key.as_slice().try_into().map_err(|_| none())?;
         let key = KeyringKey::from_secret(Secret::from_bytes(key));
-        UserKeys::with_key(profile.user.clone(), self.sealed(&kept)?, key).map_err(|error| missing(error.to_string()))
+        let device = kept.device.as_ref().and_then(KeptDevice::secret).map_or_else(DeviceSecret::fresh, Ok)?;
+        UserKeys::with_key(profile.user.clone(), self.sealed(&kept)?, key, device)
+            .map_err(|error| missing(error.to_string()))
     }
 
     /// Keeps the user's keys for the next command, so that only their owner can read them.
     pub(crate) fn keep_keys(&self, table: &str, keys: &UserKeys) -> Result<(), Failure> {
         let key = keys.key().secret().expose().to_vec();
         let (table, user) = (table.to_owned(), keys.user().clone());
-        self.write_keyring(&KeptKeyring { table, user, key, record: keys.record().to_bytes() })
+        let device = Some(KeptDevice::from(keys.device()));
+        self.write_keyring(&KeptKeyring { table, user, key, device, record: keys.record().to_bytes() })
     }
 
     /// Keeps a record without the key that opens it.
     pub(crate) fn keep_record(&self, table: &str, user: &UserName, record: &SealedKeyring) -> Result<(), Failure> {
         let (table, user) = (table.to_owned(), user.clone());
-        self.write_keyring(&KeptKeyring { table, user, key: Vec::new(), record: record.to_bytes() })
+        self.write_keyring(&KeptKeyring { table, user, key: Vec::new(), device: None, record: record.to_bytes() })
     }
 
     fn write_keyring(&self, kept: &KeptKeyring) -> Result<(), Failure> {
@@ -181,7 +196,7 @@ impl Home {
     /// Forgets the profile and the keys. The device's data stays, and so does the sealed record of the keyring.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         match self.kept_keyring() {
-            Ok(Some(kept)) => self.write_keyring(&KeptKeyring { key: Vec::new(), ..kept })?,
+            Ok(Some(kept)) => self.write_keyring(&KeptKeyring { key: Vec::new(), device: None, ..kept })?,
             Ok(None) => {}
             // Whatever it holds, no key shall stay.
             Err(_) => {
@@ -196,6 +211,19 @@ impl Home {
 
     fn file(&self) -> PathBuf {
         self.folder.join("profile.json")
+    }
+}
+
+impl KeptDevice {
+    fn secret(&self) -> Option<DeviceSecret> {
+        let seed = Secret::from_bytes(self.seed.as_slice().try_into().ok()?);
+        Some(DeviceSecret { id: self.id, seed, made: self.made })
+    }
+}
+
+impl From<&DeviceSecret> for KeptDevice {
+    fn from(device: &DeviceSecret) -> Self {
+        Self { id: device.id, seed: device.seed.expose().to_vec(), made: device.made }
     }
 }
 

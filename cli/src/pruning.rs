@@ -110,7 +110,7 @@ fn standing_of(base: Option<&BaseId>, store: Option<&BaseHeader>) -> String {
 fn history_text(history: &History) -> String {
     let row = |(op, unreadable): &(gigfs_core::Op, Option<String>)| {
         let payload = op.content().map(|content| String::from_utf8_lossy(content).into_owned()).unwrap_or_default();
-        let note = unreadable.as_ref().map(|why| format!("unreadable: {why}")).unwrap_or_default();
+        let note = unreadable.as_ref().map(|why| format!("no effect: {why}")).unwrap_or_default();
         vec![rfc3339(op.date().micros()), short(&op.actor()), op.seq().to_string(), short(&op.sha()), payload, note]
     };
     columns(&history.iter().map(row).collect::<Vec<_>>())

@@ -65,6 +65,9 @@ fn status_text(table: &str, status: &Status) -> String {
     for suspicion in &status.suspicions {
         lines.push(format!("store {}, {}: {}", short(&suspicion.link.store), suspicion.log, suspicion.what));
     }
+    for (log, ops) in &status.unproven {
+        lines.push(format!("{log}: {} without effect, for which nobody who may write there vouches", operations(*ops)));
+    }
     for trouble in &status.troubles {
         lines.push(format!("{}: {}", trouble.log, trouble.what));
     }
@@ -94,6 +97,9 @@ fn status_json(table: &str, status: &Status) -> Value {
         "suspicions": status.suspicions.iter().map(|suspicion| json!({
             "channel": suspicion.link.channel, "store": suspicion.link.store, "type": suspicion.log.kind,
             "path": suspicion.log.path, "what": suspicion.what,
+        })).collect::<Vec<_>>(),
+        "unproven": status.unproven.iter().map(|(log, ops)| json!({
+            "channel": log.channel, "type": log.kind, "path": log.path, "ops": ops,
         })).collect::<Vec<_>>(),
         "troubles": status.troubles.iter().map(|trouble| json!({
             "channel": trouble.log.channel, "type": trouble.log.kind, "path": trouble.log.path, "what": trouble.what,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gigfs_core::api::MountTable;
-use gigfs_core::seal::ChannelKeys;
+use gigfs_core::sync::ChannelAccess;
 use gigfs_core::sync::{Config, Mode, PrunePolicy, Replica};
 use gigfs_core::{ActorId, ChannelName, Reduced, TypeName, UserName};
 use gigfs_reducers::{Counter, List, Map, Register, Set, Text};
@@ -35,7 +35,7 @@ pub struct Builder {
     local_channels: Vec<ChannelName>,
     offline: bool,
     prune: PrunePolicy,
-    keys: BTreeMap<ChannelName, Arc<ChannelKeys>>,
+    sealed: BTreeMap<ChannelName, ChannelAccess>,
     user_keys: Option<UserKeys>,
 }
 
@@ -86,11 +86,11 @@ impl Builder {
     }
 
     /// Seals a channel under these keys: what is written to it leaves this device unreadable for whoever lacks them, the
-    /// names of its logs and types included, and what is in the clear there is not believed. All devices of the channel need
-    /// the same keys.
+    /// names of its logs and types included, and what is in the clear there, or not signed by a device of the owner or of a
+    /// member, is not believed. All devices of the channel need the same keys.
     #[must_use]
-    pub fn sealed(mut self, channel: ChannelName, keys: Arc<ChannelKeys>) -> Self {
-        self.keys.insert(channel, keys);
+    pub fn sealed(mut self, channel: ChannelName, access: ChannelAccess) -> Self {
+        self.sealed.insert(channel, access);
         self
     }
 
@@ -127,8 +127,9 @@ impl Builder {
         let shared = Arc::new(Shared::new(Replica::new(config), local, mergers, commits));
         register_stock(&shared)?;
         let mut channels = self.user_keys.as_ref().map(UserKeys::sealed_channels).unwrap_or_default();
-        channels.extend(self.keys);
-        shared.act(|replica, _| channels.iter().for_each(|(channel, keys)| replica.set_keys(channel, keys.clone())));
+        channels.extend(self.sealed);
+        shared
+            .act(|replica, _| channels.into_iter().for_each(|(channel, access)| replica.set_access(&channel, access)));
 
         let mode = watch::Sender::new(if self.offline { Mode::Offline } else { Mode::Online });
         shared.act(|replica, now| replica.set_mode(now, *mode.borrow()));

@@ -5,6 +5,9 @@ use gigfs_core::sync::{PruneHold, PushError as CorePushError};
 use gigfs_core::{ChannelName, ErrorCode, ErrorKind, LogName, NameError, Refusal, TypeName, UserName};
 use gigfs_storage::StorageError;
 
+/// What the names of types begin with that clients keep for themselves.
+pub(crate) const RESERVED_PREFIX: &str = "gigfs.";
+
 /// Why the library could not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,6 +92,12 @@ pub enum Error {
         user: UserName,
         /// The channel.
         channel: ChannelName,
+    },
+    /// The type is one that clients keep for themselves.
+    #[error("the type {kind} is reserved; names of types that begin with {RESERVED_PREFIX:?} are not for apps")]
+    ReservedType {
+        /// The type.
+        kind: TypeName,
     },
     /// The channel cannot be sealed.
     #[error(transparent)]

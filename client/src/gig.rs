@@ -16,7 +16,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::builder::Builder;
 use crate::changes::Subscription;
-use crate::error::Error;
+use crate::error::{Error, RESERVED_PREFIX};
 use crate::keys::UserKeys;
 use crate::local::Job;
 use crate::log::Log;
@@ -80,6 +80,9 @@ pub struct Status {
     pub stores: Vec<(String, LinkStatus)>,
     /// Odd things that stores did since the client was opened.
     pub suspicions: Vec<Suspicion>,
+    /// Open logs that hold operations for which nobody who may write vouches, and how many. They take effect once somebody
+    /// does.
+    pub unproven: Vec<(LogName, usize)>,
     /// What was found out about logs since the client was opened that a person should know.
     pub troubles: Vec<Trouble>,
 }
@@ -106,7 +109,7 @@ impl Gig {
     /// Registers a reducer for a type. The stock types are registered already and may be replaced.
     ///
     /// # Errors
-    /// [`Error::Name`] if the type's name breaks a rule.
+    /// [`Error::Name`] if the type's name breaks a rule, [`Error::ReservedType`].
     pub fn register<R: Reducer>(&self, kind: &str, reducer: R) -> Result<(), Error> {
         self.register_kind(kind, Arc::new(Reduced::new(reducer)))
     }
@@ -114,7 +117,7 @@ impl Gig {
     /// Registers a pure function over the whole oplog for a type, as in GiG.fs: its payloads are what is pushed.
     ///
     /// # Errors
-    /// [`Error::Name`] if the type's name breaks a rule.
+    /// [`Error::Name`] if the type's name breaks a rule, [`Error::ReservedType`].
     pub fn register_function(
         &self,
         kind: &str,
@@ -125,6 +128,7 @@ impl Gig {
 
     fn register_kind(&self, kind: &str, reader: Arc<dyn Kind>) -> Result<(), Error> {
         let kind = TypeName::parse(kind)?;
+        unreserved(&kind)?;
         self.shared().act(|replica, _| replica.register(kind, reader));
         Ok(())
     }
@@ -132,9 +136,11 @@ impl Gig {
     /// Names a log once, for many calls.
     ///
     /// # Errors
-    /// [`Error::Name`] if a part of the name breaks a rule.
+    /// [`Error::Name`] if a part of the name breaks a rule, [`Error::ReservedType`].
     pub fn log(&self, channel: &str, kind: &str, path: &str) -> Result<Log, Error> {
-        Ok(Log::new(self.clone(), LogName::parse(self.inner.user.as_str(), channel, kind, path)?))
+        let name = LogName::parse(self.inner.user.as_str(), channel, kind, path)?;
+        unreserved(&name.kind)?;
+        Ok(Log::new(self.clone(), name))
     }
 
     /// Returns the value of a log: see [`Log::get`].
@@ -310,6 +316,11 @@ impl Gig {
             table_down: self.shared().table_down.lock().clone(),
             stores: links.into_iter().map(|link| (url_of(&link), link)).collect(),
             suspicions: self.shared().suspicions(),
+            unproven: self.shared().look(|replica| {
+                let open = replica.open_logs().map(|log| (log, replica.unproven(log).count()));
+                let held = open.filter(|(_, ops)| *ops > 0);
+                held.map(|(log, ops)| (replica.clear_name(log).unwrap_or(log).clone(), ops)).collect()
+            }),
             troubles: self.shared().troubles(),
         }
     }
@@ -455,5 +466,12 @@ async fn run_timers(shared: Arc<Shared>) {
             () = sleep => shared.act(|replica, now| replica.handle(now, gigfs_core::sync::Event::Tick)),
             () = shared.timer.notified() => {}
         }
+    }
+}
+
+fn unreserved(kind: &TypeName) -> Result<(), Error> {
+    match kind.as_str().starts_with(RESERVED_PREFIX) {
+        true => Err(Error::ReservedType { kind: kind.clone() }),
+        false => Ok(()),
     }
 }

@@ -11,15 +11,17 @@ use std::sync::Arc;
 
 use gigfs_core::api::{KeyringRecord, NewSession, ReplaceMaster};
 use gigfs_core::seal::{
-    ChannelKeys, Fingerprint, Identity, Keyring, KeyringError, KeyringKey, RecoveryCode, RootKey, SealedKeyring,
-    Sealing, Secret,
+    ChannelKeys, DeviceKey, Fingerprint, Identity, Keyring, KeyringError, KeyringKey, OwnDevice, RecoveryCode, RootKey,
+    SealedKeyring, Sealing, Secret,
 };
-use gigfs_core::{ChannelName, ErrorCode, UserName};
+use gigfs_core::sync::ChannelAccess;
+use gigfs_core::{ChannelName, Date, DeviceId, ErrorCode, UserName};
 use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::password::{self, PasswordKeys};
 use crate::random;
+use crate::shared::now;
 use crate::table::{Table, blocking};
 
 /// How often a change is tried while other devices make theirs.
@@ -32,6 +34,19 @@ const BRIEF_SESSION_SECONDS: u64 = 60;
 pub struct UserKeys {
     user: UserName,
     opened: Arc<Mutex<Opened>>,
+    device: DeviceSecret,
+}
+
+/// What makes this device one that others can tell from the user's other devices: the key that it signs with. It stays on the
+/// device.
+#[derive(Debug, Clone)]
+pub struct DeviceSecret {
+    /// Which device.
+    pub id: DeviceId,
+    /// The seed of its Ed25519 key.
+    pub seed: Secret,
+    /// When it was made.
+    pub made: Date,
 }
 
 /// What [`UserKeys::open_or_create`] came to.
@@ -74,23 +89,34 @@ impl UserKeys {
         for _ in 0..CHANGE_ATTEMPTS {
             if let Some(sealed) = read(table, kept).await? {
                 let (keyring, key) = sealed.open(table.user(), root, 0).map_err(|error| at(table, error))?;
-                return Ok(OpenedKeys { keys: Self::of(table, Opened { keyring, key, sealed }), created: false });
+                return Ok(OpenedKeys { keys: Self::of(table, Opened { keyring, key, sealed })?, created: false });
             }
             let opened = Opened::new(table, root)?;
             if table.put_keyring(&opened.sealed).await? {
-                return Ok(OpenedKeys { keys: Self::of(table, opened), created: true });
+                return Ok(OpenedKeys { keys: Self::of(table, opened)?, created: true });
             }
         }
         Err(busy(table))
     }
 
-    /// Opens the record that a device kept, with the key that it kept. Needs no network.
+    /// Opens the record that a device kept, with the key that it kept, to sign as it did before. Needs no network.
     ///
     /// # Errors
     /// [`KeyringError`] if the key does not open the record.
-    pub fn with_key(user: UserName, record: SealedKeyring, key: KeyringKey) -> Result<Self, KeyringError> {
+    pub fn with_key(
+        user: UserName,
+        record: SealedKeyring,
+        key: KeyringKey,
+        device: DeviceSecret,
+    ) -> Result<Self, KeyringError> {
         let keyring = record.open_with_key(&user, &key, 0)?;
-        Ok(Self { user, opened: Arc::new(Mutex::new(Opened { keyring, key, sealed: record })) })
+        let opened = Arc::new(Mutex::new(Opened { keyring, key, sealed: record }));
+        Ok(Self { user, opened, device })
+    }
+
+    /// Returns the device's secret, to keep where nobody else reads it.
+    pub fn device(&self) -> &DeviceSecret {
+        &self.device
     }
 
     /// Opens the keyring with a recovery code, for a user to whom the admin gave another password, and has it open with a
@@ -110,7 +136,7 @@ impl UserKeys {
         let open = |sealed: &SealedKeyring| sealed.open_with_recovery(table.user(), code, 0);
         let none = || Error::NoKeyring { table: table.url().to_owned(), user: table.user().clone() };
         let opened = replace_password(table, &proof, new, kept, open, || Err(none())).await?;
-        opened.map(|opened| Self::of(table, opened)).ok_or_else(none)
+        Self::of(table, opened.ok_or_else(none)?)
     }
 
     /// Takes over what other devices have changed. Returns the revision that is the newest now.
@@ -134,15 +160,26 @@ impl UserKeys {
         self.opened.lock().keyring.channel(&self.user, channel).cloned()
     }
 
-    /// Returns the keys of all sealed channels of the user's own.
-    pub fn sealed_channels(&self) -> BTreeMap<ChannelName, Arc<ChannelKeys>> {
+    /// Returns what this device needs for each sealed channel of the user's own.
+    pub fn sealed_channels(&self) -> BTreeMap<ChannelName, ChannelAccess> {
         let opened = self.opened.lock();
         let own = opened.keyring.channels().filter(|(owner, ..)| **owner == self.user);
-        let keys = |sealing: &Sealing| match sealing {
-            Sealing::Sealed(keys) => Some(Arc::new(keys.clone())),
-            Sealing::Plain => None,
-        };
-        own.filter_map(|(_, channel, sealing)| Some((channel.clone(), keys(sealing)?))).collect()
+        let own = own.filter_map(|(_, channel, sealing)| Some((channel.clone(), sealing.keys()?.clone())));
+        let (device, identity) = (Arc::new(self.own_device(&opened)), *opened.keyring.identity().public());
+        let access = |keys| ChannelAccess { keys: Arc::new(keys), owner: identity, device: device.clone() };
+        own.map(|(channel, keys)| (channel, access(keys))).collect()
+    }
+
+    /// Returns what this device needs for a channel of the user's own that is sealed under these keys.
+    pub(crate) fn access(&self, keys: ChannelKeys) -> ChannelAccess {
+        let opened = self.opened.lock();
+        let owner = *opened.keyring.identity().public();
+        ChannelAccess { keys: Arc::new(keys), owner, device: Arc::new(self.own_device(&opened)) }
+    }
+
+    fn own_device(&self, opened: &Opened) -> OwnDevice {
+        let DeviceSecret { id, seed, made } = &self.device;
+        OwnDevice::new(opened.keyring.identity(), self.user.clone(), *id, DeviceKey::from_secret(seed), *made)
     }
 
     /// Makes sure that a channel of the user's own is in the keyring, here and at the table: with keys, or as plain. Keys
@@ -207,8 +244,9 @@ impl UserKeys {
         self.opened.lock().key.clone()
     }
 
-    fn of(table: &Table, opened: Opened) -> Self {
-        Self { user: table.user().clone(), opened: Arc::new(Mutex::new(opened)) }
+    fn of(table: &Table, opened: Opened) -> Result<Self, Error> {
+        let device = DeviceSecret::fresh()?;
+        Ok(Self { user: table.user().clone(), opened: Arc::new(Mutex::new(opened)), device })
     }
 
     /// Brings a change to the table, in the newest revision there. `apply` makes it, and says whether there is anything to
@@ -243,6 +281,16 @@ impl UserKeys {
         if opened.sealed.revision() > own.sealed.revision() {
             *own = opened;
         }
+    }
+}
+
+impl DeviceSecret {
+    /// Makes a device that there was not before.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the system has no random bytes.
+    pub fn fresh() -> Result<Self, Error> {
+        Ok(Self { id: DeviceId::from_bytes(random::bytes()?), seed: secret()?, made: now() })
     }
 }
 

@@ -45,7 +45,7 @@ pub use gig::{Gig, Status};
 pub use gigfs_core as core;
 pub use gigfs_core::sync::{BaseStatus, PruneHold, PrunePolicy};
 pub use gigfs_core::sync::{LinkId, LinkStatus, Mode, Origin, ReadStanding, Receipt, Standing};
-pub use keys::{OpenedKeys, SealMode, UserKeys};
+pub use keys::{DeviceSecret, OpenedKeys, SealMode, UserKeys};
 pub use listing::Listed;
 pub use log::Log;
 pub use receipt::Pushed;

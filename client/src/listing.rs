@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use gigfs_core::api::{ListedLog, MountedStore};
+use gigfs_core::seal::roster_type;
 use gigfs_core::sync::{Mode, Replica};
 use gigfs_core::{ChannelName, LogName, Path, PathPrefix, TypeName, base64_text};
 
@@ -31,7 +32,8 @@ impl Gig {
         let kept = self.listed(&channel, &prefix).await?;
         let listed = |log: &LogName| Listed { kind: log.kind.clone(), path: log.path.clone() };
         let clear = |replica: &mut Replica| -> BTreeSet<Listed> {
-            kept.iter().map(|log| listed(replica.clear_name(log).unwrap_or(log))).collect()
+            let clear = kept.iter().map(|log| replica.clear_name(log).unwrap_or(log));
+            clear.filter(|log| log.kind != roster_type()).map(listed).collect()
         };
         Ok(self.shared().look(clear).into_iter().collect())
     }

@@ -117,7 +117,8 @@ impl Log {
         Ok(Subscription::new(self.shared().clone(), self.name.clone(), self.kept().clone()))
     }
 
-    /// Returns the operations of the log in the order of replay, with the reason where its reducer cannot read one.
+    /// Returns the operations of the log in the order of replay, with the reason where one has no effect: its reducer cannot
+    /// read it, or nobody who may write in the channel vouches for it.
     ///
     /// # Errors
     /// Those of [`get`](Self::get).
@@ -127,7 +128,11 @@ impl Log {
         Ok(self.shared().look(|replica| {
             let mut unreadable = replica.unreadable(name);
             let ops = replica.oplog(name).into_iter().flat_map(|oplog| oplog.iter().cloned().collect::<Vec<_>>());
-            ops.map(|op| (unreadable.remove(&op.sha()), op)).map(|(why, op)| (op, why)).collect()
+            let taken = ops.map(|op| (unreadable.remove(&op.sha()), op)).map(|(why, op)| (op, why));
+            let unproven = replica.unproven(name).map(|(op, why)| (op.clone(), Some(why)));
+            let mut all: Vec<(Op, Option<String>)> = taken.chain(unproven).collect();
+            all.sort_by_key(|(op, _)| op.key());
+            all
         }))
     }
 

@@ -1,7 +1,5 @@
 //! Which channels are sealed, and giving the sync machine their keys in time.
 
-use std::sync::Arc;
-
 use gigfs_core::ChannelName;
 use gigfs_core::seal::Sealing;
 use gigfs_core::sync::Mode;
@@ -22,20 +20,21 @@ impl Gig {
             self.mounts_heard().await;
             self.check_channel(channel)?;
         }
-        let Some(keys) = self.user_keys() else { return Ok(()) };
+        let Some(user_keys) = self.user_keys() else { return Ok(()) };
         if self.is_local(channel) || self.shared().look(|replica| replica.is_sealed(channel)) {
             return Ok(());
         }
-        if keys.channel(channel).is_none()
+        if user_keys.channel(channel).is_none()
             && self.mode() != Mode::Offline
             && let Some(table) = self.remote_table()
         {
             // Another device may have made it.
-            keys.refresh(table).await?;
+            user_keys.refresh(table).await?;
         }
-        match keys.channel(channel) {
+        match user_keys.channel(channel) {
             Some(Sealing::Sealed(keys)) => {
-                self.shared().act(|replica, _| replica.set_keys(channel, Arc::new(keys)));
+                let access = user_keys.access(keys);
+                self.shared().act(|replica, _| replica.set_access(channel, access));
                 Ok(())
             }
             Some(Sealing::Plain) => Ok(()),

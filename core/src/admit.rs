@@ -1,10 +1,13 @@
 //! What a store decides about an operation before it is written.
 
+use std::collections::BTreeSet;
+
 use crate::date::Date;
 use crate::error::{ErrorCode, Refusal};
+use crate::id::Sha;
 use crate::limits::CLOCK_AHEAD_MICROS_MAX;
 use crate::name::LogName;
-use crate::op::Op;
+use crate::op::{Op, Payload};
 use crate::wire::WireOp;
 
 /// Opens an operation that a client sent and decides whether the store takes it at `now`.
@@ -16,6 +19,24 @@ pub fn admit(log: &LogName, op: &WireOp, now: Date) -> Result<Op, Refusal> {
     let op = op.open(log)?;
     check_date(op.date(), now)?;
     Ok(op)
+}
+
+/// Returns which operations a store is not to take of a push of which it refuses others: those in the order of the push that
+/// are sealed and for which nothing that is taken vouches by a signature any more. What vouched for them may never come, and
+/// then nobody would believe them.
+pub fn unsigned<'a>(taken: impl DoubleEndedIterator<Item = &'a Op>) -> BTreeSet<Sha> {
+    let mut signed = BTreeSet::new();
+    let unsigned = |op: &&Op| {
+        let vouched = op.signature().is_some() && signed.insert(op.actor()) || signed.contains(&op.actor());
+        matches!(op.payload(), Payload::Sealed { .. }) && !vouched
+    };
+    taken.rev().filter(unsigned).map(Op::sha).collect()
+}
+
+/// Says that an operation is to be signed and sent again.
+pub fn refuse_unsigned() -> Refusal {
+    let message = "another operation of the same push was refused, and with it the signature that vouches for this one";
+    Refusal::new(ErrorCode::Unsigned, message).hint("sign this one too and send it again")
 }
 
 pub(crate) fn check_date(date: Date, now: Date) -> Result<(), Refusal> {

@@ -203,6 +203,11 @@ impl Checkpoint {
         codec::decode(WHAT, record, read_record).map(|(checkpoint, _)| checkpoint)
     }
 
+    /// Returns the signature that a record carries.
+    pub(crate) fn signature_in(record: &[u8]) -> Option<Signature> {
+        codec::decode(WHAT, record, read_record).ok()?.1
+    }
+
     /// Returns which checkpoint this is.
     pub fn id(&self, log: &LogName) -> BaseId {
         BaseId { generation: self.generation, sha: self.sha(log) }

@@ -95,6 +95,8 @@ codes! {
     MissingOps = "missing_ops", 409, Retry;
     /// The store cannot tell yet whether the operation is covered; it waits for the list of what its base covers.
     CoverageUnknown = "coverage_unknown", 409, Retry;
+    /// What came with the operation and vouches for it was refused; it is to be signed and sent again.
+    Unsigned = "unsigned", 409, Retry;
     /// The store is being taken off the channel and takes no more writes for it.
     Sealed = "sealed", 409, Retry;
     /// Replicas disagree about the state of the log's base; it is not pruned further before that is settled.

@@ -28,7 +28,7 @@ pub mod sync;
 pub mod token;
 pub mod wire;
 
-pub use admit::admit;
+pub use admit::{admit, refuse_unsigned, unsigned};
 pub use checkpoint::{Base, BaseId, Checkpoint, CheckpointError};
 pub use codec::DecodeError;
 pub use covers::{Covers, Heads, Place};

@@ -96,14 +96,15 @@ pub struct Op(Arc<Inner>);
 struct Inner {
     draft: Draft,
     sha: Sha,
-    signature: Option<Signature>,
+    /// By the author's device, once it was signed.
+    signature: OnceLock<Signature>,
     /// What the payload holds, once it was opened.
     opened: OnceLock<Result<Payload, OpenError>>,
 }
 
 impl Inner {
     fn new(draft: Draft, sha: Sha, signature: Option<Signature>) -> Self {
-        Self { draft, sha, signature, opened: OnceLock::new() }
+        Self { draft, sha, signature: signature.map_or_else(OnceLock::new, OnceLock::from), opened: OnceLock::new() }
     }
 }
 
@@ -261,9 +262,14 @@ impl Op {
     #[must_use]
     pub fn signed(self, signature: Option<Signature>) -> Self {
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(Arc::new(Inner { signature, ..inner })),
+            Ok(inner) => Self(Arc::new(Inner::new(inner.draft, inner.sha, signature))),
             Err(shared) => Self(Arc::new(Inner::new(shared.draft.clone(), shared.sha, signature))),
         }
+    }
+
+    /// Signs the operation, for all clones of it, unless it is signed.
+    pub(crate) fn sign_with(&self, sign: impl FnOnce(Sha) -> Signature) {
+        self.0.signature.get_or_init(|| sign(self.0.sha));
     }
 
     /// Opens the payload, for all clones of the operation, unless that was done before.
@@ -273,7 +279,7 @@ impl Op {
 
     /// Returns the operation as it was before anybody opened it.
     pub(crate) fn unopened(self) -> Self {
-        Self(Arc::new(Inner::new(self.0.draft.clone(), self.0.sha, self.0.signature.clone())))
+        Self(Arc::new(Inner::new(self.0.draft.clone(), self.0.sha, self.signature().cloned())))
     }
 
     /// Returns the canonical JSON of the payload, opened where it is sealed.
@@ -323,7 +329,7 @@ impl Op {
 
     /// Returns the signature, if it carries one.
     pub fn signature(&self) -> Option<&Signature> {
-        self.0.signature.as_ref()
+        self.0.signature.get()
     }
 
     /// Returns the fields without the identity.

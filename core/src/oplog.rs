@@ -19,7 +19,8 @@ pub struct Oplog {
     heads: BTreeSet<Sha>,
     /// Shas that operations here depend on and that are not here.
     awaited: BTreeSet<Sha>,
-    last_seqs: BTreeMap<ActorId, Seq>,
+    /// The last operation of each actor.
+    lasts: BTreeMap<ActorId, (Seq, Sha)>,
     digest: Digest,
     bytes: usize,
 }
@@ -45,8 +46,8 @@ impl Oplog {
         if !self.awaited.remove(&sha) {
             self.heads.insert(sha);
         }
-        let last = self.last_seqs.entry(op.actor()).or_insert(op.seq());
-        *last = op.seq().max(*last);
+        let last = self.lasts.entry(op.actor()).or_insert((op.seq(), sha));
+        *last = (op.seq(), sha).max(*last);
         self.digest.add(&sha);
         self.bytes += op.size();
         self.ops.insert(key, op);
@@ -123,7 +124,17 @@ impl Oplog {
 
     /// Returns the seq that the actor's next operation takes.
     pub fn next_seq(&self, actor: ActorId) -> Seq {
-        self.last_seqs.get(&actor).map_or(Seq::FIRST, |last| last.next())
+        self.lasts.get(&actor).map_or(Seq::FIRST, |(last, _)| last.next())
+    }
+
+    /// Returns the last operation of an actor.
+    pub(crate) fn last_of(&self, actor: ActorId) -> Option<(Seq, Sha)> {
+        self.lasts.get(&actor).copied()
+    }
+
+    /// Tells whether something here depends on an operation that is not here.
+    pub(crate) fn is_awaited(&self, sha: &Sha) -> bool {
+        self.awaited.contains(sha)
     }
 
     /// Returns the operations that something here depends on and that are not here, ascending.
@@ -141,14 +152,24 @@ impl Oplog {
     ///
     /// What is left out stays a head and is named by a later operation; the order of replay does not depend on it.
     pub fn deps(&self) -> Vec<Sha> {
-        if self.heads.len() <= OP_DEPS_MAX {
-            return self.heads.iter().copied().collect();
-        }
-        let mut keys: Vec<&OrderKey> = self.heads.iter().filter_map(|sha| self.keys.get(sha)).collect();
-        keys.sort_unstable();
-        let mut latest: Vec<Sha> = keys.iter().rev().take(OP_DEPS_MAX).map(|key| key.sha).collect();
-        latest.sort_unstable();
-        latest
+        self.deps_with(None)
+    }
+
+    /// Returns the heads that a new operation names, and what its author wrote before.
+    pub(crate) fn deps_with(&self, before: Option<Sha>) -> Vec<Sha> {
+        let other = |sha: &&Sha| Some(**sha) != before;
+        let room = OP_DEPS_MAX - usize::from(before.is_some());
+        let mut deps: Vec<Sha> = if self.heads.len() <= room {
+            self.heads.iter().filter(other).copied().collect()
+        } else {
+            let heads = self.heads.iter().filter(other);
+            let mut keys: Vec<&OrderKey> = heads.filter_map(|sha| self.keys.get(sha)).collect();
+            keys.sort_unstable();
+            keys.iter().rev().take(room).map(|key| key.sha).collect()
+        };
+        deps.extend(before);
+        deps.sort_unstable();
+        deps
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gigfs_core::sync::Mode;
-use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, Payload, json};
+use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, Payload, Sha, json};
 
 use crate::payload;
 use crate::world::{Violation, World};
@@ -70,8 +70,10 @@ impl World {
 
     fn check_log(&mut self, log: &LogName) -> Result<(), Violation> {
         let mut stands: BTreeMap<String, (Option<BaseId>, Digest)> = BTreeMap::new();
+        let excused = self.excused(log);
         for store in &self.table[&log.channel] {
-            let oplog: Oplog = self.stores[*store].ops(log).into_iter().collect();
+            let mut oplog: Oplog = self.stores[*store].ops(log).into_iter().collect();
+            oplog.remove_all(&excused);
             if self.spec.sealed && oplog.iter().any(|op| matches!(op.payload(), Payload::Plain(_))) {
                 return Err(Violation(format!("store {store} can read an operation of {log}")));
             }
@@ -88,6 +90,11 @@ impl World {
                 if !self.lists_are_lost(log) {
                     return Err(Violation(format!("client {client} is left in doubt about {sha:?} of {log}")));
                 }
+            }
+            if self.has_lost_data() && self.clients[client].replica.as_ref().is_some_and(|it| it.trouble(log).is_some())
+            {
+                // Nobody is left to vouch for the base: a store lost what the roster said of its author.
+                continue;
             }
             let Some(replica) = self.clients[client].replica.as_ref() else { continue };
             let Some(oplog) = replica.oplog(log) else {
@@ -115,6 +122,20 @@ impl World {
             return Err(Violation(format!("the replicas of {log} differ: {stands:?}")));
         }
         Ok(())
+    }
+
+    /// Returns the operations for which nobody is left to vouch: a store lost what the roster said of their actor, which
+    /// wrote on a device without a disk and is no more.
+    fn excused(&self, log: &LogName) -> Vec<Sha> {
+        if !self.has_lost_data() {
+            return Vec::new();
+        }
+        let lives = |op: &Op| self.clients.iter().any(|client| client.actor == op.actor());
+        let unproven = self.clients.iter().filter_map(|client| client.replica.as_ref());
+        let unproven: BTreeSet<Sha> =
+            unproven.flat_map(|replica| replica.unproven(log).map(|(op, _)| op.sha())).collect();
+        let held = self.table[&log.channel].iter().flat_map(|store| self.stores[*store].ops(log));
+        held.filter(|op| unproven.contains(&op.sha()) && !lives(op)).map(|op| op.sha()).collect()
     }
 
     /// Tells whether no store of a log's channel knows all that its base covers.
@@ -167,6 +188,11 @@ impl World {
             let replicas = self.clients.iter().filter_map(|client| client.replica.as_ref());
             let doubtful = replicas.flat_map(|replica| replica.doubtful(log));
             doubtful.filter_map(payload::write_id).for_each(|id| _ = missing.remove(&id));
+        }
+        for log in &self.logs {
+            let excused = self.excused(log);
+            let excused = excused.iter().filter_map(|sha| self.ledger.op(log, sha));
+            excused.filter_map(payload::write_id).for_each(|id| _ = missing.remove(&id));
         }
         if !missing.is_empty() {
             return Err(Violation(format!("client {client} does not have the writes {missing:?}")));

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gigfs_core::seal::{BlindLog, ChannelKeys, Secret};
-use gigfs_core::sync::Replica;
-use gigfs_core::{ChannelName, Checkpoint, Kind, LogName, TypeName};
+use gigfs_core::seal::{BlindLog, ChannelKeys, DeviceKey, Identity, OwnDevice, Secret};
+use gigfs_core::sync::{ChannelAccess, Replica};
+use gigfs_core::{ChannelName, Checkpoint, Date, DeviceId, Kind, LogName, TypeName, UserName};
 
 /// One set of keys for all channels: what is bound to one of them opens in no other.
 #[derive(Debug, Default)]
@@ -38,11 +38,19 @@ impl Keys {
         &self.clear.get(name).unwrap_or(name).kind
     }
 
-    /// Gives a replica the keys of all channels, and tells it which logs there are.
-    pub(crate) fn give(&self, replica: &mut Replica) {
+    /// Gives a replica on the device with this number what all channels need, and tells it which logs there are.
+    pub(crate) fn give(&self, replica: &mut Replica, device: u8) {
         let Some(keys) = &self.keys else { return };
-        let channels: BTreeSet<&ChannelName> = self.clear.keys().map(|log| &log.channel).collect();
-        channels.into_iter().for_each(|channel| replica.set_keys(channel, keys.clone()));
+        let secret = |byte| Secret::from_bytes([byte; 32]);
+        let identity = Identity::from_secrets(&secret(3), secret(4));
+        let channels: BTreeSet<(&UserName, &ChannelName)> =
+            self.clear.keys().map(|log| (&log.user, &log.channel)).collect();
+        for (user, channel) in channels {
+            let (id, key) = (DeviceId::from_bytes([device; 16]), DeviceKey::from_secret(&secret(device)));
+            let own = OwnDevice::new(&identity, user.clone(), id, key, Date::EPOCH);
+            let access = ChannelAccess { keys: keys.clone(), owner: *identity.public(), device: Arc::new(own) };
+            replica.set_access(channel, access);
+        }
         self.clear.values().for_each(|log| _ = replica.name(log));
     }
 

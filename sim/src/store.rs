@@ -317,7 +317,12 @@ impl Store {
             }
             admitted => admitted,
         };
-        let admitted: Vec<Result<Op, Refusal>> = ops.iter().map(admit).collect();
+        let mut admitted: Vec<Result<Op, Refusal>> = ops.iter().map(admit).collect();
+        if admitted.iter().any(Result::is_err) {
+            let unsigned = gigfs_core::unsigned(admitted.iter().flatten());
+            let left = admitted.iter_mut().filter(|op| op.as_ref().is_ok_and(|op| unsigned.contains(&op.sha())));
+            left.for_each(|op| *op = Err(gigfs_core::refuse_unsigned()));
+        }
         let good: Vec<Op> = admitted.iter().flatten().cloned().collect();
         let append = |op: &Op| match beyond {
             Some(base) => Append::Vouched { log: name.clone(), op: op.clone(), base },

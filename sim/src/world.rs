@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gigfs_core::api::{CommitResult, Proposal};
+use gigfs_core::seal::{roster_kind, roster_log, roster_type};
 use gigfs_core::sync::{LinkId, PrunePolicy};
 use gigfs_core::wire::{ClientMessage, ServerMessage};
 use gigfs_core::{ActorId, BaseId, ChannelName, Date, Kind, LogName, Op, Refusal, StoreId, TypeName, UserName};
@@ -69,7 +70,7 @@ pub struct World {
     pub clients: Vec<Client>,
     /// The stores.
     pub stores: Vec<Store>,
-    /// The logs that are written to.
+    /// The logs that are written to, and after them the rosters of sealed channels.
     pub logs: Vec<LogName>,
     /// How much happened.
     pub counts: Counts,
@@ -232,12 +233,22 @@ impl World {
             next_event: 0,
             spec,
         };
-        let logs = world.spec.logs.iter().enumerate().map(|(at, spec)| log(at, spec)).collect();
+        let mut logs: Vec<LogName> = world.spec.logs.iter().enumerate().map(|(at, spec)| log(at, spec)).collect();
+        if world.spec.sealed {
+            let channels: BTreeSet<ChannelName> = logs.iter().map(|log| log.channel.clone()).collect();
+            logs.extend(channels.iter().map(|channel| roster_log(&world.user, channel)));
+            world.kinds.insert(roster_type(), roster_kind());
+        }
         (world.keys, world.logs) = Keys::new(world.spec.sealed, logs);
         for client in 0..world.clients.len() {
             world.restart(client);
         }
         world
+    }
+
+    /// Tells whether some store lost what it had.
+    pub(crate) fn has_lost_data(&self) -> bool {
+        self.restored
     }
 
     /// Lets so many milliseconds go by.

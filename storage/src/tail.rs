@@ -61,6 +61,14 @@ impl Append {
         }
     }
 
+    /// Returns the operation, unless the store is still to make it.
+    pub fn op(&self) -> Option<&Op> {
+        match self {
+            Self::Op { op, .. } | Self::Vouched { op, .. } => Some(op),
+            Self::Stamp { .. } => None,
+        }
+    }
+
     /// Tells whether the heads of the log's base have to be asked about an operation that is not known to be covered.
     ///
     /// A stamp is written now, so nothing can cover it.

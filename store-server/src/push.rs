@@ -1,9 +1,11 @@
 //! What a push becomes before it is committed: each operation admitted or refused, on its own.
 
+use std::convert::Infallible;
+
 use gigfs_core::api::{OpJson, PushResult};
 use gigfs_core::limits::PUSH_OPS_MAX;
 use gigfs_core::wire::WireOp;
-use gigfs_core::{Date, ErrorCode, LogName, Payload, Refusal, Sha, admit};
+use gigfs_core::{Date, ErrorCode, LogName, Payload, Refusal, Sha, admit, refuse_unsigned, unsigned};
 use gigfs_storage::{Append, Engine, StorageError};
 
 /// A push with the results that are known already; the commit fills in the others, in order.
@@ -83,6 +85,19 @@ impl Admitted {
         Ok(())
     }
 
+    /// Refuses, where something was refused, what nothing vouches for that is left ([`unsigned`]).
+    pub(crate) fn refuse_unsigned(&mut self) {
+        if !self.results.iter().flatten().any(|result| matches!(result, PushResult::Refused(_))) {
+            return;
+        }
+        let unsigned = unsigned(self.appends.iter().filter_map(Append::op));
+        let decide = |append: &Append| {
+            let is_unsigned = append.op().is_some_and(|op| unsigned.contains(&op.sha()));
+            Ok::<_, Infallible>(is_unsigned.then(|| PushResult::Refused(refuse_unsigned())))
+        };
+        let Ok(()) = self.refuse_some(decide);
+    }
+
     /// Returns the results once the appends have these.
     pub(crate) fn finish(self, committed: impl IntoIterator<Item = PushResult>) -> Vec<PushResult> {
         let mut committed = committed.into_iter();
@@ -114,6 +129,7 @@ pub(crate) fn admit_records(log: &LogName, ops: &[WireOp], beyond: Option<Sha>, 
     for op in ops {
         admitted.add(Some(op.sha), admit(log, op, now).map(append));
     }
+    admitted.refuse_unsigned();
     admitted
 }
 

@@ -114,6 +114,7 @@ impl Quotas {
             (left, taken) = (left - size, taken + size);
             Ok(None)
         })?;
+        admitted.refuse_unsigned();
         Ok(taken)
     }
 

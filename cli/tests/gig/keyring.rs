@@ -7,7 +7,7 @@ use std::path::Path;
 use gigfs::core::base64_text;
 use gigfs::core::seal::{ChannelKeys, KeyringKey, SealedKeyring, Sealing, Secret};
 use gigfs::core::{ChannelName, UserName};
-use gigfs::{SealMode, UserKeys};
+use gigfs::{DeviceSecret, SealMode, UserKeys};
 use serde_json::Value;
 
 use crate::world::{Apart, Device, Login as _, Ran, Server, Up};
@@ -31,7 +31,7 @@ async fn keys(device: &Device) -> UserKeys {
     let key: [u8; 32] = bytes(&kept, "key").try_into().unwrap();
     let record = SealedKeyring::from_bytes(&bytes(&kept, "record")).unwrap();
     let key = KeyringKey::from_secret(Secret::from_bytes(key));
-    let keys = UserKeys::with_key(UserName::parse("me").unwrap(), record, key).unwrap();
+    let keys = UserKeys::with_key(UserName::parse("me").unwrap(), record, key, DeviceSecret::fresh().unwrap()).unwrap();
     keys.refresh(&device.table()).await.unwrap();
     keys
 }

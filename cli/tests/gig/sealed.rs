@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gigfs::{Builder, Gig, Listed};
-use gigfs_core::seal::{ChannelKeys, Secret};
-use gigfs_core::{ChannelName, Path as LogPath, TypeName};
+use gigfs::{Builder, DeviceSecret, Gig, Listed};
+use gigfs_core::seal::{ChannelKeys, DeviceKey, Identity, OwnDevice, Secret};
+use gigfs_core::sync::ChannelAccess;
+use gigfs_core::{ChannelName, Path as LogPath, TypeName, UserName};
 use serde_json::json;
 
 use crate::world::{Apart, Device, Up};
@@ -19,8 +20,14 @@ fn keys() -> Arc<ChannelKeys> {
     Arc::new(ChannelKeys::new(Secret::from_bytes([1; 32]), Secret::from_bytes([2; 32])))
 }
 
+/// Each call is another device of the user's.
 fn sealed(world: &Apart) -> Builder {
-    Gig::builder().table(world.device.table()).sealed(ChannelName::parse("home").unwrap(), keys())
+    let secret = |byte| Secret::from_bytes([byte; 32]);
+    let identity = Identity::from_secrets(&secret(3), secret(4));
+    let (user, DeviceSecret { id, seed, made }) = (UserName::parse("me").unwrap(), DeviceSecret::fresh().unwrap());
+    let device = OwnDevice::new(&identity, user, id, DeviceKey::from_secret(&seed), made);
+    let access = ChannelAccess { keys: keys(), owner: *identity.public(), device: Arc::new(device) };
+    Gig::builder().table(world.device.table()).sealed(ChannelName::parse("home").unwrap(), access)
 }
 
 /// Finds one of some words in the files of a folder.

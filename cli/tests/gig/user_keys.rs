@@ -135,10 +135,10 @@ async fn what_a_device_kept_opens_without_a_network_and_with_its_own_key_only() 
     let (table, keys) = device(&up, &password).await;
     let home = keys.ensure(&table, &channel("home"), SealMode::Sealed).await.unwrap();
     up.kill();
-    let kept = UserKeys::with_key(keys.user().clone(), keys.record(), keys.key()).unwrap();
+    let kept = UserKeys::with_key(keys.user().clone(), keys.record(), keys.key(), keys.device().clone()).unwrap();
     assert_eq!((kept.channel(&channel("home")), kept.revision()), (Some(home), keys.revision()));
     let other = gigfs::core::seal::KeyringKey::from_secret(gigfs::core::seal::Secret::from_bytes([1; 32]));
-    let refused = UserKeys::with_key(keys.user().clone(), keys.record(), other).unwrap_err();
+    let refused = UserKeys::with_key(keys.user().clone(), keys.record(), other, keys.device().clone()).unwrap_err();
     assert!(matches!(refused, KeyringError::Key { .. }));
 }
 

@@ -7,7 +7,7 @@
 use minicbor::decode::Decoder;
 
 use super::device::{CertificateError, DeviceKey, TrustedDevice};
-use super::identity;
+use super::identity::{self, Fingerprint};
 use crate::checkpoint::Checkpoint;
 use crate::codec::{self, DecodeError};
 use crate::date::Date;
@@ -41,6 +41,7 @@ pub struct TrustedActor {
     device: DeviceId,
     actor: ActorId,
     key: [u8; 32],
+    identity: Fingerprint,
 }
 
 /// Why a signature proves nothing.
@@ -129,7 +130,13 @@ impl TrustedDevice {
             return Err(CertificateError::OtherDevice { found: *device, expected: self.device });
         }
         match identity::verifies(&self.key, &actor_message(&self.user, *device, *actor, *issued), signature) {
-            true => Ok(TrustedActor { user: self.user.clone(), device: *device, actor: *actor, key: self.key }),
+            true => Ok(TrustedActor {
+                user: self.user.clone(),
+                device: *device,
+                actor: *actor,
+                key: self.key,
+                identity: self.identity,
+            }),
             false => Err(CertificateError::Signature { device: *device }),
         }
     }
@@ -149,6 +156,16 @@ impl TrustedActor {
     /// Returns the actor.
     pub fn actor(&self) -> ActorId {
         self.actor
+    }
+
+    /// Returns the fingerprint of the identity that certified the device.
+    pub fn identity(&self) -> Fingerprint {
+        self.identity
+    }
+
+    /// Returns what the device's signatures are checked with.
+    pub(super) fn key(&self) -> &[u8; 32] {
+        &self.key
     }
 
     /// Checks that this actor's device signed an operation.

@@ -45,6 +45,8 @@ pub struct TrustedDevice {
     pub(super) user: UserName,
     pub(super) device: DeviceId,
     pub(super) key: [u8; 32],
+    /// Of the identity that certified it.
+    pub(super) identity: Fingerprint,
 }
 
 /// Why a certificate proves nothing.
@@ -113,8 +115,9 @@ impl DeviceCertificate {
         if self.user != *user {
             return Err(CertificateError::OtherUser { found: self.user.clone(), expected: user.clone() });
         }
-        match identity::verifies(&identity.signing, &self.message(identity.fingerprint()), &self.signature) {
-            true => Ok(TrustedDevice { user: user.clone(), device: self.device, key: self.key }),
+        let signer = identity.fingerprint();
+        match identity::verifies(&identity.signing, &self.message(signer), &self.signature) {
+            true => Ok(TrustedDevice { user: user.clone(), device: self.device, key: self.key, identity: signer }),
             false => Err(CertificateError::Signature { device: self.device }),
         }
     }

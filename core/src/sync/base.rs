@@ -466,6 +466,7 @@ impl Log {
                 Place::Doubtful => _ = self.doubtful.insert(op.key(), op),
             }
         }
+        self.unproven.drop_covered(covers);
         self.pruning.lost = false;
         self.pruning.disputed = self.pruning.disputed.filter(|disputed| *disputed == base.id.sha);
         self.base = Some(base);

@@ -24,6 +24,7 @@ impl Replica {
             covers: Covers::default(),
             absent: Vec::new(),
             digest: Digest::default(),
+            author: self.config.actor,
             ..Checkpoint::clone(&foreign.checkpoint)
         };
         self.want(self.now, &copy, Interest::Compare);

@@ -189,6 +189,13 @@ impl Turns {
         Some(log)
     }
 
+    /// Takes one log out of turn.
+    pub(super) fn dequeue_only(&mut self, log: &LogName) -> Option<LogName> {
+        let log = self.queued.take(log)?;
+        self.order.retain(|queued| *queued != log);
+        Some(log)
+    }
+
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
         self.order.clear();

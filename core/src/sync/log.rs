@@ -17,6 +17,7 @@ use super::backlog::Backlog;
 use super::event::{PushId, Seen};
 use super::pruning::Pruning;
 use super::sealed::Sealer;
+use super::vouching::Unproven;
 
 /// A log of a replica.
 pub(super) struct Log {
@@ -26,6 +27,8 @@ pub(super) struct Log {
     pub(super) oplog: Oplog,
     /// What the base may cover: neither folded nor dropped before a store has said.
     pub(super) doubtful: BTreeMap<OrderKey, Op>,
+    /// What nobody vouches for yet.
+    pub(super) unproven: Unproven,
     /// What is known to be covered, if there is no local store that knows it.
     pub(super) covered: BTreeSet<Sha>,
     pub(super) pruning: Pruning,
@@ -215,6 +218,7 @@ impl Log {
             base: None,
             oplog: Oplog::new(),
             doubtful: BTreeMap::new(),
+            unproven: Unproven::default(),
             covered: BTreeSet::new(),
             pruning: Pruning::default(),
             sealer,
@@ -278,7 +282,7 @@ impl Log {
 
     /// Folds the base and the whole oplog again.
     pub(super) fn refold(&mut self) {
-        let base = self.base.as_ref().map(|base| self.readable(&base.checkpoint)).transpose();
+        let base = self.base.as_ref().map(|base| self.believed(base)).transpose();
         if let Some(fold) = &mut self.fold {
             match base {
                 Ok(base) => fold.rebase(base.as_ref()),
@@ -293,9 +297,9 @@ impl Log {
         self.oplog.at(key).or_else(|| self.doubtful.get(key))
     }
 
-    /// Tells whether an operation is here, in doubt or not, or named by the base.
+    /// Tells whether an operation is here, believed and in doubt or not.
     pub(super) fn has(&self, sha: &Sha) -> bool {
-        self.oplog.contains(sha) || self.doubtful.keys().any(|key| key.sha == *sha)
+        self.oplog.contains(sha) || self.unproven.contains(sha) || self.doubtful.keys().any(|key| key.sha == *sha)
     }
 
     /// Tells whether what was archived while no table knew of the log is to come back, because it has met one.
@@ -370,6 +374,13 @@ impl Log {
         !self.peers.is_empty()
             && !self.unsaved.contains(&key.sha)
             && self.peers.values().all(|peer| !peer.backlog.contains(key))
+    }
+
+    /// Tells whether a store is not known to hold all that an actor wrote, but for what it refused.
+    pub(super) fn is_owed(&self, actor: ActorId, peer: &Peer) -> bool {
+        let pending = self.pending.iter().filter(|key| peer.backlog.contains(key));
+        let own = peer.backlog.keys().filter(|key| key.actor == actor);
+        pending.chain(own).any(|key| !peer.backlog.is_refused(key))
     }
 
     /// Tells whether no store can hold an own operation: each refused it, or was never sent it by this process, which

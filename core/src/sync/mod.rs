@@ -21,7 +21,7 @@ use crate::limits::CLOCK_AHEAD_MICROS_MAX;
 use crate::name::{ChannelName, LogName, TypeName, UserName};
 use crate::op::{Op, OrderKey};
 use crate::oplog::Oplog;
-use crate::seal::ChannelKeys;
+use crate::seal::{roster_kind, roster_type};
 use crate::wire::{ServerMessage, Welcome};
 
 mod backlog;
@@ -41,18 +41,21 @@ mod sealed;
 mod sending;
 mod status;
 mod timers;
+mod vouching;
 mod writing;
 
 pub use event::{
     Event, Kept, LinkId, Mode, Notice, Origin, Output, PersistId, PushId, Receipt, Record, Seen, Standing, WakeAt,
 };
 pub use hold::{PruneHold, PrunePolicy};
+pub use sealed::ChannelAccess;
 pub use status::{BaseStatus, LinkStatus, QueuedLog, ReadStanding, RefusedOp};
 pub use writing::PushError;
 
 use keeping::Keeping;
 use link::{Link, Request, Up};
 use log::{Interest, Loaded, Log, Remounted};
+use sealed::Sealed;
 
 /// What a replica is made with.
 #[derive(Debug, Clone)]
@@ -73,8 +76,10 @@ pub struct Config {
 pub struct Replica {
     config: Config,
     kinds: BTreeMap<TypeName, Arc<dyn Kind>>,
-    /// The keys of the channels that are sealed.
-    keys: BTreeMap<ChannelName, Arc<ChannelKeys>>,
+    /// The channels that are sealed.
+    sealed: BTreeMap<ChannelName, Sealed>,
+    /// What the local store held of logs whose channel's roster it has not brought yet.
+    held_back: Vec<(LogName, Kept)>,
     /// Logs of sealed channels by their blinded names, as far as they were met.
     clear_names: BTreeMap<LogName, LogName>,
     mounts: BTreeMap<ChannelName, BTreeSet<StoreId>>,
@@ -103,8 +108,9 @@ impl Replica {
         Self {
             random: config.seed,
             config,
-            kinds: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            kinds: BTreeMap::from([(roster_type(), roster_kind())]),
+            sealed: BTreeMap::new(),
+            held_back: Vec::new(),
             clear_names: BTreeMap::new(),
             mounts: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -251,6 +257,9 @@ impl Replica {
 
     fn want(&mut self, now: Date, name: &LogName, interest: Interest) {
         self.observe(now);
+        if let Some(roster) = self.roster_of(name).cloned() {
+            self.want(now, &roster, Interest::Watch);
+        }
         if !self.logs.contains_key(name) {
             let mut log = Log::new(self.sealer(name), self.kind_of(name).map(|kind| kind.fold()));
             if let Some(stores) = self.mounts.get(&name.channel) {
@@ -273,6 +282,9 @@ impl Replica {
     }
 
     fn loaded(&mut self, name: LogName, kept: Kept) {
+        if self.roster_of(&name).is_some_and(|roster| !self.is_loaded(roster)) {
+            return self.held_back.push((name, kept));
+        }
         let Some(log) = self.logs.get_mut(&name).filter(|log| log.loaded == Loaded::Asked) else { return };
         log.loaded = Loaded::Yes;
         log.known |= !kept.seen.is_empty();
@@ -299,6 +311,13 @@ impl Replica {
         self.meets_a_table(&name);
         self.begin_everywhere(&name);
         self.plan_pruning(&name);
+        self.certify_pending(&name);
+        if self.is_roster(&name) {
+            self.read_roster(&name.channel);
+            let now_too = |(log, _): &mut (LogName, Kept)| log.channel == name.channel;
+            let held_back: Vec<(LogName, Kept)> = self.held_back.extract_if(.., now_too).collect();
+            held_back.into_iter().for_each(|(log, kept)| self.loaded(log, kept));
+        }
     }
 
     fn neighbour(&mut self, name: &LogName, ops: Vec<Op>) {
@@ -445,6 +464,12 @@ impl Replica {
     }
 
     fn notify(&mut self, notice: Notice) {
+        if let Notice::Changed { log, .. } = &notice
+            && self.is_roster(log)
+        {
+            let channel = log.channel.clone();
+            return self.read_roster(&channel);
+        }
         self.outputs.push_back(Output::Notify(notice));
     }
 

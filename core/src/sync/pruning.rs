@@ -270,7 +270,8 @@ impl Replica {
 
     /// Sends a checkpoint to every store, to be acknowledged; or installs it, where no table knows of the channel.
     pub(super) fn propose(&mut self, name: &LogName, checkpoint: Checkpoint) -> Result<(), PruneHold> {
-        let record = Bytes::from(checkpoint.to_record(None));
+        let signature = self.sign_checkpoint(name, &checkpoint);
+        let record = Bytes::from(checkpoint.to_record(signature.as_ref()));
         if record.len() > CHECKPOINT_RECORD_BYTES_MAX || checkpoint.check().is_err() {
             return Err(PruneHold::TooLarge { bytes: record.len() });
         }

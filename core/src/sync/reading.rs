@@ -8,7 +8,7 @@ use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
 use crate::error::{ErrorKind, Refusal};
-use crate::id::Sha;
+use crate::id::{Sha, StoreId};
 use crate::limits::WATCHED_LOGS_MAX;
 use crate::name::{LogName, PathPrefix};
 use crate::op::{Op, OrderKey};
@@ -100,9 +100,8 @@ impl Replica {
 
     /// Reads the logs whose turn it is, as far as the stream has room.
     pub(super) fn start_reads(&mut self, id: &LinkId) {
-        while let Some(link) = self.links.get_mut(id)
-            && link.up.as_ref().is_some_and(super::Up::may_read)
-            && let Some(name) = link.reading.dequeue()
+        while self.links.get(id).and_then(|link| link.up.as_ref()).is_some_and(super::Up::may_read)
+            && let Some(name) = self.next_to_read(id)
         {
             let incarnation = self.up_mut(id).incarnation;
             let Some(peer) = self.log_mut(&name).peers.get(&id.store) else { continue };
@@ -111,6 +110,21 @@ impl Replica {
                 let before = peer.seen.filter(|seen| seen.incarnation != incarnation);
                 self.get(id, &name, same_life.map_or(0, |seen| seen.index), before, false);
             }
+        }
+    }
+
+    /// Takes the log that is to be read next. As long as a channel's roster is not read, that is the only one: without it
+    /// nothing that others wrote would be believed.
+    fn next_to_read(&mut self, id: &LinkId) -> Option<LogName> {
+        let roster = self.sealed.get(&id.channel).map(|sealed| &sealed.roster_log);
+        let unread = roster.filter(|roster| {
+            let peer = self.logs.get(*roster).and_then(|log| log.peers.get(&id.store));
+            peer.is_some_and(|peer| !matches!(peer.reading, Reading::Idle))
+        });
+        let turns = &mut self.links.get_mut(id)?.reading;
+        match unread {
+            Some(roster) => turns.dequeue_only(roster),
+            None => turns.dequeue(),
         }
     }
 
@@ -281,13 +295,14 @@ impl Replica {
     /// Notes exactly which operations of a log a store holds.
     fn set_held(&mut self, id: &LinkId, name: &LogName, held: &BTreeSet<Sha>, sure: bool) {
         let (now, later) = (self.now, self.forward_at());
+        let at_once = self.is_roster(name);
         let log = self.log_mut(name);
         let Some(peer) = log.peers.get_mut(&id.store) else { return };
         peer.unreadable.retain(|sha| held.contains(sha));
         let known: Vec<OrderKey> = peer.backlog.keys().filter(|key| held.contains(&key.sha)).copied().collect();
         let absent = log.oplog.iter().filter(|op| !held.contains(&op.sha()) && !log.unsaved.contains(&op.sha()));
         for key in absent.map(Op::key) {
-            let at = if log.pending.contains(&key) { now } else { later };
+            let at = if at_once || log.pending.contains(&key) { now } else { later };
             peer.backlog.offer(key, at, now);
         }
         if sure {
@@ -373,32 +388,26 @@ impl Replica {
             peer.seen = Some(Seen { incarnation, index });
         }
         let tells = peer.can_tell(log.base.as_ref());
-        let (mut keys, mut gained, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
-        for op in opened {
+        let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();
+        let (mut gained, mut doubtful) = (Vec::new(), Vec::new());
+        let all_kept = log.unproven.is_empty();
+        for op in log.believe(opened) {
             // What a store that can tell still has beside the base is not covered.
             match if tells { log.admit(&op) } else { log.take(&op) } {
-                Taken::New => gained.push(op.clone()),
-                Taken::Doubtful => doubtful.push(op.clone()),
+                Taken::New => gained.push(op),
+                Taken::Doubtful => doubtful.push(op),
                 Taken::Known | Taken::Covered => {}
             }
-            keys.push(op.key());
         }
-        let new_keys: Vec<OrderKey> = gained.iter().chain(&doubtful).map(Op::key).collect();
-
         self.hold(id, name, &keys, super::Standing::Accepted);
-        self.offer_later(name, &new_keys, Some(id));
-        if index != before {
-            let seen = Seen { incarnation, index };
-            self.persist_lazily(Record::Seen { log: name.clone(), store: id.store, seen });
-        }
-        let new = gained.iter().chain(&doubtful).map(|op| Record::Op { log: name.clone(), op: op.clone() });
-        let new: Vec<Record> = new.collect();
-        if !new.is_empty() {
-            self.persist(new);
-        }
-        if !gained.is_empty() {
-            self.notify(Notice::Changed { log: name.clone(), ops: gained, origin: Origin::Store(id.store) });
-            self.plan_pruning(name);
+        self.gained(name, gained, doubtful, Some(id), Origin::Store(id.store));
+        match all_kept {
+            true if index == before => {}
+            true => self.keep_seen(name, &[id.store]),
+            false => {
+                let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
+                self.keep_seen(name, &stores);
+            }
         }
         for what in bad {
             self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });

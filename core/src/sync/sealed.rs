@@ -13,17 +13,54 @@ use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
 use crate::name::{ChannelName, LogName, PathPrefix};
 use crate::op::{Draft, Op, Payload};
-use crate::seal::{BlindLog, ChannelKeys, OpenError, SealError};
+use crate::seal::{BlindLog, ChannelKeys, OpenError, OwnDevice, PublicIdentity, Roster, SealError, roster_log};
 use crate::wire::ClientMessage;
+
+/// What a device needs for a sealed channel.
+#[derive(Debug, Clone)]
+pub struct ChannelAccess {
+    /// The channel's keys.
+    pub keys: Arc<ChannelKeys>,
+    /// The identity of the channel's owner, by its pinned fingerprint.
+    pub owner: PublicIdentity,
+    /// The device that this is.
+    pub device: Arc<OwnDevice>,
+}
+
+/// What a replica has of a sealed channel.
+pub(super) struct Sealed {
+    pub(super) keys: Arc<ChannelKeys>,
+    pub(super) owner: PublicIdentity,
+    pub(super) device: Arc<OwnDevice>,
+    /// The name under which stores know the log of the roster.
+    pub(super) roster_log: LogName,
+    /// The roster, as far as it was read.
+    pub(super) roster: Arc<Roster>,
+}
 
 /// What opens and seals one log of a sealed channel.
 #[derive(Debug, Clone)]
 pub(super) struct Sealer {
     keys: Arc<ChannelKeys>,
     log: BlindLog,
+    /// Who may write there. The roster itself needs none: its entries prove themselves.
+    roster: Option<Arc<Roster>>,
 }
 
 impl Sealer {
+    /// Returns the log, by the name that stores know.
+    pub(super) fn log(&self) -> &LogName {
+        self.log.as_log()
+    }
+
+    pub(super) fn roster(&self) -> Option<&Arc<Roster>> {
+        self.roster.as_ref()
+    }
+
+    pub(super) fn set_roster(&mut self, roster: Arc<Roster>) {
+        self.roster = Some(roster);
+    }
+
     /// Opens an operation, for whoever reads its content.
     pub(super) fn open(&self, op: &Op) {
         self.keys.open_op(&self.log, op);
@@ -46,10 +83,16 @@ impl Sealer {
 }
 
 impl Replica {
-    /// Gives the keys of a sealed channel, before its logs are opened, or newer keys of it. Without keys a channel is in
-    /// the clear.
-    pub fn set_keys(&mut self, channel: &ChannelName, keys: Arc<ChannelKeys>) {
-        self.keys.insert(channel.clone(), keys);
+    /// Gives what a sealed channel needs, before its logs are opened, or newer keys of it. Without it a channel is in the
+    /// clear.
+    pub fn set_access(&mut self, channel: &ChannelName, access: ChannelAccess) {
+        let ChannelAccess { keys, owner, device } = access;
+        let clear = roster_log(&self.config.user, channel);
+        let roster_log = keys.names().blind(&clear).into_log();
+        let known = self.sealed.remove(channel).map(|sealed| sealed.roster);
+        let roster = known.unwrap_or_else(|| Arc::new(Roster::new((&clear.user, &owner), channel, [])));
+        self.clear_names.insert(roster_log.clone(), clear);
+        self.sealed.insert(channel.clone(), Sealed { keys, owner, device, roster_log: roster_log.clone(), roster });
         let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == *channel).cloned().collect();
         for name in names {
             let (sealer, fold) = (self.sealer(&name), self.kind_of(&name).map(|kind| kind.fold()));
@@ -57,18 +100,19 @@ impl Replica {
             (log.sealer, log.fold) = (sealer, fold);
             log.open_again();
         }
+        self.read_roster(channel);
     }
 
     /// Tells whether a channel is sealed and its keys are here.
     pub fn is_sealed(&self, channel: &ChannelName) -> bool {
-        self.keys.contains_key(channel)
+        self.sealed.contains_key(channel)
     }
 
     /// Returns the name under which a log is known to everything but the app, and remembers which log that is.
     pub fn name(&mut self, log: &LogName) -> LogName {
-        match self.keys.get(&log.channel) {
-            Some(keys) => {
-                let blind = keys.names().blind(log).into_log();
+        match self.sealed.get(&log.channel) {
+            Some(sealed) => {
+                let blind = sealed.keys.names().blind(log).into_log();
                 self.clear_names.insert(blind.clone(), log.clone());
                 blind
             }
@@ -78,7 +122,7 @@ impl Replica {
 
     /// Returns the log that has this name, if it is in the clear or was met before.
     pub fn clear_name<'a>(&'a self, name: &'a LogName) -> Option<&'a LogName> {
-        match self.keys.contains_key(&name.channel) {
+        match self.sealed.contains_key(&name.channel) {
             true => self.clear_names.get(name),
             false => Some(name),
         }
@@ -86,8 +130,8 @@ impl Replica {
 
     /// Returns the prefix that covers the names of all logs below one, as stores and disks know them.
     pub fn kept_prefix(&self, channel: &ChannelName, prefix: &PathPrefix) -> PathPrefix {
-        match self.keys.get(channel) {
-            Some(keys) => keys.names().blind_prefix(prefix),
+        match self.sealed.get(channel) {
+            Some(sealed) => sealed.keys.names().blind_prefix(prefix),
             None => prefix.clone(),
         }
     }
@@ -96,14 +140,14 @@ impl Replica {
     /// here.
     pub fn learn_name(&mut self, name: &LogName, sealed: &[u8]) -> Option<LogName> {
         let blind = BlindLog::parse(name.clone()).ok()?;
-        let clear = self.keys.get(&name.channel)?.names().open(&blind, sealed).ok()?;
+        let clear = self.sealed.get(&name.channel)?.keys.names().open(&blind, sealed).ok()?;
         self.clear_names.insert(name.clone(), clear.clone());
         Some(clear)
     }
 
     fn sealed_name(&self, name: &LogName) -> Option<Bytes> {
-        let keys = self.keys.get(&name.channel)?;
-        Some(keys.names().seal(self.clear_names.get(name)?).into())
+        let sealed = self.sealed.get(&name.channel)?;
+        Some(sealed.keys.names().seal(self.clear_names.get(name)?).into())
     }
 
     /// Keeps on the disk what a log is called.
@@ -126,16 +170,17 @@ impl Replica {
     }
 
     pub(super) fn sealer(&self, name: &LogName) -> Option<Sealer> {
-        let keys = self.keys.get(&name.channel)?.clone();
+        let sealed = self.sealed.get(&name.channel)?;
         let log = BlindLog::parse(name.clone()).ok()?;
-        Some(Sealer { keys, log })
+        let roster = (sealed.roster_log != *name).then(|| sealed.roster.clone());
+        Some(Sealer { keys: sealed.keys.clone(), log, roster })
     }
 
     /// Returns what reads the logs of a name's type.
     pub(super) fn kind_of(&self, name: &LogName) -> Option<Arc<dyn Kind>> {
-        let Some(keys) = self.keys.get(&name.channel) else { return self.kinds.get(&name.kind).cloned() };
+        let Some(sealed) = self.sealed.get(&name.channel) else { return self.kinds.get(&name.kind).cloned() };
         let mut kinds = self.kinds.iter();
-        kinds.find(|(kind, _)| keys.names().blind_type(kind) == name.kind).map(|(_, reader)| reader.clone())
+        kinds.find(|(kind, _)| sealed.keys.names().blind_type(kind) == name.kind).map(|(_, reader)| reader.clone())
     }
 
     /// Returns the name of the log beside another one whose path ends in `suffix`, if it can be told and is a name.
@@ -160,7 +205,7 @@ impl Log {
     /// [`OpenError`] if it was not sealed by somebody who has the channel's keys.
     pub(super) fn readable(&self, checkpoint: &Checkpoint) -> Result<Checkpoint, OpenError> {
         match (&self.sealer, &self.fold) {
-            (Some(Sealer { keys, log }), Some(fold)) => keys.open_checkpoint(log, checkpoint, fold.reducer()),
+            (Some(Sealer { keys, log, .. }), Some(fold)) => keys.open_checkpoint(log, checkpoint, fold.reducer()),
             _ => Ok(checkpoint.clone()),
         }
     }
@@ -215,9 +260,10 @@ mod tests {
     use crate::covers::Covers;
     use crate::date::Date;
     use crate::fold::{Function, Logged};
+    use crate::id::DeviceId;
     use crate::id::{ActorId, Digest, Seq};
     use crate::name::TypeName;
-    use crate::seal::Secret;
+    use crate::seal::{DeviceKey, Identity, Secret};
     use crate::sync::{Config, Event, PrunePolicy};
     use serde_json::{Value, json};
 
@@ -233,13 +279,22 @@ mod tests {
         LogName::parse("me", "home", "raw", "/notes/a").unwrap()
     }
 
+    /// What each device of one user has: its own key, and the identity's word for it.
+    fn access(device: u8, keys: &ChannelKeys) -> ChannelAccess {
+        let identity = Identity::from_secrets(&secret(90), secret(91));
+        let key = DeviceKey::from_secret(&secret(100 + device));
+        let id = DeviceId::from_bytes([device; 16]);
+        let own = OwnDevice::new(&identity, log().user, id, key, Date::EPOCH);
+        ChannelAccess { keys: Arc::new(keys.clone()), owner: *identity.public(), device: Arc::new(own) }
+    }
+
     /// Makes a replica of a process without a disk that has opened the log, and returns the name that stores know.
     fn replica(actor: u8, keys: &ChannelKeys) -> (Replica, LogName) {
         let (user, actor) = (log().user, ActorId::from_bytes([actor; 16]));
         let mut replica = Replica::new(Config { user, actor, durable: false, seed: 1, prune: PrunePolicy::OnDemand });
         let all = |ops: &[Logged]| Value::Array(ops.iter().map(|op| op.payload.clone()).collect());
         replica.register(TypeName::parse("raw").unwrap(), Arc::new(Function::new(all)));
-        replica.set_keys(&log().channel, Arc::new(keys.clone()));
+        replica.set_access(&log().channel, access(1, keys));
         let name = replica.name(&log());
         replica.open(Date::EPOCH, &name);
         (replica, name)
@@ -280,7 +335,7 @@ mod tests {
         reader.handle(Date::EPOCH, Event::Neighbour { log: name.clone(), ops: ops_of(&author, &name) });
         assert_eq!(value(&mut reader, &name), json!([]));
         assert!(reader.unreadable(&name).values().all(|why| why.contains("key epoch 2")));
-        reader.set_keys(&log().channel, Arc::new(later));
+        reader.set_access(&log().channel, access(2, &later));
         assert_eq!(value(&mut reader, &name), json!([1]));
         assert!(reader.unreadable(&name).is_empty());
     }
@@ -323,7 +378,7 @@ mod tests {
         };
         let base = Base { sha: forged.sha(&name), record: forged.to_record(None).into(), certificate: "c".to_owned() };
         reader.log_mut(&name).found(&name, base);
-        assert!(reader.trouble(&name).unwrap().contains("is not sealed"));
+        assert!(reader.trouble(&name).is_some());
         assert_eq!(reader.value(&name), None);
     }
 }

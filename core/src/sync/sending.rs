@@ -63,11 +63,11 @@ impl Replica {
             return;
         }
         loop {
-            let Some(link) = self.links.get_mut(id) else { return };
+            let Some(link) = self.links.get(id) else { return };
             if !link.up.as_ref().is_some_and(super::Up::has_room) {
                 return;
             }
-            let Some(name) = link.sending.dequeue() else { break };
+            let Some(name) = self.next_to_send(id) else { break };
             if self.send_batch(id, &name)
                 && let Some(link) = self.links.get_mut(id)
             {
@@ -83,6 +83,21 @@ impl Replica {
                 link.drained = true;
             }
             self.notify(Notice::Drained { link: id.clone() });
+        }
+    }
+
+    /// Takes the log whose turn it is. As long as a store lacks what this replica wrote in a channel's roster, that goes out
+    /// alone: the store shall hold nothing of an actor on whose behalf it cannot show others the device's word.
+    fn next_to_send(&mut self, id: &LinkId) -> Option<LogName> {
+        let (roster, actor) = (self.sealed.get(&id.channel).map(|sealed| &sealed.roster_log), self.config.actor);
+        let lacking = roster.filter(|roster| {
+            let Some(log) = self.logs.get(*roster) else { return false };
+            !log.unsaved.is_empty() || log.peers.get(&id.store).is_some_and(|peer| log.is_owed(actor, peer))
+        });
+        let turns = &mut self.links.get_mut(id)?.sending;
+        match lacking {
+            Some(roster) => turns.dequeue_only(roster),
+            None => turns.dequeue(),
         }
     }
 
@@ -106,8 +121,9 @@ impl Replica {
             log.base_id().filter(|_| !keys.iter().any(|key| log.doubtful.contains_key(key))).map(|base| base.sha);
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         let (more, later) = (peer.backlog.has_ready(), peer.backlog.next_at());
-        let ops = keys.iter().filter_map(|key| oplog.at(key).or_else(|| doubtful.get(key)));
-        let ops: Vec<WireOp> = ops.map(WireOp::from).collect();
+        self.sign_last(name, &keys);
+        let log = self.log_mut(name);
+        let ops: Vec<WireOp> = keys.iter().filter_map(|key| log.op_at(key)).map(WireOp::from).collect();
         if let Some(at) = later {
             self.wake(id, name, at);
         }
@@ -210,6 +226,11 @@ impl Replica {
                     ahead = refusal.now.or(ahead);
                     let again = refusal.now.map(|store_now| now.plus(wait_for(key.date, store_now)));
                     peer.backlog.refuse(key, refusal.clone(), again);
+                }
+                (ErrorCode::Unsigned, _) => {
+                    let at = if self.sign_alone(name, &key) { now } else { retry_at };
+                    let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) else { return };
+                    peer.backlog.put_off(key, at, false);
                 }
                 // It is asked again when the store has been told what its base covers.
                 (ErrorCode::CoverageUnknown, _) => peer.backlog.park(key),

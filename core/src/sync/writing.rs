@@ -112,10 +112,19 @@ impl Replica {
         self.observe(now);
         let wall = now.plus(self.clock_offset);
         let actor = self.config.actor;
+        if self.is_loaded(name) {
+            self.certify(name, actor);
+        }
+        let undated = self.is_roster(name);
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else {
             return Err(PushError::NotLoaded { log: name.clone() });
         };
-        let (seq, date) = (log.next_seq(actor), Date::after(wall, log.max_date()));
+        let seq = log.next_seq(actor);
+        let (date, deps) = match undated {
+            // A roster is a set that only grows: its order means nothing, and no clock shall keep it from a store.
+            true => (Date::EPOCH, Vec::new()),
+            false => (Date::after(wall, log.max_date()), log.deps(actor)),
+        };
         let Some(fold) = &mut log.fold else {
             return Err(PushError::UnknownType { kind: name.kind.clone() });
         };
@@ -123,7 +132,7 @@ impl Replica {
             .map_err(|source| PushError::Intent { log: name.clone(), source })?;
         json::check_depth(&payload)
             .map_err(|error| PushError::Op { log: name.clone(), source: Box::new(error.into()) })?;
-        let draft = Draft { actor, seq, date, deps: log.oplog.deps(), payload: Payload::plain(&payload) };
+        let draft = Draft { actor, seq, date, deps, payload: Payload::plain(&payload) };
         let plain = draft.payload.clone();
         let draft = log.sealed_draft(draft).map_err(|source| PushError::Seal { log: name.clone(), source })?;
         let op = draft.finish(name).map_err(|source| PushError::Op { log: name.clone(), source: Box::new(source) })?;

@@ -238,7 +238,8 @@ impl World {
         for (name, kind) in &self.clients[client].kinds {
             replica.register(name.clone(), kind.clone());
         }
-        self.keys.give(&mut replica);
+        let device = self.clients[client].disk.map_or(100 + client, |disk| disk);
+        self.keys.give(&mut replica, device as u8);
         self.clients[client].replica = Some(replica);
         self.act(client, |replica, now| replica.set_mode(now, mode));
         if let Some(disk) = self.clients[client].disk {

@@ -1,0 +1,314 @@
+//! Who wrote what, in sealed channels: signing what goes out, and believing of what comes in only what is vouched for.
+//!
+//! An operation is believed if a device of somebody who may write signed it, or signed one that names it as what the same
+//! actor wrote before. What is not believed is kept apart: it is not folded, nothing here depends on it, it is handed to
+//! nobody, and it is believed as soon as a signature or the roster says so. The device's own disk is believed.
+//! `docs/crypto.md` §7 tells why that suffices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::log::{Installed, Log, Taken};
+use super::{LinkId, Notice, Origin, PushError, Receipt, Record, Replica, Seen};
+use crate::checkpoint::Checkpoint;
+use crate::covers::{Covers, Place};
+use crate::date::Date;
+use crate::id::{ActorId, Seq, Sha, StoreId};
+use crate::name::{ChannelName, LogName};
+use crate::op::{Op, OrderKey, Signature};
+use crate::seal::{Member, Roster, RosterEntry, Unvouched};
+
+/// Operations that nobody vouches for yet, of one log.
+#[derive(Default)]
+pub(super) struct Unproven {
+    ops: BTreeMap<ActorId, BTreeMap<OrderKey, Waiting>>,
+    shas: BTreeSet<Sha>,
+}
+
+struct Waiting {
+    op: Op,
+    /// What the roster that there is says to its signature.
+    why: Option<Unvouched>,
+}
+
+impl Unproven {
+    pub(super) fn contains(&self, sha: &Sha) -> bool {
+        self.shas.contains(sha)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shas.is_empty()
+    }
+
+    fn insert(&mut self, op: Op) {
+        self.shas.insert(op.sha());
+        self.ops.entry(op.actor()).or_default().insert(op.key(), Waiting { op, why: None });
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.ops.values().flat_map(BTreeMap::values)
+    }
+
+    /// Forgets what a base covers.
+    pub(super) fn drop_covered(&mut self, covers: &Covers) {
+        self.ops.values_mut().for_each(|ops| ops.retain(|_, waiting| covers.place_of(&waiting.op) != Place::Inside));
+        self.ops.retain(|_, ops| !ops.is_empty());
+        self.shas = self.iter().map(|waiting| waiting.op.sha()).collect();
+    }
+
+    /// Takes out what an actor wrote and is vouched for. `named` tells of what is believed already whether it names an
+    /// operation as what its author wrote before.
+    fn take_vouched(&mut self, actor: ActorId, roster: &Roster, named: impl Fn(&Op) -> bool) -> Vec<Op> {
+        let mut vouched = Vec::new();
+        let mut before: BTreeMap<Sha, Seq> = BTreeMap::new();
+        let mut rest = BTreeMap::new();
+        for (key, mut waiting) in self.ops.remove(&actor).unwrap_or_default().into_iter().rev() {
+            let op = &waiting.op;
+            let is_named = before.get(&op.sha()) == Some(&op.seq().next()) || named(op);
+            if !is_named && waiting.why.is_none() {
+                waiting.why = roster.check_op(op).err();
+            }
+            if is_named || waiting.why.is_none() {
+                before.extend(op.deps().iter().map(|dep| (*dep, op.seq())));
+                self.shas.remove(&op.sha());
+                vouched.push(waiting.op);
+            } else {
+                rest.insert(key, waiting);
+            }
+        }
+        if !rest.is_empty() {
+            self.ops.insert(actor, rest);
+        }
+        vouched
+    }
+}
+
+impl Log {
+    /// Returns of operations that a store told of what is believed, with what is believed now that they came, in the
+    /// order of replay.
+    pub(super) fn believe(&mut self, ops: Vec<Op>) -> Vec<Op> {
+        let Some(roster) = self.roster().cloned() else { return ops };
+        let (mut believed, new): (Vec<Op>, Vec<Op>) =
+            ops.into_iter().partition(|op| self.oplog.contains(&op.sha()) || self.doubtful.contains_key(&op.key()));
+        let actors: BTreeSet<ActorId> = new.iter().map(Op::actor).collect();
+        new.into_iter().for_each(|op| self.unproven.insert(op));
+        actors.into_iter().for_each(|actor| believed.extend(self.take_vouched(actor, &roster)));
+        believed.sort_by_key(Op::key);
+        believed
+    }
+
+    /// Returns what is believed by a roster that has changed.
+    fn believe_by(&mut self, roster: &Roster) -> Vec<Op> {
+        self.unproven.ops.values_mut().flat_map(BTreeMap::values_mut).for_each(|waiting| waiting.why = None);
+        let actors: Vec<ActorId> = self.unproven.ops.keys().copied().collect();
+        let mut believed: Vec<Op> = actors.into_iter().flat_map(|actor| self.take_vouched(actor, roster)).collect();
+        believed.sort_by_key(Op::key);
+        believed
+    }
+
+    fn take_vouched(&mut self, actor: ActorId, roster: &Roster) -> Vec<Op> {
+        let Self { unproven, oplog, doubtful, .. } = self;
+        unproven.take_vouched(actor, roster, |op| {
+            let names = |next: &Op| {
+                next.actor() == op.actor() && next.seq() == op.seq().next() && next.deps().contains(&op.sha())
+            };
+            oplog.is_awaited(&op.sha()) && oplog.iter_after(Some(&op.key())).any(names) || doubtful.values().any(names)
+        })
+    }
+
+    /// Returns the base's checkpoint as the fold reads it.
+    ///
+    /// # Errors
+    /// A sentence that says why it is not to be read: nobody who may write has signed it, or it does not open.
+    pub(super) fn believed(&self, base: &Installed) -> Result<Checkpoint, String> {
+        if let Some((roster, log)) = self.roster().zip(self.sealer.as_ref().map(super::sealed::Sealer::log)) {
+            let signature = Checkpoint::signature_in(&base.base.record);
+            roster.check_checkpoint(log, &base.checkpoint, signature.as_ref()).map_err(|why| why.to_string())?;
+        }
+        self.readable(&base.checkpoint).map_err(|why| why.to_string())
+    }
+
+    fn roster(&self) -> Option<&Arc<Roster>> {
+        self.sealer.as_ref().and_then(super::sealed::Sealer::roster)
+    }
+
+    /// Returns what a new operation of an actor names as seen: the heads, and what the actor wrote before.
+    pub(super) fn deps(&self, actor: ActorId) -> Vec<Sha> {
+        let doubtful = self.doubtful.keys().filter(|key| key.actor == actor).map(|key| (key.seq, key.sha));
+        let before = doubtful.chain(self.oplog.last_of(actor)).max_by_key(|(seq, _)| *seq);
+        self.oplog.deps_with(before.map(|(_, sha)| sha))
+    }
+}
+
+impl Replica {
+    /// Returns the operations of a log that nobody vouches for, each with what is missing. They take effect once somebody does.
+    pub fn unproven(&self, log: &LogName) -> impl Iterator<Item = (&Op, String)> {
+        let waiting = self.logs.get(log).into_iter().flat_map(|log| log.unproven.iter());
+        waiting.map(|waiting| (&waiting.op, waiting.why.as_ref().map(Unvouched::to_string).unwrap_or_default()))
+    }
+
+    /// Returns the members of a sealed channel, as far as they are known here.
+    pub fn members(&self, channel: &ChannelName) -> impl Iterator<Item = &Member> {
+        self.sealed.get(channel).into_iter().flat_map(|sealed| sealed.roster.members())
+    }
+
+    /// Adds entries to the roster of a sealed channel.
+    ///
+    /// # Errors
+    /// [`PushError`] if the roster is not loaded yet.
+    pub fn enroll(
+        &mut self,
+        now: Date,
+        channel: &ChannelName,
+        entries: &[RosterEntry],
+    ) -> Option<Result<Receipt, PushError>> {
+        let log = self.sealed.get(channel)?.roster_log.clone();
+        let payload = serde_json::to_value(entries).unwrap_or_default();
+        Some(self.push(now, &log, &payload))
+    }
+
+    /// Returns the roster's log of the channel of a log, unless it is that one or the channel is in the clear.
+    pub(super) fn roster_of(&self, name: &LogName) -> Option<&LogName> {
+        self.sealed.get(&name.channel).map(|sealed| &sealed.roster_log).filter(|roster| *roster != name)
+    }
+
+    pub(super) fn is_roster(&self, name: &LogName) -> bool {
+        self.sealed.get(&name.channel).is_some_and(|sealed| sealed.roster_log == *name)
+    }
+
+    /// Makes sure that others can know on which device they write whose operations an earlier process left behind.
+    pub(super) fn certify_pending(&mut self, name: &LogName) {
+        let Some(log) = self.logs.get(name) else { return };
+        let actors: BTreeSet<ActorId> = log.pending.iter().map(|key| key.actor).collect();
+        actors.into_iter().for_each(|actor| self.certify(name, actor));
+    }
+
+    /// Makes sure that others can know on which device an actor writes in the channel of a log.
+    pub(super) fn certify(&mut self, name: &LogName, actor: ActorId) {
+        if self.roster_of(name).is_none() {
+            return;
+        }
+        let Some(sealed) = self.sealed.get(&name.channel) else { return };
+        if sealed.roster.is_certified(actor, &sealed.device.public()) {
+            return;
+        }
+        let (channel, entries) = (name.channel.clone(), sealed.device.entries(actor, self.now));
+        // It cannot be refused: the roster is loaded before any other log of the channel.
+        _ = self.enroll(self.now, &channel, &entries);
+    }
+
+    /// Signs of own operations that go out together those that no other of them names as what its author wrote before.
+    pub(super) fn sign_last(&self, name: &LogName, keys: &[OrderKey]) {
+        let Some(log) = self.logs.get(name) else { return };
+        let mut before: BTreeSet<(ActorId, Seq, Sha)> = BTreeSet::new();
+        for key in keys.iter().rev() {
+            if !before.remove(&(key.actor, key.seq.next(), key.sha)) {
+                self.sign_alone(name, key);
+            }
+            let deps = log.op_at(key).into_iter().flat_map(Op::deps);
+            before.extend(deps.map(|dep| (key.actor, key.seq, *dep)));
+        }
+    }
+
+    /// Signs an operation if it is an own one of a sealed channel. Returns whether it is.
+    pub(super) fn sign_alone(&self, name: &LogName, key: &OrderKey) -> bool {
+        let sealed = self.sealed.get(&name.channel).filter(|sealed| sealed.roster_log != *name);
+        let Some((sealed, log)) = sealed.zip(self.logs.get(name)) else { return false };
+        let own = log.pending.contains(key) || sealed.roster.is_certified(key.actor, &sealed.device.public());
+        let op = log.op_at(key).filter(|_| own);
+        op.inspect(|op| op.sign_with(|sha| sealed.device.sign_op(sha))).is_some()
+    }
+
+    /// Signs a checkpoint of this replica's, if its channel is sealed.
+    pub(super) fn sign_checkpoint(&mut self, name: &LogName, checkpoint: &Checkpoint) -> Option<Signature> {
+        self.certify(name, checkpoint.author);
+        let sealed = self.sealed.get(&name.channel)?;
+        Some(sealed.device.sign_checkpoint(checkpoint.sha(name)))
+    }
+
+    /// Reads a channel's roster anew, and believes what it says.
+    pub(super) fn read_roster(&mut self, channel: &ChannelName) {
+        let Some(sealed) = self.sealed.get(channel) else { return };
+        let (log, owner) = (sealed.roster_log.clone(), sealed.owner);
+        let Some(value) = self.value(&log) else { return };
+        let entries: Vec<RosterEntry> = serde_json::from_value(Value::clone(&value)).unwrap_or_default();
+        let roster = Arc::new(Roster::new((&log.user, &owner), channel, entries));
+        if let Some(sealed) = self.sealed.get_mut(channel) {
+            sealed.roster = roster.clone();
+        }
+        let others: Vec<LogName> =
+            self.logs.keys().filter(|name| name.channel == *channel && **name != log).cloned().collect();
+        for name in others {
+            self.believe_anew(&name, &roster);
+        }
+    }
+
+    fn believe_anew(&mut self, name: &LogName, roster: &Arc<Roster>) {
+        let log = self.log_mut(name);
+        if let Some(sealer) = &mut log.sealer {
+            sealer.set_roster(roster.clone());
+        }
+        if log.fold.as_ref().is_some_and(|fold| fold.trouble().is_some()) {
+            log.refold();
+            self.notify(Notice::Read { log: name.clone() });
+        }
+        let log = self.log_mut(name);
+        let believed = log.believe_by(roster);
+        if believed.is_empty() {
+            return;
+        }
+        let (mut gained, mut doubtful) = (Vec::new(), Vec::new());
+        for op in believed {
+            match log.take(&op) {
+                Taken::New => gained.push(op),
+                Taken::Doubtful => doubtful.push(op),
+                Taken::Known | Taken::Covered => {}
+            }
+        }
+        let origin = log.peers.keys().next().map_or(Origin::Here, |store| Origin::Store(*store));
+        self.gained(name, gained, doubtful, None, origin);
+        let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
+        self.keep_seen(name, &stores);
+    }
+
+    /// Does what follows when operations were taken in that others wrote: they are kept, handed on, and told of.
+    pub(super) fn gained(
+        &mut self,
+        name: &LogName,
+        gained: Vec<Op>,
+        doubtful: Vec<Op>,
+        from: Option<&LinkId>,
+        origin: Origin,
+    ) {
+        let keys: Vec<OrderKey> = gained.iter().chain(&doubtful).map(Op::key).collect();
+        self.offer_later(name, &keys, from);
+        let records = gained.iter().chain(&doubtful).map(|op| Record::Op { log: name.clone(), op: op.clone() });
+        let records: Vec<Record> = records.collect();
+        if !records.is_empty() {
+            self.persist(records);
+        }
+        if !doubtful.is_empty() && from.is_none() {
+            self.ask_about_doubts(name);
+        }
+        if !gained.is_empty() {
+            self.notify(Notice::Changed { log: name.clone(), ops: gained, origin });
+            self.plan_pruning(name);
+        }
+    }
+
+    /// Keeps how far a log was read from stores, if everything that was read is kept: what nobody vouches for is read once
+    /// more after a restart.
+    pub(super) fn keep_seen(&mut self, name: &LogName, stores: &[StoreId]) {
+        let Some(log) = self.logs.get(name).filter(|log| log.unproven.is_empty()) else { return };
+        let seen = stores.iter().filter_map(|store| Some((*store, log.peers.get(store)?.seen?)));
+        let seen: Vec<(StoreId, Seen)> = seen.collect();
+        for (store, seen) in seen {
+            self.persist_lazily(Record::Seen { log: name.clone(), store, seen });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -211,6 +211,11 @@ impl Backlog {
         self.refused.contains_key(key)
     }
 
+    /// Tells whether an operation is on its way, or will be by itself: it is neither refused nor parked.
+    pub(super) fn is_coming(&self, key: &OrderKey) -> bool {
+        self.contains(key) && !self.is_refused(key) && !self.parked.contains(key)
+    }
+
     /// Tells whether an operation was never sent to the store by this process.
     pub(super) fn is_unsent(&self, key: &OrderKey) -> bool {
         self.items.get(key).is_some_and(|item| !item.in_doubt) && !self.in_flight.contains(key)

@@ -376,11 +376,10 @@ impl Log {
             && self.peers.values().all(|peer| !peer.backlog.contains(key))
     }
 
-    /// Tells whether a store is not known to hold all that an actor wrote, but for what it refused.
+    /// Tells whether something that an actor wrote, or that some store lacks, is still on its way to a store.
     pub(super) fn is_owed(&self, actor: ActorId, peer: &Peer) -> bool {
-        let pending = self.pending.iter().filter(|key| peer.backlog.contains(key));
         let own = peer.backlog.keys().filter(|key| key.actor == actor);
-        pending.chain(own).any(|key| !peer.backlog.is_refused(key))
+        self.pending.iter().chain(own).any(|key| peer.backlog.is_coming(key))
     }
 
     /// Tells whether no store can hold an own operation: each refused it, or was never sent it by this process, which

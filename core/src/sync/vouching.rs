@@ -109,12 +109,20 @@ impl Log {
     }
 
     fn take_vouched(&mut self, actor: ActorId, roster: &Roster) -> Vec<Op> {
-        let Self { unproven, oplog, doubtful, .. } = self;
+        let Self { unproven, oplog, doubtful, base, .. } = self;
+        // What a base covers names what its author did not hold: whoever wrote that believed it.
+        let is_absent = |op: &Op| {
+            let base = base.as_ref().map(|base| &base.checkpoint);
+            let before = |base: &&Arc<Checkpoint>| base.covers.last_seq(op.actor()) > Some(op.seq());
+            base.filter(before).is_some_and(|base| base.absent.binary_search(&op.sha()).is_ok())
+        };
         unproven.take_vouched(actor, roster, |op| {
             let names = |next: &Op| {
                 next.actor() == op.actor() && next.seq() == op.seq().next() && next.deps().contains(&op.sha())
             };
-            oplog.is_awaited(&op.sha()) && oplog.iter_after(Some(&op.key())).any(names) || doubtful.values().any(names)
+            oplog.is_awaited(&op.sha()) && oplog.iter_after(Some(&op.key())).any(names)
+                || doubtful.values().any(names)
+                || is_absent(op)
         })
     }
 
@@ -130,7 +138,7 @@ impl Log {
         self.readable(&base.checkpoint).map_err(|why| why.to_string())
     }
 
-    fn roster(&self) -> Option<&Arc<Roster>> {
+    pub(super) fn roster(&self) -> Option<&Arc<Roster>> {
         self.sealer.as_ref().and_then(super::sealed::Sealer::roster)
     }
 
@@ -245,7 +253,8 @@ impl Replica {
         }
     }
 
-    fn believe_anew(&mut self, name: &LogName, roster: &Arc<Roster>) {
+    /// Takes in what is believed by a roster or a base that has changed.
+    pub(super) fn believe_anew(&mut self, name: &LogName, roster: &Arc<Roster>) {
         let log = self.log_mut(name);
         if let Some(sealer) = &mut log.sealer {
             sealer.set_roster(roster.clone());

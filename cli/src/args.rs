@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use gigfs_core::limits::INTEGER_MAX;
 use gigfs_core::{ChannelName, UserName};
 use ipnet::IpNet;
@@ -118,6 +118,9 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 60)]
         timeout: u64,
     },
+    /// Measure how fast this is here, in rows of name, value and unit: with a table and a store of its own on loopback, or in a
+    /// channel that there is.
+    Bench(BenchArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -384,6 +387,47 @@ pub(crate) struct OnArgs {
     /// The paths.
     #[arg(required = true)]
     pub(crate) paths: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Measure in this channel of yours instead, with the stores that it has. What is written for it is removed afterwards.
+    #[arg(long)]
+    pub(crate) channel: Option<ChannelName>,
+    /// The folder to make a temporary one in: what is measured is the disk that it is on [default: the system's own].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Measure little of each, in some seconds. The figures are rough.
+    #[arg(long, conflicts_with = "heavy")]
+    pub(crate) short: bool,
+    /// Measure with 100,000 logs and 2 million operations too, which takes some minutes and gigabytes.
+    #[arg(long)]
+    pub(crate) heavy: bool,
+    /// Seconds that one load lasts at most.
+    #[arg(long)]
+    pub(crate) seconds: Option<u64>,
+    /// Measure this part only. May be repeated.
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Vec<BenchPart>,
+}
+
+/// A part of what is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchPart {
+    /// Pushes until they are on a store's disk.
+    Ack,
+    /// Pushes until they are told on another connection.
+    Prop,
+    /// Reading logs.
+    Get,
+    /// Pushes on a device without a network.
+    Push,
+    /// Folding logs.
+    Fold,
+    /// Coming back after having missed something.
+    CatchUp,
+    /// Starting the store, and what it takes in memory and on disk.
+    Open,
 }
 
 /// Finds the one id that begins with what a person typed.

@@ -5,6 +5,7 @@
 
 mod account;
 mod args;
+mod bench;
 mod data;
 mod failure;
 mod keyring;
@@ -91,6 +92,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Rm(args) => pruning::remove(home, output, args).await,
         Command::Status => standing::status(home, output).await,
         Command::Flush { channel, timeout } => standing::flush(home, output, channel, timeout).await,
+        Command::Bench(args) => bench::bench(home, output, args).await,
         Command::Completions { .. } => Ok(()),
     }
 }

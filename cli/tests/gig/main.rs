@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says its seed")]
 
 mod apart;
+mod bench;
 mod connections;
 mod curl;
 mod device;

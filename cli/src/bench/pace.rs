@@ -1,0 +1,108 @@
+//! How fast writes become durable, and how fast others see them.
+
+use std::time::{Duration, Instant};
+
+use gigfs::{Gig, Log};
+use tokio::time::timeout;
+
+use crate::bench::ground::{Channel, Ground};
+use crate::bench::load::{Samples, acknowledged, setting};
+use crate::bench::report::Report;
+use crate::bench::sizes::Sizes;
+use crate::bench::{DEADLINE, close};
+use crate::failure::Failure;
+
+/// Pushes with 1, 64 and 1,024 in flight until a store has them on disk.
+pub(super) async fn acknowledgements(ground: &mut Ground, sizes: &Sizes, report: &mut Report) -> Result<(), Failure> {
+    for channel in ground.channels() {
+        for in_flight in [1, 64, 1024] {
+            let name = format!("ack_{in_flight}{}", channel.suffix);
+            load(ground, sizes, report, &channel, &name, 1, in_flight).await?;
+        }
+        for in_flight in [64, 1024] {
+            let name = format!("ack_{in_flight}_many{}", channel.suffix);
+            let connections = sizes.connections.min(in_flight);
+            load(ground, sizes, report, &channel, &name, connections, in_flight).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads the store from so many connections, each with a log of its own.
+async fn load(
+    ground: &mut Ground,
+    sizes: &Sizes,
+    report: &mut Report,
+    channel: &Channel,
+    name: &str,
+    connections: usize,
+    in_flight: usize,
+) -> Result<(), Failure> {
+    report.step(format!("{in_flight} pushes in flight from {connections} connections"));
+    let mut clients = Vec::new();
+    let mut logs = Vec::new();
+    for _ in 0..connections {
+        let gig = ground.client().await?;
+        logs.push(ground.log(&gig, channel, "register", &format!("/{name}"))?);
+        clients.push(gig);
+    }
+    acknowledged(&logs, in_flight, WARM_UP_OPS, sizes.time).await?;
+    let commits = commits(ground).await?;
+    let (samples, took) = acknowledged(&logs, in_flight, sizes.ops, sizes.time).await?;
+    report.load(name, &samples, took)?;
+    if let Some((before, after)) = commits.zip(self::commits(ground).await?) {
+        report.row(&format!("{name}_syncs"), (after - before) / samples.len() as f64, "syncs/op")?;
+    }
+    for gig in clients {
+        close(gig).await?;
+    }
+    Ok(())
+}
+
+/// Returns how many commits the bench's own store made, each with one sync.
+async fn commits(ground: &Ground) -> Result<Option<f64>, Failure> {
+    match ground.store() {
+        Some(store) => store.figure("gigfs_store_commits_total").await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Pushes on one connection, one at a time, until the change is told on another.
+pub(super) async fn propagation(ground: &mut Ground, sizes: &Sizes, report: &mut Report) -> Result<(), Failure> {
+    for channel in ground.channels() {
+        report.step("propagation");
+        let (writer, reader) = (ground.client().await?, ground.client().await?);
+        let log = ground.log(&writer, &channel, "register", "/prop")?;
+        let samples = propagations(ground, &log, &reader, sizes.propagations).await?;
+        report.times(&format!("prop{}", channel.suffix), &samples)?;
+        close(writer).await?;
+        close(reader).await?;
+    }
+    Ok(())
+}
+
+async fn propagations(ground: &Ground, log: &Log, reader: &Gig, count: usize) -> Result<Samples, Failure> {
+    let read = ground.same(log, reader)?;
+    let mut changes = read.on().await?;
+    read.refresh(DEADLINE).await?;
+    let mut samples = Samples::default();
+    for number in 0..count {
+        let intent = setting(number);
+        let started = Instant::now();
+        log.push(&intent).await?;
+        loop {
+            let change = timeout(DEADLINE, changes.next()).await.ok().flatten();
+            let change = change.ok_or_else(|| Failure::machine("measure propagation", "a change was not told"))?;
+            if *change.value == intent["set"] {
+                break;
+            }
+        }
+        samples.add(started.elapsed());
+        tokio::time::sleep(BETWEEN).await;
+    }
+    Ok(samples)
+}
+
+const WARM_UP_OPS: usize = 200;
+/// Between two operations whose propagation is measured, so that each finds everybody at rest.
+const BETWEEN: Duration = Duration::from_millis(2);

@@ -328,7 +328,7 @@ pub enum Notice {
         /// What was seen.
         what: String,
     },
-    /// A store has nothing more to be told.
+    /// A store has answered all that it was sent, and nothing more can be sent to it now.
     Drained {
         /// Which.
         link: LinkId,

@@ -21,7 +21,7 @@ pub(super) struct Link {
     pub(super) sending: Turns,
     /// Logs that are to be read, in turn.
     pub(super) reading: Turns,
-    /// Whether the app was told that nothing is left to send, and nothing came since.
+    /// Whether the app was told that all was answered that could be sent, and nothing came since.
     pub(super) drained: bool,
 }
 

@@ -74,14 +74,11 @@ impl Replica {
                 link.may_send(&name);
             }
         }
-        let idle = self
-            .links
-            .get(id)
-            .is_some_and(|link| !link.drained && link.up.as_ref().is_some_and(|up| up.in_flight() == 0));
-        if idle && self.is_drained(id) {
-            if let Some(link) = self.links.get_mut(id) {
-                link.drained = true;
-            }
+        if let Some(link) = self.links.get_mut(id)
+            && !link.drained
+            && link.up.as_ref().is_some_and(|up| up.in_flight() == 0)
+        {
+            link.drained = true;
             self.notify(Notice::Drained { link: id.clone() });
         }
     }
@@ -251,14 +248,6 @@ impl Replica {
         if let Some(at) = later {
             self.wake(id, name, at);
         }
-    }
-
-    /// Tells whether a store has nothing more to be told of any log.
-    fn is_drained(&self, id: &LinkId) -> bool {
-        let mut logs = self.logs.iter().filter(|(name, _)| name.channel == id.channel);
-        logs.all(|(_, log)| {
-            log.unsaved.is_empty() && log.peers.get(&id.store).is_none_or(|peer| peer.backlog.is_empty())
-        })
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use crate::bench::ground::{Channel, Ground};
 use crate::bench::load::{Samples, acknowledged, setting};
 use crate::bench::report::Report;
+use crate::bench::server;
 use crate::bench::sizes::Sizes;
 use crate::bench::{DEADLINE, close};
 use crate::failure::Failure;
@@ -47,11 +48,11 @@ async fn load(
         clients.push(gig);
     }
     acknowledged(&logs, in_flight, WARM_UP_OPS, sizes.time).await?;
-    let commits = commits(ground).await?;
+    let before = Work::of(ground).await?;
     let (samples, took) = acknowledged(&logs, in_flight, sizes.ops, sizes.time).await?;
     report.load(name, &samples, took)?;
-    if let Some((before, after)) = commits.zip(self::commits(ground).await?) {
-        report.row(&format!("{name}_syncs"), (after - before) / samples.len() as f64, "syncs/op")?;
+    if let Some((before, after)) = before.zip(Work::of(ground).await?) {
+        after.less(&before).tell(name, samples.len(), report)?;
     }
     for gig in clients {
         close(gig).await?;
@@ -59,11 +60,41 @@ async fn load(
     Ok(())
 }
 
-/// Returns how many commits the bench's own store made, each with one sync.
-async fn commits(ground: &Ground) -> Result<Option<f64>, Failure> {
-    match ground.store() {
-        Some(store) => store.figure("gigfs_store_commits_total").await.map(Some),
-        None => Ok(None),
+/// What the bench's own store and this process have done so far.
+struct Work {
+    /// Each with one sync.
+    commits: f64,
+    commit_seconds: f64,
+    store_seconds: f64,
+    client_seconds: f64,
+}
+
+impl Work {
+    async fn of(ground: &Ground) -> Result<Option<Self>, Failure> {
+        let Some(store) = ground.store() else { return Ok(None) };
+        Ok(Some(Self {
+            commits: store.figure("gigfs_store_commits_total").await?,
+            commit_seconds: store.figure("gigfs_store_commit_seconds_sum").await?,
+            store_seconds: store.processor_seconds().unwrap_or_default(),
+            client_seconds: server::processor_seconds_of("self").unwrap_or_default(),
+        }))
+    }
+
+    fn less(&self, before: &Self) -> Self {
+        Self {
+            commits: self.commits - before.commits,
+            commit_seconds: self.commit_seconds - before.commit_seconds,
+            store_seconds: self.store_seconds - before.store_seconds,
+            client_seconds: self.client_seconds - before.client_seconds,
+        }
+    }
+
+    fn tell(&self, name: &str, ops: usize, report: &mut Report) -> Result<(), Failure> {
+        let ops = ops as f64;
+        report.row(&format!("{name}_syncs"), self.commits / ops, "syncs/op")?;
+        report.row(&format!("{name}_commit"), self.commit_seconds / self.commits * 1e6, "us")?;
+        report.row(&format!("{name}_store_cpu"), self.store_seconds / ops * 1e6, "us/op")?;
+        report.row(&format!("{name}_client_cpu"), self.client_seconds / ops * 1e6, "us/op")
     }
 }
 

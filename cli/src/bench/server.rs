@@ -92,11 +92,25 @@ impl Server {
         Some(memory.split(' ').next()?.parse::<u64>().ok()? * 1024)
     }
 
+    /// Returns the seconds of a processor that the process has used.
+    pub(super) fn processor_seconds(&self) -> Option<f64> {
+        processor_seconds_of(&self.child.id()?.to_string())
+    }
+
     /// Returns the bytes that a folder in the server's data takes on the disk.
     pub(super) fn disk(&self, folder: &str) -> Result<u64, Failure> {
         let folder = self.data.join(folder);
         size_of(&folder).map_err(|error| Failure::machine(&format!("look at {}", folder.display()), error))
     }
+}
+
+/// Returns the seconds of a processor that a process has used, in its own code and in the kernel's for it.
+pub(super) fn processor_seconds_of(process: &str) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_whitespace().skip(TIMES_AT).take(2).map(|ticks| ticks.parse::<f64>().ok());
+    Some((ticks.next()?? + ticks.next()??) / TICKS_PER_SECOND)
 }
 
 fn size_of(folder: &Path) -> std::io::Result<u64> {
@@ -117,6 +131,10 @@ fn size_of(folder: &Path) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
+/// Where `utime` and `stime` stand in `/proc/PID/stat`, counted from behind the name.
+const TIMES_AT: usize = 11;
+/// What Linux counts them in, on every machine.
+const TICKS_PER_SECOND: f64 = 100.0;
 /// What `st_blocks` counts.
 const BLOCK_BYTES: u64 = 512;
 /// More than any session here can push: the bound is for sharing a store, and it is the store that is measured.

@@ -43,6 +43,8 @@ pub(super) struct Up {
     pub(super) watches_all: bool,
     next_tag: Tag,
     requests: BTreeMap<Tag, Request>,
+    /// How many pushes of a log are unanswered, where there are any.
+    pushes: BTreeMap<LogName, usize>,
     in_flight_ops: usize,
     in_flight_bytes: usize,
     reads: usize,
@@ -99,6 +101,9 @@ pub(super) enum Request {
 
 /// Logs that are read at once on one stream. It bounds the unanswered requests, of which a store allows so many.
 const READS_MAX: usize = 256;
+/// Pushes of one log that are unanswered at a time. Enough that a store always has the next one while it writes one; few
+/// enough that a busy log fills its messages instead of sending each operation alone.
+const PUSHES_OF_LOG_MAX: usize = 4;
 
 impl Up {
     pub(super) fn new(incarnation: Incarnation, store_now: Date, now: Date) -> Self {
@@ -109,6 +114,7 @@ impl Up {
             watches_all: false,
             next_tag: 1,
             requests: BTreeMap::new(),
+            pushes: BTreeMap::new(),
             in_flight_ops: 0,
             in_flight_bytes: 0,
             reads: 0,
@@ -120,7 +126,8 @@ impl Up {
         let tag = self.next_tag;
         self.next_tag += 1;
         match &request {
-            Request::Push { keys, bytes, .. } => {
+            Request::Push { log, keys, bytes, .. } => {
+                *self.pushes.entry(log.clone()).or_default() += 1;
                 self.in_flight_ops += keys.len();
                 self.in_flight_bytes += bytes;
             }
@@ -140,7 +147,13 @@ impl Up {
     pub(super) fn answered(&mut self, tag: Tag) -> Option<Request> {
         let request = self.requests.remove(&tag)?;
         match &request {
-            Request::Push { keys, bytes, .. } => {
+            Request::Push { log, keys, bytes, .. } => {
+                if let Some(unanswered) = self.pushes.get_mut(log) {
+                    *unanswered -= 1;
+                    if *unanswered == 0 {
+                        self.pushes.remove(log);
+                    }
+                }
                 self.in_flight_ops -= keys.len();
                 self.in_flight_bytes -= bytes;
             }
@@ -153,6 +166,11 @@ impl Up {
     /// Tells whether another push may go out.
     pub(super) fn has_room(&self) -> bool {
         self.in_flight_ops < IN_FLIGHT_OPS_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    /// Tells whether another push of a log may go out. What is written meanwhile goes out together with the next one.
+    pub(super) fn may_push(&self, log: &LogName) -> bool {
+        self.pushes.get(log).is_none_or(|unanswered| *unanswered < PUSHES_OF_LOG_MAX)
     }
 
     /// Tells whether another log may be read.

@@ -439,6 +439,7 @@ impl Replica {
             Some(Request::Push { log, keys, .. }) => {
                 let results = keys.into_iter().map(|key| (key, refusal.clone())).collect();
                 self.refused(id, &log, results);
+                self.push_on(id, &log);
             }
             Some(Request::Install { log }) if refusal.code == ErrorCode::ForeignBase => self.meets_foreign(id, &log),
             Some(

@@ -2,6 +2,7 @@
 
 use super::backlog::Fate;
 use super::link::Request;
+use super::log::Log;
 use super::{LinkId, Notice, Record, Replica, Standing};
 use crate::api::PushResult;
 use crate::date::Date;
@@ -100,6 +101,9 @@ impl Replica {
 
     /// Sends the next operations of one log that are due. Returns whether more of it are.
     fn send_batch(&mut self, id: &LinkId, name: &LogName) -> bool {
+        if !self.up_mut(id).may_push(name) {
+            return false;
+        }
         let now = self.now;
         let Some(log) = self.logs.get_mut(name).filter(|log| log.is_in_use()) else { return false };
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
@@ -158,6 +162,17 @@ impl Replica {
             self.ask_about_doubts(&name);
         }
         self.refused(id, &name, refused);
+        self.push_on(id, &name);
+    }
+
+    /// Sends what may have waited for the answer to a push of a log.
+    pub(super) fn push_on(&mut self, id: &LinkId, name: &LogName) {
+        let has_ready = |log: &Log| log.peers.get(&id.store).is_some_and(|peer| peer.backlog.has_ready());
+        if self.logs.get(name).is_some_and(has_ready)
+            && let Some(link) = self.links.get_mut(id)
+        {
+            link.may_send(name);
+        }
         self.pump(id);
     }
 

@@ -431,6 +431,29 @@ fn drained_is_told_once_when_it_becomes_true() {
 }
 
 #[test]
+fn what_is_written_while_a_log_has_pushes_unanswered_goes_out_as_one() {
+    let mut machine = Machine::new(false, 1);
+    machine.connect(1);
+    machine.sent();
+    (0..10).for_each(|number| _ = machine.push(&json!(number)));
+    let alone = pushes(&machine.sent());
+    assert_eq!(alone.iter().map(|(_, shas)| shas.len()).collect::<Vec<_>>(), [1; 4]);
+    let (tag, shas) = alone[0].clone();
+    machine.answer(1, ServerMessage::Pushed { tag, results: vec![PushResult::Accepted { sha: shas[0] }] });
+    let together = pushes(&machine.sent());
+    assert_eq!(together.iter().map(|(_, shas)| shas.len()).collect::<Vec<_>>(), [6]);
+    let (failed, (last, shas)) = (alone[1].0, together[0].clone());
+    machine.push(&json!("more"));
+    assert!(pushes(&machine.sent()).is_empty());
+    let refusal = Refusal::new(ErrorCode::Unavailable, "the store is busy");
+    machine.answer(1, ServerMessage::Failed { tag: failed, refusal });
+    assert_eq!(pushes(&machine.sent()).len(), 1, "a push that failed makes room as well");
+    let results = shas.iter().map(|sha| PushResult::Accepted { sha: *sha }).collect();
+    machine.answer(1, ServerMessage::Pushed { tag: last, results });
+    assert_eq!(machine.replica.queued(None), 4, "two alone, the one that failed, and the last");
+}
+
+#[test]
 fn a_store_that_is_compared_again_is_not_in_step_before_it_has_answered() {
     let mut machine = Machine::new(false, 2);
     let answer = |machine: &mut Machine, number| {

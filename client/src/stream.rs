@@ -33,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// The tag of requests that the replica does not make.
 const OWN_TAG: u64 = 0;
+/// Bytes that are asked for with each read of the socket: the library fills so many with zeros first.
+const READ_AT_ONCE_BYTES: usize = 8 * 1024;
 /// Messages that are written with one flush.
 const WRITE_TOGETHER: usize = 64;
 
@@ -182,7 +184,8 @@ impl Link {
         request.headers_mut().insert("authorization", credentials);
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL_CBOR));
         let limit = gigfs_core::limits::MESSAGE_BYTES_MAX;
-        let config = WebSocketConfig::default().max_message_size(Some(limit)).max_frame_size(Some(limit));
+        let config = WebSocketConfig::default().read_buffer_size(READ_AT_ONCE_BYTES);
+        let config = config.max_message_size(Some(limit)).max_frame_size(Some(limit));
         let connector = Connector::Rustls(self.http.tls());
         match connect_async_tls_with_config(request, Some(config), true, Some(connector)).await {
             Ok((socket, _)) => Ok(socket),

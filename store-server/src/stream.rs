@@ -254,6 +254,7 @@ pub(crate) async fn open(
     let asks_for_one = upgrade.requested_protocols().next().is_some();
     let upgrade = upgrade
         .protocols([SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON])
+        .read_buffer_size(READ_AT_ONCE_BYTES)
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX);
     let encoding = match upgrade.selected_protocol().and_then(|selected| selected.to_str().ok()) {
@@ -332,5 +333,8 @@ const ROOM_UNIT_BYTES: usize = 1024;
 const ROOM_UNITS: usize = STREAM_QUEUED_BYTES_MAX / ROOM_UNIT_BYTES;
 /// Reads under way on one stream; the others wait for their turn.
 const READS_AT_ONCE_MAX: usize = 4;
+/// Bytes that are asked for with each read of the socket. The library fills so many with zeros first, and every stream keeps
+/// as many, so this is no larger than small pushes need; the rest of a large message is asked for at once.
+const READ_AT_ONCE_BYTES: usize = 8 * 1024;
 /// Changes of what is watched that wait.
 const ORDERS_MAX: usize = 64;

@@ -58,7 +58,9 @@ impl Log {
         }
         self.gig.mounts_known().await;
         self.open().await?;
-        let answered = |standing: ReadStanding| standing.known || standing.trying == 0;
+        // What comes in while it is read for the first time is a part of it.
+        let here = self.standing().known;
+        let answered = |standing: ReadStanding| here || standing.current > 0 || standing.trying == 0;
         let mode = self.gig.mode();
         if mode.receives() {
             self.until_read(answered, FIRST_READ_TIMEOUT).await?;

@@ -17,3 +17,7 @@ wire seeds="20":
 # The rule of pruning alone, searched exhaustively; some minutes.
 model:
     cargo run --release -p gigfs-sim --bin model
+
+# How fast this is beside Redis, etcd and NATS, in one run; some minutes: just bench-peers --short
+bench-peers *options:
+    scripts/bench-peers {{options}}

@@ -373,7 +373,9 @@ impl Replica {
         let before = index;
         let (mut opened, mut bad) = (Vec::with_capacity(ops.len()), Vec::new());
         for (at, op) in ops {
-            match op.open(name) {
+            // A store tells this replica of its own operations too. What is read is opened, to see whether it is whole there.
+            let known = log.oplog.get(&op.sha).filter(|_| !reading);
+            match known.map_or_else(|| op.open(name), |op| Ok(op.clone())) {
                 Ok(op) => opened.push(op),
                 Err(error) => {
                     peer.unreadable.insert(op.sha);

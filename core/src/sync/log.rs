@@ -249,6 +249,7 @@ impl Log {
         if self.oplog.contains(&op.sha()) {
             return Taken::Known;
         }
+        self.unproven.remove(op);
         match self.base.as_ref().map_or(Place::Outside, |base| base.checkpoint.covers.place_of(op)) {
             Place::Outside => self.admit(op),
             Place::Inside => Taken::Covered,
@@ -269,6 +270,7 @@ impl Log {
             // Stores that could not be asked about it are simply sent it.
             self.peers.values_mut().for_each(|peer| peer.backlog.unpark(&op.key()));
         }
+        self.unproven.remove(op);
         self.open(op);
         if !self.oplog.insert(op.clone()) {
             return Taken::Known;

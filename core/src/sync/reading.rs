@@ -390,6 +390,8 @@ impl Replica {
             peer.seen = Some(Seen { incarnation, index });
         }
         let tells = peer.can_tell(log.base.as_ref());
+        self.miss_keys(name, opened.iter().map(Op::payload));
+        let log = self.log_mut(name);
         let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();
         let (mut gained, mut doubtful) = (Vec::new(), Vec::new());
         let all_kept = log.unproven.is_empty();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::link::Request;
-use super::log::Log;
-use super::{LinkId, Record, Replica};
+use super::log::{Loaded, Log};
+use super::{LinkId, Notice, Origin, Record, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
 use crate::name::{ChannelName, LogName, PathPrefix};
@@ -99,8 +99,23 @@ impl Replica {
             let log = self.log_mut(&name);
             (log.sealer, log.fold) = (sealer, fold);
             log.open_again();
+            if log.loaded == Loaded::Yes {
+                self.notify(Notice::Changed { log: name, ops: Vec::new(), origin: Origin::Here });
+            }
         }
         self.read_roster(channel);
+    }
+
+    /// Asks for newer keys, if something was sealed under them.
+    pub(super) fn miss_keys<'a>(&mut self, name: &LogName, payloads: impl Iterator<Item = &'a Payload>) {
+        let Some(known) = self.sealed.get(&name.channel).map(|sealed| sealed.keys.newest()) else { return };
+        let epochs = payloads.filter_map(|payload| match payload {
+            Payload::Sealed { epoch, .. } => Some(*epoch),
+            Payload::Plain(_) => None,
+        });
+        if let Some(epoch) = epochs.max().filter(|epoch| *epoch > known) {
+            self.notify(Notice::KeysMissing { channel: name.channel.clone(), epoch });
+        }
     }
 
     /// Tells whether a channel is sealed and its keys are here.

@@ -18,7 +18,7 @@ use crate::date::Date;
 use crate::id::{ActorId, Seq, Sha, StoreId};
 use crate::name::{ChannelName, LogName};
 use crate::op::{Op, OrderKey, Signature};
-use crate::seal::{Member, Roster, RosterEntry, Unvouched};
+use crate::seal::{Member, Roster, RosterEntry, Unvouched, roster_log};
 
 /// Operations that nobody vouches for yet, of one log.
 #[derive(Default)]
@@ -45,6 +45,16 @@ impl Unproven {
     fn insert(&mut self, op: Op) {
         self.shas.insert(op.sha());
         self.ops.entry(op.actor()).or_default().insert(op.key(), Waiting { op, why: None });
+    }
+
+    /// Forgets an operation that is believed for another reason.
+    pub(super) fn remove(&mut self, op: &Op) {
+        if self.shas.remove(&op.sha())
+            && let Some(ops) = self.ops.get_mut(&op.actor())
+        {
+            ops.remove(&op.key());
+            self.ops.retain(|_, ops| !ops.is_empty());
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = &Waiting> {
@@ -162,19 +172,22 @@ impl Replica {
         self.sealed.get(channel).into_iter().flat_map(|sealed| sealed.roster.members())
     }
 
+    /// Opens the roster of a sealed channel. Returns the name that its log is known by; nothing if the channel is in the clear.
+    pub fn open_roster(&mut self, now: Date, channel: &ChannelName) -> Option<LogName> {
+        let log = self.sealed.get(channel)?.roster_log.clone();
+        self.open(now, &log);
+        Some(log)
+    }
+
     /// Adds entries to the roster of a sealed channel.
     ///
     /// # Errors
-    /// [`PushError`] if the roster is not loaded yet.
-    pub fn enroll(
-        &mut self,
-        now: Date,
-        channel: &ChannelName,
-        entries: &[RosterEntry],
-    ) -> Option<Result<Receipt, PushError>> {
-        let log = self.sealed.get(channel)?.roster_log.clone();
+    /// [`PushError`] if the roster is not open, or an entry is none.
+    pub fn enroll(&mut self, now: Date, channel: &ChannelName, entries: &[RosterEntry]) -> Result<Receipt, PushError> {
+        let log = self.sealed.get(channel).map(|sealed| sealed.roster_log.clone());
+        let log = log.unwrap_or_else(|| roster_log(&self.config.user, channel));
         let payload = serde_json::to_value(entries).unwrap_or_default();
-        Some(self.push(now, &log, &payload))
+        self.push(now, &log, &payload)
     }
 
     /// Returns the roster's log of the channel of a log, unless it is that one or the channel is in the clear.

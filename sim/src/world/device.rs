@@ -127,7 +127,8 @@ impl World {
             {
                 self.break_law(format!("client {client} took operations in while it only sends"));
             }
-            Notice::Changed { .. } | Notice::Read { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
+            Notice::Changed { .. } | Notice::Read { .. } | Notice::Link { .. } => {}
+            Notice::Drained { .. } | Notice::KeysMissing { .. } => {}
         }
     }
 

@@ -207,14 +207,14 @@ fn a_member_is_believed_as_long_as_the_owner_says_that_it_may_write() {
     guest.push(&json!("before"));
     owner.hear_all(&guest);
     assert_eq!(owner.value(), json!([]));
-    owner.replica.enroll(Date::EPOCH, &link().channel, &member(Some(Role::Read), 1)).unwrap().unwrap();
+    owner.replica.enroll(Date::EPOCH, &link().channel, &member(Some(Role::Read), 1)).unwrap();
     owner.run();
     assert_eq!(owner.value(), json!([]));
     assert!(owner.unproven()[0].contains("bob, who may not write"));
-    owner.replica.enroll(Date::EPOCH, &link().channel, &member(Some(Role::Write), 2)).unwrap().unwrap();
+    owner.replica.enroll(Date::EPOCH, &link().channel, &member(Some(Role::Write), 2)).unwrap();
     owner.run();
     assert_eq!(owner.value(), json!(["before"]));
-    owner.replica.enroll(Date::EPOCH, &link().channel, &member(None, 10)).unwrap().unwrap();
+    owner.replica.enroll(Date::EPOCH, &link().channel, &member(None, 10)).unwrap();
     owner.run();
     let late = guest.sent.len();
     guest.replica.push(Date::saturating(11), &name(), &json!("after")).unwrap();
@@ -237,7 +237,7 @@ fn a_membership_that_somebody_else_wrote_or_that_is_for_another_channel_counts_f
         identity("me").grant_membership((&user("you"), &link().channel), bob(), role, Date::EPOCH),
     ];
     let entries = words.map(|word| RosterEntry::Member(word.to_bytes()));
-    owner.replica.enroll(Date::EPOCH, &link().channel, &entries).unwrap().unwrap();
+    owner.replica.enroll(Date::EPOCH, &link().channel, &entries).unwrap();
     owner.run();
     assert_eq!(owner.value(), json!([]));
 }

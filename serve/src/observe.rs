@@ -1,9 +1,9 @@
-//! What is done around every request: a figure and a log line.
+//! What is done around every request: a figure and a log line, and no request that another server could read otherwise.
 
 use std::future::Future;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::CONTENT_ENCODING;
+use axum::http::header::{CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 use gigfs_core::{ErrorCode, Refusal};
@@ -20,19 +20,32 @@ where
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let answer = match encoded(request.headers()) {
+    let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+    let mut answer = match encoded(request.headers()) {
         None => answer(request).await,
         Some(refusal) => refusal::answer(refusal, "Bearer"),
     };
+    if is_chunked {
+        // It may have had a length too, and whoever passed it on may have gone by that (RFC 9112, 6.1): what comes behind
+        // its body counts for nothing.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let (status, took) = (answer.status().as_u16(), started.elapsed());
     figures.request(route, method, status, took);
     tracing::debug!(method, route, status, micros = took.as_micros(), "answered");
     answer
 }
 
-/// Refuses a body that is compressed: how much comes out of it shows only when the memory is spent.
+/// Refuses a body that is compressed, how much comes out of which shows only when the memory is spent; and one that is
+/// transferred in any other way than in chunks.
 fn encoded(headers: &HeaderMap) -> Option<Refusal> {
     let is_plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let mut transfer = headers.get_all(TRANSFER_ENCODING).iter();
+    if !transfer.next().is_none_or(is_chunked) || transfer.next().is_some() {
+        let refusal = Refusal::new(ErrorCode::UnsupportedEncoding, "this server takes bodies as they are or in chunks");
+        return Some(refusal.hint("send one header Transfer-Encoding that says \"chunked\", or none"));
+    }
     if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
         return None;
     }

@@ -16,6 +16,7 @@ mod pruning;
 mod quota;
 mod sealed;
 mod secrets;
+mod smuggling;
 mod threats;
 mod two_stores;
 mod user_keys;

@@ -1,4 +1,4 @@
-//! Every test that `docs/threats.md` names is there.
+//! Every test that `docs/threats.md` and `docs/attacks.md` name is there.
 
 use std::fs;
 use std::path::Path;
@@ -15,20 +15,29 @@ fn add_sources(folder: &Path, sources: &mut String) {
     }
 }
 
-#[test]
-fn each_promise_names_tests_that_there_are() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let text = fs::read_to_string(root.join("docs/threats.md")).unwrap();
+/// Reads all Rust files in which tests may be.
+fn sources() -> String {
+    let root = root();
     let mut sources = String::new();
-    for folder in ["core", "storage", "client", "serve", "table-server", "store-server", "cli"] {
+    for folder in ["core", "storage", "client", "serve", "table-server", "store-server", "cli", "fuzz/laws", "sim"] {
         add_sources(&root.join(folder), &mut sources);
     }
-    let rows: Vec<&str> =
-        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise")).collect();
-    assert!(rows.len() > 20, "{} rows", rows.len());
-    let mut named = 0;
-    for row in rows {
+    sources
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Looks for every test that the last column of a text's tables names, and returns how many rows and names there are.
+fn look_for_tests_of(text: &str, sources: &str) -> (usize, usize) {
+    let text = fs::read_to_string(root().join("docs").join(text)).unwrap();
+    let heads = ["| promise", "| attack"];
+    let is_row = |line: &&str| line.starts_with("| ") && !heads.iter().any(|head| line.starts_with(head));
+    let (mut rows, mut named) = (0, 0);
+    for row in text.lines().filter(is_row) {
         let shown_by = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        assert!(shown_by.contains('`') || shown_by.starts_with("the "), "no test is named: {row}");
         for name in shown_by.split('`').skip(1).step_by(2) {
             match name.strip_suffix("::*") {
                 Some(module) => assert!(sources.contains(&format!("mod {module}")), "there is no module {module}"),
@@ -39,6 +48,16 @@ fn each_promise_names_tests_that_there_are() {
                 None => {}
             }
         }
+        rows += 1;
     }
-    assert!(named > 30, "{named} tests");
+    (rows, named)
+}
+
+#[test]
+fn each_promise_and_each_attack_names_tests_that_there_are() {
+    let sources = sources();
+    let (rows, named) = look_for_tests_of("threats.md", &sources);
+    assert!(rows > 20 && named > 30, "{rows} promises, {named} tests");
+    let (rows, named) = look_for_tests_of("attacks.md", &sources);
+    assert!(rows >= 5 && named >= 8, "{rows} attacks, {named} tests");
 }

@@ -347,6 +347,11 @@ impl Server {
         Self::start("store", &[])
     }
 
+    /// Starts a table with other settings of its connections.
+    pub(crate) fn table_with(connections: &str) -> Self {
+        Self::start("table", &[("GIG_TABLE_CONNECTIONS", connections)])
+    }
+
     /// Starts a store with other settings of its connections.
     pub(crate) fn store_with(connections: &str) -> Self {
         Self::start("store", &[("GIG_STORE_CONNECTIONS", connections)])

@@ -63,7 +63,7 @@ fn the_first_password_is_for_its_owner_only_and_logs_a_second_device_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_long_after_the_last_one_reaches_the_store_at_once() {
-    let world = Apart::with_token_seconds("2");
+    let world = Apart::with_token_seconds(1, "2");
     let other = Device::logged_in(&world);
     for device in [&world.device, &other] {
         device.push("counter", "/visits", r#"{"add":1}"#);

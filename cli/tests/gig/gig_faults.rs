@@ -7,9 +7,6 @@
 //! (`fifty_logins_at_once_give_fifty_sessions` of the table server).
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,7 +15,7 @@ use gigfs_core::api::OpJson;
 use gigfs_core::{ActorId, Date, Draft, LogName, Op, Payload, Seq};
 use serde_json::{Value, json};
 
-use crate::world::{Apart, Curl, DEADLINE, Device, Login, Up};
+use crate::world::{Apart, Curl, DEADLINE, Device, Login, Tap, Up};
 
 const ADD: &str = r#"{"add":1}"#;
 const DAY: u64 = 24 * 3600 * 1_000_000;
@@ -299,51 +296,4 @@ async fn a_client_that_was_offline_catches_up_both_ways() {
     for gig in [&here, &away] {
         gig.log("home", "counter", "/v").unwrap().until(|value| *value == json!(11), DEADLINE).await.unwrap();
     }
-}
-
-/// Passes connections on to a server, and keeps what clients wrote.
-struct Tap {
-    url: String,
-    heard: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Tap {
-    fn start(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let heard: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let (server, kept) = (server.trim_start_matches("http://").to_owned(), heard.clone());
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(&server) else { return };
-                let (from, to, kept) = (client.try_clone().unwrap(), server.try_clone().unwrap(), kept.clone());
-                thread::spawn(move || pass(from, to, |bytes| kept.lock().unwrap().extend_from_slice(bytes)));
-                thread::spawn(move || pass(server, client, |_| {}));
-            }
-        });
-        Self { url, heard }
-    }
-
-    /// Returns the first lines of all HTTP requests.
-    fn request_lines(&self) -> Vec<String> {
-        let heard = self.heard.lock().unwrap();
-        let text = String::from_utf8_lossy(&heard);
-        let lines = text.lines().filter(|line| line.ends_with("HTTP/1.1"));
-        // A body has no end of line, so the next request stands right behind it.
-        let methods = ["GET ", "POST ", "PUT ", "DELETE "];
-        let begin = |line: &str| methods.iter().filter_map(|method| line.rfind(method)).max().unwrap();
-        lines.map(|line| line[begin(line)..].to_owned()).collect()
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream, keep: impl Fn(&[u8])) {
-    let mut bytes = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        keep(&bytes[..count]);
-        if to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    // The other side may have gone first.
-    _ = to.shutdown(Shutdown::Both);
 }

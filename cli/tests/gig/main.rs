@@ -17,6 +17,7 @@ mod quota;
 mod sealed;
 mod secrets;
 mod smuggling;
+mod stolen;
 mod threats;
 mod two_stores;
 mod user_keys;

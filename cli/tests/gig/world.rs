@@ -18,8 +18,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod curl;
+mod live;
+mod tap;
 
 pub(crate) use curl::Curl;
+pub(crate) use live::{Live, tokens};
+pub(crate) use tap::Tap;
 
 /// How long anything may take that a test waits for.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -403,7 +407,12 @@ impl Server {
 
     /// Mounts this store on the channel `home`.
     pub(crate) fn mount(&self, device: &Device) {
-        device.run(["store", "add", "home", &self.url, "--code", &self.code(), "--plain"]).ok();
+        self.mount_at(device, &self.url);
+    }
+
+    /// Mounts this store on the channel `home`, under a URL that leads to it.
+    pub(crate) fn mount_at(&self, device: &Device, url: &str) {
+        device.run(["store", "add", "home", url, "--code", &self.code(), "--plain"]).ok();
     }
 }
 
@@ -422,8 +431,8 @@ impl Apart {
     }
 
     /// Has tokens that run out this soon.
-    pub(crate) fn with_token_seconds(seconds: &str) -> Self {
-        Self::start(1, seconds)
+    pub(crate) fn with_token_seconds(count: usize, seconds: &str) -> Self {
+        Self::start(count, seconds)
     }
 
     fn start(count: usize, token_seconds: &str) -> Self {

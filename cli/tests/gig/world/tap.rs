@@ -1,0 +1,142 @@
+//! A wire in front of a server: it keeps everything that goes over it, and can be cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Passes connections on to a server, and keeps what both sides said.
+pub(crate) struct Tap {
+    pub(crate) url: String,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_cut: bool,
+    connections: Vec<Connection>,
+}
+
+/// What went over one connection.
+struct Connection {
+    there: Vec<u8>,
+    back: Vec<u8>,
+    /// Both ends, to be closed when the wire is cut.
+    ends: [TcpStream; 2],
+}
+
+impl Tap {
+    pub(crate) fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared: Arc<Mutex<Shared>> = Arc::default();
+        let (server, kept) = (server.trim_start_matches("http://").to_owned(), shared.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                carry(client, &server, &kept);
+            }
+        });
+        Self { url, shared }
+    }
+
+    /// Ends all connections, and every new one at once.
+    pub(crate) fn cut(&self) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.is_cut = true;
+        for end in shared.connections.iter().flat_map(|connection| &connection.ends) {
+            // It may be closed already.
+            _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets connections through again.
+    pub(crate) fn mend(&self) {
+        self.shared.lock().unwrap().is_cut = false;
+    }
+
+    /// Returns the first lines of all HTTP requests.
+    pub(crate) fn request_lines(&self) -> Vec<String> {
+        let shared = self.shared.lock().unwrap();
+        let heard: Vec<u8> = shared.connections.iter().flat_map(|connection| &connection.there).copied().collect();
+        let text = String::from_utf8_lossy(&heard);
+        let lines = text.lines().filter(|line| line.ends_with("HTTP/1.1"));
+        // A body has no end of line, so the next request stands right behind it.
+        let methods = ["GET ", "POST ", "PUT ", "DELETE "];
+        let begin = |line: &str| methods.iter().filter_map(|method| line.rfind(method)).max().unwrap();
+        lines.map(|line| line[begin(line)..].to_owned()).collect()
+    }
+
+    /// Returns all that was said, each side of each connection by itself: HTTP as it was, and behind an upgrade what the
+    /// frames hold, without their masks and heads.
+    pub(crate) fn said(&self) -> Vec<Vec<u8>> {
+        let shared = self.shared.lock().unwrap();
+        shared.connections.iter().flat_map(|connection| [&connection.there, &connection.back]).map(readable).collect()
+    }
+}
+
+fn carry(client: TcpStream, server: &str, kept: &Arc<Mutex<Shared>>) {
+    let mut shared = kept.lock().unwrap();
+    if shared.is_cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(server) else { return };
+    let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+    let at = shared.connections.len();
+    shared.connections.push(Connection { there: Vec::new(), back: Vec::new(), ends });
+    let (from, to, of_client, of_server) =
+        (client.try_clone().unwrap(), server.try_clone().unwrap(), kept.clone(), kept.clone());
+    thread::spawn(move || pass(from, to, |bytes| of_client.lock().unwrap().connections[at].there.extend(bytes)));
+    thread::spawn(move || pass(server, client, |bytes| of_server.lock().unwrap().connections[at].back.extend(bytes)));
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, keep: impl Fn(&[u8])) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        keep(&bytes[..count]);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    // The other side may have gone first.
+    _ = to.shutdown(Shutdown::Both);
+}
+
+/// Returns what one side said, with the frames behind an upgrade opened.
+#[expect(clippy::ptr_arg, reason = "it is mapped over what connections keep")]
+fn readable(said: &Vec<u8>) -> Vec<u8> {
+    let head_end = said.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+    let head = String::from_utf8_lossy(&said[..head_end.unwrap_or(0)]).to_ascii_lowercase();
+    // Either would hide what is said, and neither is used.
+    assert!(!head.contains("sec-websocket-extensions") && !head.contains("content-encoding"), "{head}");
+    match head_end {
+        Some(end) if head.contains("upgrade: websocket") => [said[..end].to_vec(), contents(&said[end..])].concat(),
+        _ => said.clone(),
+    }
+}
+
+/// Returns what is in the frames of a WebSocket (RFC 6455, 5.2); of one that was cut off, what there is of it.
+fn contents(mut frames: &[u8]) -> Vec<u8> {
+    let mut contents = Vec::new();
+    while let [_, second, rest @ ..] = frames {
+        let (is_masked, short) = (second & 0x80 != 0, usize::from(second & 0x7f));
+        let length_bytes = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask_bytes = if is_masked { 4 } else { 0 };
+        let Some((head, rest)) = rest.split_at_checked(length_bytes + mask_bytes) else { break };
+        let (length, mask) = head.split_at(length_bytes);
+        let length = match length {
+            [] => short,
+            length => length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+        };
+        let (content, rest) = rest.split_at(length.min(rest.len()));
+        match mask {
+            [] => contents.extend_from_slice(content),
+            mask => contents.extend(content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask)),
+        }
+        frames = rest;
+    }
+    contents
+}

@@ -19,6 +19,7 @@ mod secrets;
 mod smuggling;
 mod stolen;
 mod threats;
+mod traffic;
 mod two_stores;
 mod user_keys;
 mod world;

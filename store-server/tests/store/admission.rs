@@ -3,7 +3,7 @@
 use gigfs_core::api::{OpJson, PushResult, Pushed};
 use gigfs_core::limits::CLOCK_AHEAD_MICROS_MAX;
 use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, WireOp};
-use gigfs_core::{Date, ErrorCode, Sha};
+use gigfs_core::{ChannelName, Date, ErrorCode, Sha, UserName};
 use reqwest::Method;
 use serde_json::json;
 
@@ -42,6 +42,36 @@ async fn a_forged_operation_is_refused_and_does_not_keep_the_real_one_out() {
     stream.send(&ClientMessage::Get { tag: 3, log: LogRef::from(&a), after: 0, base: None }).await;
     let Some(ServerMessage::Ops { ops, header, .. }) = stream.next().await else { panic!("no answer") };
     assert_eq!((ops.len(), header.digest.count), (1, 1));
+}
+
+#[tokio::test]
+async fn an_operation_is_taken_in_its_own_log_path_channel_and_user_only() {
+    let world = World::start().await;
+    world.confirm("you").await;
+    let real = op(&log("/a"), 1);
+    let json = OpJson::from(&real);
+    for (user, channel, kind, path) in [
+        ("me", "home", "list", "/b"),
+        ("me", "home", "list", "/a/a"),
+        ("me", "home", "map", "/a"),
+        ("me", "work", "list", "/a"),
+        ("you", "home", "list", "/a"),
+    ] {
+        let token = world.token_with(|claims| {
+            claims.sub = UserName::parse(user).unwrap();
+            claims.channel = ChannelName::parse(channel).unwrap();
+        });
+        let url = format!("{}/user/{user}/oplog?channel={channel}&type={kind}&path={path}", world.url);
+        let answer = world.http.post(&url).bearer_auth(&token).json(&json).send().await.unwrap();
+        let results = answer.json::<Pushed>().await.unwrap().results;
+        assert_eq!(code(&results[0]), Some(ErrorCode::ShaMismatch), "{url}");
+    }
+    let mut stream = world.stream().await.welcomed().await;
+    let accepted = stream.pushed(&log("/a"), std::slice::from_ref(&real)).await.unwrap();
+    assert_eq!(accepted, [PushResult::Accepted { sha: real.sha() }]);
+    // Once more in its own place, it is known.
+    let again = stream.pushed(&log("/a"), std::slice::from_ref(&real)).await.unwrap();
+    assert_eq!(again, [PushResult::Known { sha: real.sha() }]);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 mod admission;
 mod blobs;
 mod connections;
+mod frames;
 mod http;
+mod names;
 mod pressure;
 mod pruning;
 mod quota;

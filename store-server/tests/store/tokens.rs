@@ -70,6 +70,70 @@ async fn only_the_confirmed_key_and_only_eddsa_is_taken() {
 }
 
 #[tokio::test]
+async fn a_token_does_not_choose_the_key_that_it_is_checked_with() {
+    let world = World::start().await;
+    let claims = world.claims();
+    let stranger = Table::start(&world.table.id).await;
+    let der: String = stranger.public.lines().filter(|line| !line.starts_with('-')).collect();
+    let raw = base64_text::decode(der.trim_end_matches('=').replace('+', "-").replace('/', "_").as_str()).unwrap();
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": base64_text::encode(&raw[raw.len() - 32..])});
+    let heads = [
+        json!({"jwk": jwk}),
+        json!({"jku": format!("{}/keys", stranger.url)}),
+        json!({"x5u": format!("{}/keys", stranger.url)}),
+        json!({"x5c": [der]}),
+        json!({"kid": "../../../../dev/null"}),
+        json!({"kid": stranger.url}),
+        json!({"kid": ""}),
+    ];
+    let payload = base64_text::encode(&serde_json::to_vec(&claims).unwrap());
+    for mut head in heads {
+        head["alg"] = json!("EdDSA");
+        let signed = format!("{}.{payload}", base64_text::encode(head.to_string().as_bytes()));
+        let with = |table: &Table| {
+            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &table.signing, Algorithm::EdDSA).unwrap();
+            format!("{signed}.{signature}")
+        };
+        assert_eq!(world.try_token(&with(&stranger)).await, Err(ErrorCode::Unauthorized), "{head}");
+        // The table's own signature is good whatever else its head says.
+        assert_eq!(world.try_token(&with(&world.table)).await, Ok(()), "{head}");
+    }
+    assert_eq!(stranger.asked.load(Ordering::SeqCst), 0, "nobody was asked for a key");
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_signs_nothing_that_is_taken() {
+    let world = World::start().await;
+    let claims = world.claims();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let key = EncodingKey::from_ec_der(pair.serialized_der());
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap();
+    assert_eq!(world.try_token(&token).await, Err(ErrorCode::Unauthorized));
+    // A code of the store is no token, and a token is no code.
+    let code = world.store().confirm_code(&claims.sub).await.unwrap().code;
+    assert_eq!(world.try_token(&code).await, Err(ErrorCode::Unauthorized));
+    for forged in [world.token(), unsigned(&code), resigned(&code, b""), resigned(&code, world.table.public.as_bytes())]
+    {
+        let introduction = world.table.introduction(forged);
+        let answer =
+            world.http.post(format!("{}/user/me/confirm", world.url)).json(&introduction).send().await.unwrap();
+        assert_eq!(refusal(answer).await.code, ErrorCode::Forbidden);
+    }
+}
+
+fn unsigned(token: &str) -> String {
+    let claims = token.split('.').nth(1).unwrap();
+    format!("{}.{claims}.", base64_text::encode(br#"{"alg":"none","typ":"JWT"}"#))
+}
+
+/// The same claims under a secret that everybody knows.
+fn resigned(token: &str, secret: &[u8]) -> String {
+    let claims = base64_text::decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+#[tokio::test]
 async fn a_token_for_reading_reads_and_does_not_write() {
     let world = World::start().await;
     let token = world.token_with(|claims| claims.permission = Permission::Read);

@@ -9,6 +9,7 @@ use gigfs_core::limits::{SESSION_DESCRIPTION_BYTES_MAX, USER_SESSIONS_MAX};
 use gigfs_core::{SessionId, UserName, base64_text};
 use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use tokio::time::Instant;
 
 use crate::db::{Change, DatabaseError};
 use crate::secret::{self, Verifier};
@@ -143,6 +144,7 @@ impl Table {
         new: NewSession,
         address: IpAddr,
     ) -> Result<CreatedSession, CreateSessionError> {
+        let began = Instant::now();
         let attempts = &self.inner.attempts;
         let attempt = attempts.begin(Some(user), address, attempts.now())?;
         let prove = move |tx: &Transaction<'_>, user: &UserName| {
@@ -157,6 +159,7 @@ impl Table {
             Err(CreateSessionError::Unauthorized) => {
                 drop(attempt);
                 self.note_failed(user, address).await;
+                clock::even(began).await;
             }
             Err(_) => attempt.take_back(),
         }

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use gigfs_core::UserName;
 use gigfs_core::api::{NewMaster, PasswordParams, ReplaceMaster};
-use gigfs_serve::{Event, TooManyAttempts};
+use gigfs_serve::{Attempt, Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Transaction, params};
+use tokio::time::Instant;
 
 use crate::db::{Change, DatabaseError};
 use crate::keyring::{self, PutKeyringError, Revision};
@@ -130,57 +131,99 @@ impl Table {
 
     /// Tells how a user's password becomes the master. Unknown users have parameters too.
     pub(crate) async fn password_params(&self, user: &UserName) -> Result<PasswordParams, DatabaseError> {
+        let began = Instant::now();
         let name = user.clone();
         let decoy = PasswordParams {
             salt: self.inner.identity.decoy_salt(user),
             memory_kib: PasswordParams::MEMORY_KIB_DEFAULT,
             passes: PasswordParams::PASSES_DEFAULT,
         };
-        self.inner.db.read(move |tx| Ok(stored_params(tx, &name)?.unwrap_or(decoy))).await
+        let params = self.inner.db.read(move |tx| Ok(stored_params(tx, &name)?.unwrap_or(decoy))).await;
+        clock::even(began).await;
+        params
     }
 
-    /// Replaces the master and the keyring that goes with it, and ends every session of the user.
+    /// Refuses whoever does not prove a user's master. Where it is proved, the attempt is still under way.
+    pub(crate) async fn check_master(
+        &self,
+        user: &UserName,
+        master: &[u8],
+        address: IpAddr,
+    ) -> Result<Attempt, ReplaceMasterError> {
+        let began = Instant::now();
+        let attempts = &self.inner.attempts;
+        let attempt = attempts.begin(Some(user), address, attempts.now())?;
+        let (name, master) = (user.clone(), master.to_vec());
+        match self.inner.db.read(move |tx| prove(tx, &name, &master)).await {
+            Ok(Some(_)) => Ok(attempt),
+            Ok(None) => {
+                drop(attempt);
+                self.note_failed(user, address).await;
+                clock::even(began).await;
+                Err(ReplaceMasterError::Unauthorized)
+            }
+            Err(error) => {
+                attempt.take_back();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Replaces the master and the keyring that goes with it, and ends every session of the user. `attempt` is the one of
+    /// [`Table::check_master`]; the master is proved once more in the transaction that replaces it.
     pub(crate) async fn replace_master(
         &self,
         user: &UserName,
         old: Vec<u8>,
         new: ReplaceMaster,
         address: IpAddr,
+        attempt: Attempt,
     ) -> Result<(), ReplaceMasterError> {
-        let ReplaceMaster { new, keyring } = new;
-        check(&new)?;
-        let next = keyring.map(Revision::try_from).transpose().map_err(PutKeyringError::from)?;
-        let revision = next.as_ref().map(|next| next.number);
+        let (replaced, revision) = self.try_replace_master(user, old, new).await;
         let attempts = &self.inner.attempts;
-        let attempt = attempts.begin(Some(user), address, attempts.now())?;
-        let name = user;
-        let user = user.clone();
-        let token_seconds_max = self.inner.identity.token_seconds_max;
-        let replaced = self
-            .inner
-            .db
-            .write(move |change| {
-                let key = prove(&change.tx, &user, &old)?.ok_or(ReplaceMasterError::Unauthorized)?;
-                match (next, keyring::kept(&change.tx, key)?) {
-                    (Some(next), _) => keyring::replace(&change.tx, &user, key, &next)?,
-                    (None, 0) => {}
-                    (None, kept) => return Err(ReplaceMasterError::KeyringMissing { user, kept }),
-                }
-                Ok(put_master(change, &user, key, &new, token_seconds_max)?)
-            })
-            .await;
         match &replaced {
             Ok(()) => {
                 attempt.was_right(attempts.now());
-                self.inner.audit.note(Event::MasterReplaced { user: name, revision, from: address });
+                self.inner.audit.note(Event::MasterReplaced { user, revision, from: address });
             }
             Err(ReplaceMasterError::Unauthorized) => {
                 drop(attempt);
-                self.note_failed(name, address).await;
+                self.note_failed(user, address).await;
             }
             Err(_) => attempt.take_back(),
         }
         replaced
+    }
+
+    /// Returns what became of it, and the revision of the keyring that came with it.
+    async fn try_replace_master(
+        &self,
+        user: &UserName,
+        old: Vec<u8>,
+        new: ReplaceMaster,
+    ) -> (Result<(), ReplaceMasterError>, Option<u64>) {
+        let ReplaceMaster { new, keyring } = new;
+        let next = check(&new).map_err(ReplaceMasterError::from).and_then(|()| {
+            let next = keyring.map(Revision::try_from).transpose();
+            next.map_err(|error| PutKeyringError::from(error).into())
+        });
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => return (Err(error), None),
+        };
+        let revision = next.as_ref().map(|next| next.number);
+        let user = user.clone();
+        let token_seconds_max = self.inner.identity.token_seconds_max;
+        let replaced = self.inner.db.write(move |change| {
+            let key = prove(&change.tx, &user, &old)?.ok_or(ReplaceMasterError::Unauthorized)?;
+            match (next, keyring::kept(&change.tx, key)?) {
+                (Some(next), _) => keyring::replace(&change.tx, &user, key, &next)?,
+                (None, 0) => {}
+                (None, kept) => return Err(ReplaceMasterError::KeyringMissing { user, kept }),
+            }
+            Ok(put_master(change, &user, key, &new, token_seconds_max)?)
+        });
+        (replaced.await, revision)
     }
 
     /// Gives a user another master without the old one, and ends every session. The keyring stays as it is.

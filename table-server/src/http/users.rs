@@ -1,7 +1,7 @@
 //! Routes of users: password parameters, creation, a new master by the user or by the admin.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use gigfs_core::Refusal;
 use gigfs_core::api::{NewMaster, PasswordParams, ReplaceMaster};
@@ -60,8 +60,18 @@ pub(crate) async fn replace_master(
     params: Params,
     ClientAddress(address): ClientAddress,
     Master(old): Master,
-    Body(new): Body<ReplaceMaster, KEYRING_BODY_BYTES_MAX>,
+    request: Request,
 ) -> Result<StatusCode, Refused> {
-    table.replace_master(&params.user()?, old, new, address).await?;
+    let user = params.user()?;
+    // A keyring is large: only whoever may replace it has the table read one.
+    let proved = table.check_master(&user, &old, address).await?;
+    let body = Body::<ReplaceMaster, KEYRING_BODY_BYTES_MAX>::from_request(request, &table).await;
+    match body {
+        Ok(Body(new)) => table.replace_master(&user, old, new, address, proved).await?,
+        Err(refused) => {
+            proved.take_back();
+            return Err(refused);
+        }
+    }
     Ok(StatusCode::NO_CONTENT)
 }

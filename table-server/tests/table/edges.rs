@@ -78,6 +78,57 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn bombs_are_refused_before_they_go_off() {
+    let world = World::start().await;
+    let ann = world.person("ann").await;
+    let keyring = format!("{}/user/ann/keyring", world.url);
+    // Of few bytes, and of much more in memory.
+    let many = [b"{\"record\":[".to_vec(), b"[],".repeat(300_000), b"[]]}".to_vec()].concat();
+    let deep = [b"{\"record\":".to_vec(), b"[".repeat(1_000_000)].concat();
+    for body in [many, deep] {
+        let answer = world.http.put(&keyring).header("authorization", ann.bearer()).body(body).send().await.unwrap();
+        let refusal = refused(answer).await;
+        assert!([ErrorCode::BadRequest, ErrorCode::TooLarge].contains(&refusal.code), "{refusal:?}");
+        assert!(refusal.message.len() < 200, "{refusal:?}");
+    }
+    for encoding in ["gzip", "br", "deflate", "zstd", "identity, gzip"] {
+        let request = world.http.put(&keyring).header("authorization", ann.bearer());
+        let answer = request.header("content-encoding", encoding).body(vec![0; 100]).send().await.unwrap();
+        refused_as(ErrorCode::UnsupportedEncoding, answer).await;
+    }
+}
+
+/// A body of the size of a keyring is for those who have proved who they are.
+#[tokio::test]
+async fn a_new_master_is_proved_before_its_body_is_read() {
+    let world = World::start().await;
+    let ann = world.person("ann").await;
+    let head = |master: &[u8]| {
+        let header = master_header(master);
+        format!(
+            "PUT /user/ann/master HTTP/1.1\r\nhost: t\r\nauthorization: {header}\r\ncontent-length: 1000000\r\n\r\n"
+        )
+    };
+    // Nothing of the body comes, and there is an answer.
+    let mut socket = TcpStream::connect(world.url.trim_start_matches("http://")).await.unwrap();
+    socket.write_all(head(&[9; 32]).as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    within("the answer", socket.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 401");
+    // Whoever guesses in this way is slowed as everywhere.
+    let body = new_master(&[2; 32]);
+    let put = async |master: &[u8]| {
+        refused(world.send(Method::PUT, "/user/ann/master", &master_header(master), Some(&body)).await).await.code
+    };
+    let mut tried = 1;
+    while put(&[9; 32]).await == ErrorCode::Unauthorized {
+        tried += 1;
+    }
+    assert_eq!(tried, 11);
+    assert_eq!(put(&ann.master).await, ErrorCode::TooManyAttempts);
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_the_expected_json_is_refused_without_its_values() {
     let world = World::start().await;
     let ann = world.person("ann").await;

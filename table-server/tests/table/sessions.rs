@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gigfs_core::api::{NewSession, SessionInfo, SessionList};
+use gigfs_core::api::{CreatedSession, NewSession, SessionInfo, SessionList};
 use gigfs_core::{ErrorCode, SessionId};
 use reqwest::Method;
 
@@ -63,6 +63,38 @@ async fn a_revoked_session_says_so_and_only_its_user_can_revoke_it() {
     refused_as(ErrorCode::UnknownSession, world.ask(Method::DELETE, &path, &ann).await).await;
     world.revoke(&ann, ann.session.session.id).await;
     refused_as(ErrorCode::Revoked, world.ask(Method::GET, "/table", &ann).await).await;
+}
+
+/// Whoever brings an id or a token along to a login, so that it becomes the one that is logged in, brings it in vain.
+#[tokio::test]
+async fn a_login_makes_a_session_of_its_own_whatever_is_brought_along() {
+    let world = World::start().await;
+    let ann = world.person("ann").await;
+    let bob = world.person("bobby").await;
+    let (id, token) = (bob.session.session.id.to_string(), bob.session.token.clone());
+    let url = format!("{}/user/ann/session", world.url);
+    let master = master_header(&ann.master);
+    for place in ["cookie", "x-session", "session", "x-forwarded-user"] {
+        let request = world.http.post(&url).header("authorization", &master).header(place, &token);
+        let answer = request.json(&serde_json::json!({"timeout": 60, "description": ""})).send().await.unwrap();
+        let made: CreatedSession = answer.json().await.unwrap();
+        assert!(made.session.id.to_string() != id && made.token != token, "{place}");
+        assert_ne!(made.session.id, ann.session.session.id);
+    }
+    let (id, token) = (id.as_str(), token.as_str());
+    for field in ["id", "session", "token", "sid"] {
+        let body = serde_json::json!({"timeout": 60, "description": "", field: id});
+        let request = world.http.post(format!("{url}?{field}={id}&token={token}")).header("authorization", &master);
+        let made: CreatedSession = request.json(&body).send().await.unwrap().json().await.unwrap();
+        assert!(made.session.id.to_string() != id && made.token != token, "{field}");
+    }
+    // What was brought along is what it was: a session of its own user, and of nobody else.
+    assert_eq!(world.ask(Method::GET, "/session/check", &bob).await.status(), 200);
+    let as_ann = world.send(Method::GET, "/user/ann/session/check", &bob.bearer(), None::<&()>).await;
+    refused_as(ErrorCode::Unauthorized, as_ann).await;
+    // Two logins never share a token or an id.
+    let (one, two) = (world.log_in("ann", &ann.master, 60).await, world.log_in("ann", &ann.master, 60).await);
+    assert!(one.session.id != two.session.id && one.token != two.token);
 }
 
 #[tokio::test]

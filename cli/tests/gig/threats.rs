@@ -19,7 +19,9 @@ fn add_sources(folder: &Path, sources: &mut String) {
 fn sources() -> String {
     let root = root();
     let mut sources = String::new();
-    for folder in ["core", "storage", "client", "serve", "table-server", "store-server", "cli", "fuzz/laws", "reducers", "sim"] {
+    for folder in
+        ["core", "storage", "client", "serve", "table-server", "store-server", "cli", "fuzz/laws", "reducers", "sim"]
+    {
         add_sources(&root.join(folder), &mut sources);
     }
     sources

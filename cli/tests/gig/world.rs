@@ -39,6 +39,10 @@ impl Process {
         _ = self.0.wait();
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Asks it to stop, and returns its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();

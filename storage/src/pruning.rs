@@ -181,10 +181,21 @@ fn another_base(base: Sha) -> Refusal {
     Refusal::new(ErrorCode::StaleBase, format!("the log's base is not {base}")).hint("read the log again")
 }
 
+/// Tells whether a store keeps this checkpoint already, as one that waits to be committed.
+///
+/// # Errors
+/// [`StorageError`] if the data cannot be read.
+pub fn is_kept(engine: &dyn Engine, log: &LogName, sha: &Sha) -> Result<bool, StorageError> {
+    Ok(engine.note(&candidate(log, sha))?.is_some())
+}
+
+/// Begins the keys of the notes that hold checkpoints which wait; the user's name follows, and a zero byte. // persisted
+pub const CANDIDATES: &str = "candidate/";
+
 /// `candidate/` log → the checkpoints that the store has acknowledged and that are not committed as far as it knows.
 fn candidates(log: &LogName) -> Vec<u8> {
     let LogName { user, channel, kind, path } = log;
-    format!("candidate/{user}\0{channel}\0{kind}\0{path}\0").into_bytes()
+    format!("{CANDIDATES}{user}\0{channel}\0{kind}\0{path}\0").into_bytes()
 }
 
 fn candidate(log: &LogName, sha: &Sha) -> Bytes {

@@ -96,7 +96,10 @@ impl Store {
         let decide = move |inner: &Inner, log: &LogName| {
             let table = inner.users.table(&log.user).ok_or_else(|| user::unknown(&log.user))?;
             token::verify_certificate(&base.certificate, &table, log, base.sha)?;
-            inner.quotas.check_base(&log.user, base.record.len(), &*inner.engine)?;
+            // A checkpoint that waited here is counted already.
+            let is_kept = pruning::is_kept(&*inner.engine, log, &base.sha).map_err(|error| refusal::storage(&error))?;
+            let bytes = if is_kept { 0 } else { base.record.len() };
+            inner.quotas.check_base(&log.user, bytes, &*inner.engine)?;
             let decide = || decided(pruning::install(&*inner.engine, log, &base, instead_of, clock::date()));
             while let Some(batch) = decide()? {
                 // A restore comes first where the base is of another history; nobody is told before the base is there.

@@ -195,11 +195,13 @@ impl Writer {
         let mut batch = Batch::default();
         let counts: Vec<usize> = jobs.iter_mut().map(|job| job.move_into(&mut batch, &self.seals)).collect();
         let pruned: Vec<LogName> = jobs.iter().filter_map(Job::pruned).cloned().collect();
+        let counted = self.quotas.count_notes(&mut batch, &*self.engine);
         let started = Instant::now();
-        let result = self.engine.commit(&batch);
+        let result = counted.and_then(|counted| Ok((self.engine.commit(&batch)?, counted)));
         self.metrics.commit(batch.appends.len(), started.elapsed(), result.is_ok());
         match result {
-            Ok(appended) => {
+            Ok((appended, counted)) => {
+                self.quotas.counted(counted);
                 let mut rest = &appended[..];
                 for (job, count) in jobs.into_iter().zip(counts) {
                     let (own, others) = rest.split_at(count);

@@ -2,17 +2,18 @@
 
 use bytes::Bytes;
 use gigfs_core::limits::SEALED_NAME_BYTES_MAX;
+use gigfs_core::seal::BlindLog;
 use gigfs_core::{ErrorCode, LogName, Refusal};
 use gigfs_storage::{Engine, StorageError};
 
 use crate::refusal;
 use crate::store::Inner;
 
-/// Keeps what a log is called. Only a log that has something here has a name, so names take no more room than logs. Blocks
+/// Keeps what a log is called. Only a log that has something here has a name, so that none takes room for nothing. Blocks
 /// the thread.
 ///
 /// # Errors
-/// `too_large`, `not_found` if there is nothing of the log, and what the disk says.
+/// `too_large`, `not_found` if there is nothing of the log, `insufficient_storage`, and what the disk says.
 pub(crate) fn keep(inner: &Inner, log: &LogName, sealed: Bytes) -> Result<(), Refusal> {
     if sealed.len() > SEALED_NAME_BYTES_MAX {
         let message =
@@ -27,17 +28,26 @@ pub(crate) fn keep(inner: &Inner, log: &LogName, sealed: Bytes) -> Result<(), Re
         let message = format!("the store has nothing of the log {log}, so it keeps no name for it");
         return Err(Refusal::new(ErrorCode::NotFound, message).hint("push to it first"));
     }
-    inner.commits.notes(vec![(key(log), Some(sealed))])
+    let key = key(log);
+    inner.quotas.check_base(&log.user, key.len() + sealed.len(), &*inner.engine)?;
+    inner.commits.notes(vec![(key, Some(sealed))])
 }
 
-/// Returns what a log is called, if that was told.
+/// Returns what a log of a sealed channel is called, if that was told. Nothing is looked up for a log whose own name is in
+/// the clear.
 pub(crate) fn of(engine: &dyn Engine, log: &LogName) -> Result<Option<Bytes>, StorageError> {
-    engine.note(&key(log))
+    match BlindLog::parse(log.clone()) {
+        Ok(_) => engine.note(&key(log)),
+        Err(_) => Ok(None),
+    }
 }
+
+/// Begins the keys of the notes that hold names; the user's name follows, and a zero byte. // persisted
+pub(crate) const NAMES: &str = "name/";
 
 /// `name/` user channel type path, each ended by a zero byte; names hold none. // persisted
 fn key(log: &LogName) -> Bytes {
-    let mut key = b"name/".to_vec();
+    let mut key = NAMES.as_bytes().to_vec();
     for part in [log.user.as_str(), log.channel.as_str(), log.kind.as_str(), log.path.as_str()] {
         key.extend_from_slice(part.as_bytes());
         key.push(0);

@@ -1,7 +1,8 @@
 //! How much each user may keep here, set by the store's owner. On disk as notes of the engine, and all in memory.
 //!
-//! A quota is looked at before anything is written. Operations and blobs count together; what is here already stays here,
-//! whatever is set later. A base may go a quarter beyond it, because pruning is how a user makes room.
+//! A quota is looked at before anything is written. Operations, blobs, and what is noted about logs count together; what
+//! is here already stays here, whatever is set later. A base, a checkpoint that waits and the name of a log may go a
+//! quarter beyond it, because pruning is how a user makes room.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +10,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gigfs_core::api::{PushResult, UserRoom};
 use gigfs_core::{ErrorCode, Refusal, UserName};
-use gigfs_storage::{Append, Engine, StorageError};
+use gigfs_storage::{Append, Batch, Engine, StorageError};
 use parking_lot::{Mutex, RwLock};
 
 use crate::blob::Blobs;
 use crate::commit::Commits;
 use crate::push::Admitted;
 use crate::refusal;
+
+mod noted;
 
 /// The quotas of all users.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ pub(crate) struct Quotas {
     /// Of users for whom nothing else is set.
     of_others: Option<u64>,
     blobs: Arc<Blobs>,
+    /// Bytes of the notes about each user's logs.
+    noted: Arc<Mutex<BTreeMap<UserName, u64>>>,
 }
 
 impl Quotas {
@@ -40,7 +45,8 @@ impl Quotas {
             }
         }
         let of_users = Arc::new(RwLock::new(of_users));
-        Ok(Self { of_users, changing: Arc::default(), of_others, blobs })
+        let noted = Arc::new(Mutex::new(noted::load(engine)?));
+        Ok(Self { of_users, changing: Arc::default(), of_others, blobs, noted })
     }
 
     /// Returns the bytes that a user may keep, if there is a limit.
@@ -63,11 +69,29 @@ impl Quotas {
 
     /// Returns what a user keeps here and may keep. Blocks the thread.
     pub(crate) fn room(&self, user: &UserName, engine: &dyn Engine) -> Result<UserRoom, Refusal> {
-        let oplogs = engine.usage(user).map_err(|error| refusal::storage(&error))?;
+        let oplogs = self.of_logs(user, engine).map_err(|error| refusal::storage(&error))?;
         Ok(UserRoom { quota: self.of(user), oplogs, blobs: self.blobs.used(user)? })
     }
 
-    /// Refuses a base that goes too far beyond a user's quota. Blocks the thread.
+    /// Returns the bytes of operations, bases and notes that a user has here.
+    fn of_logs(&self, user: &UserName, engine: &dyn Engine) -> Result<u64, StorageError> {
+        let noted = self.noted.lock().get(user).copied().unwrap_or(0);
+        Ok(engine.usage(user)?.saturating_add(noted))
+    }
+
+    /// Counts what a commit does to the notes about logs, and adds the new sums to it. They count once it is on disk.
+    pub(crate) fn count_notes(&self, batch: &mut Batch, engine: &dyn Engine) -> Result<Counted, StorageError> {
+        let counted = noted::after(&batch.notes, &self.noted.lock(), engine)?;
+        batch.notes.extend(counted.iter().map(noted::note));
+        Ok(Counted(counted))
+    }
+
+    /// Takes over what a commit did to the notes, which is on disk now.
+    pub(crate) fn counted(&self, Counted(counted): Counted) {
+        self.noted.lock().extend(counted);
+    }
+
+    /// Refuses a base, or a note about a log, that goes too far beyond a user's quota. Blocks the thread.
     pub(crate) fn check_base(&self, user: &UserName, bytes: usize, engine: &dyn Engine) -> Result<(), Refusal> {
         let Some(quota) = self.of(user) else { return Ok(()) };
         let used = self.used(user, engine)?;
@@ -90,7 +114,7 @@ impl Quotas {
         let Some(log) = admitted.log().cloned() else { return Ok(0) };
         let Some(quota) = self.of(&log.user) else { return Ok(size) };
         // Whoever asks for blobs is told of a disk that fails; operations are counted without them then.
-        let used = engine.usage(&log.user)?.saturating_add(self.blobs.used(&log.user).unwrap_or(0));
+        let used = self.of_logs(&log.user, engine)?.saturating_add(self.blobs.used(&log.user).unwrap_or(0));
         let mut left = quota.saturating_sub(used.saturating_add(waiting));
         if size <= left {
             return Ok(size);
@@ -123,6 +147,10 @@ impl Quotas {
         Ok(room.oplogs.saturating_add(room.blobs))
     }
 }
+
+/// What a commit does to the notes about logs: the users whom it touches, and what they have then.
+#[must_use]
+pub(crate) struct Counted(BTreeMap<UserName, u64>);
 
 /// Says that a user's quota is full.
 pub(crate) fn full(user: &UserName, used: u64, quota: u64) -> Refusal {

@@ -311,7 +311,7 @@ pub struct UserRoom {
     /// Bytes that the user may keep; null for as many as fit on the disk.
     pub quota: Option<u64>,
     /// Bytes of operations and bases that are here, of operations that are covered and still kept too, and 32 for each
-    /// that is known to be covered.
+    /// that is known to be covered; checkpoints that wait for the table, and names of sealed logs.
     pub oplogs: u64,
     /// Bytes of blobs that are here.
     pub blobs: u64,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use gigfs_core::api::{PushResult, UserRoom};
-use gigfs_core::wire::LogRef;
+use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage};
 use gigfs_core::{ErrorCode, Op, Refusal};
 use gigfs_store_server::EngineKind;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::world::{World, checkpoint, log, op, op_with, refusal, soon};
+use crate::world::{Made, World, checkpoint, log, op, op_with, refusal, soon};
 
 async fn set(world: &World, user: &str, body: &Value) -> Response {
     let path = format!("{}/admin/user/{user}/quota", world.url);
@@ -100,7 +100,6 @@ async fn blobs_and_operations_share_one_quota_and_bases_may_go_a_little_beyond()
     let small = checkpoint(&a, None, std::slice::from_ref(&first), &json!([]));
     let large = checkpoint(&a, None, std::slice::from_ref(&first), &json!(["y".repeat(2000)]));
     for (made, fits) in [(&large, false), (&small, true)] {
-        use gigfs_core::wire::{ClientMessage, ServerMessage};
         let checkpoint = ClientMessage::Checkpoint {
             tag: 7,
             log: LogRef::from(&a),
@@ -117,6 +116,68 @@ async fn blobs_and_operations_share_one_quota_and_bases_may_go_a_little_beyond()
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Proposes a checkpoint, or has it installed, and returns the refusal if there is one.
+async fn propose(world: &World, made: &Made, install: bool) -> Result<(), ErrorCode> {
+    let mut stream = world.stream().await.welcomed().await;
+    let (log, sha, record) = (LogRef::from(&made.log), made.id.sha, made.record.clone());
+    stream
+        .send(&match install {
+            true => ClientMessage::Install { tag: 7, log, base: world.table.certified(made), instead_of: None },
+            false => ClientMessage::Checkpoint { tag: 7, log, sha, record, epoch: 1 },
+        })
+        .await;
+    match stream.next().await {
+        Some(ServerMessage::Acknowledged { .. } | ServerMessage::Installed { .. }) => Ok(()),
+        Some(ServerMessage::Failed { refusal, .. }) => Err(refusal.code),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn checkpoints_that_wait_and_names_count_until_they_go_also_after_a_restart() {
+    let mut world = World::with(EngineKind::Fjall).await;
+    set(&world, "me", &json!({"bytes": 100_000})).await;
+    let a = log("/a");
+    let first = kilobyte("/a", 1);
+    let mut stream = world.stream().await.welcomed().await;
+    stream.pushed(&a, std::slice::from_ref(&first)).await.unwrap();
+    let made = |bytes: usize| checkpoint(&a, None, std::slice::from_ref(&first), &json!(["y".repeat(bytes)]));
+    let before = room(&world).await.oplogs;
+    assert_eq!(propose(&world, &made(30_000), false).await, Ok(()));
+    let one = room(&world).await.oplogs;
+    assert!((30_000..32_000).contains(&(one - before)), "{before} and then {one}");
+    assert_eq!(propose(&world, &made(30_000), false).await, Ok(()));
+    assert_eq!(room(&world).await.oplogs, one, "the same one takes no more room");
+
+    // A quarter beyond the quota there is no room for one more, and not for an operation either.
+    let mut count = 1;
+    while propose(&world, &made(30_000 + count), false).await == Ok(()) {
+        count += 1;
+    }
+    assert_eq!(propose(&world, &made(29_000), false).await, Err(ErrorCode::InsufficientStorage));
+    assert_eq!(count, 4, "checkpoints of 30 kB in 125 kB");
+    assert_eq!(codes(&stream.pushed(&a, &[kilobyte("/a", 2)]).await.unwrap()), ["insufficient_storage"]);
+    let full = room(&world).await;
+    drop(stream);
+    soon(world.restart(Duration::from_secs(3600))).await;
+    assert_eq!(room(&world).await, full);
+
+    // The one that is committed is the base then, and the others go.
+    assert_eq!(propose(&world, &made(30_000), true).await, Ok(()));
+    let after = room(&world).await.oplogs;
+    assert!(after < 36_000, "{after}");
+
+    let mut stream = world.stream().await.welcomed().await;
+    stream.send(&ClientMessage::Name { tag: 1, log: LogRef::from(&a), sealed: vec![7; 1000].into() }).await;
+    assert!(matches!(stream.next().await, Some(ServerMessage::Named { .. })));
+    let named = room(&world).await.oplogs - after;
+    assert!((1000..1100).contains(&named), "{named}");
+    set(&world, "me", &json!({"bytes": 0})).await;
+    stream.send(&ClientMessage::Name { tag: 2, log: LogRef::from(&a), sealed: vec![8; 1000].into() }).await;
+    let Some(ServerMessage::Failed { tag: 2, refusal }) = stream.next().await else { panic!("it was kept") };
+    assert_eq!(refusal.code, ErrorCode::InsufficientStorage);
 }
 
 #[tokio::test]

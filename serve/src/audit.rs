@@ -1,10 +1,11 @@
-//! What was done by whom: a file of JSON lines in the data folder, to which lines are only ever added.
+//! What was done by whom: a file of JSON lines in the data folder, to which lines are only ever added. One that is full is
+//! put aside under another name, and a new one begun; of those, some are kept.
 //!
 //! An entry names users, sessions, channels, stores and addresses, and holds no secret: what it is made of has no place
 //! for one. It is written once what it tells of has happened. It survives the end of the process, but not always that of
 //! the machine, and a disk that takes no more of it keeps nobody from working.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use serde::Serialize;
 pub struct Audit {
     path: PathBuf,
     file: Mutex<File>,
+    /// Bytes after which the file is put aside.
+    full: u64,
 }
 
 /// Something that was done.
@@ -169,13 +172,13 @@ impl Audit {
     /// # Errors
     /// What the system says.
     pub fn open(folder: &Path) -> io::Result<Self> {
+        Self::open_until(folder, FILE_BYTES_MAX)
+    }
+
+    fn open_until(folder: &Path, full: u64) -> io::Result<Self> {
         let path = folder.join("audit.jsonl");
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = Mutex::new(options.open(&path)?);
-        Ok(Self { path, file })
+        let file = Mutex::new(append_to(&path)?);
+        Ok(Self { path, file, full })
     }
 
     /// Adds a line.
@@ -184,12 +187,48 @@ impl Audit {
         let at = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
         let mut line = serde_json::to_vec(&Line { at, event }).expect("an event is plain JSON");
         line.push(b'\n');
+        let mut file = self.file.lock();
+        if let Err(error) = self.begin_anew_if_full(&mut file, line.len()) {
+            tracing::error!(path = %self.path.display(), %error, "the audit log is full and cannot be put aside");
+        }
         // One write a line, so that lines of two never mix, even where the file was copied away and emptied.
-        if let Err(error) = self.file.lock().write_all(&line) {
+        if let Err(error) = file.write_all(&line) {
             tracing::error!(path = %self.path.display(), %error, ?event, "the audit log cannot be written; make room");
         }
     }
+
+    /// Puts a full file aside, as `audit.jsonl.1`, each older one under the next number and the oldest away.
+    fn begin_anew_if_full(&self, file: &mut File, more: usize) -> io::Result<()> {
+        let bytes = file.metadata()?.len();
+        if bytes == 0 || bytes + more as u64 <= self.full {
+            return Ok(());
+        }
+        let aside = |number: usize| self.path.with_extension(format!("jsonl.{number}"));
+        for number in (1..FILES_ASIDE_MAX).rev() {
+            match fs::rename(aside(number), aside(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, aside(1))?;
+        *file = append_to(&self.path)?;
+        Ok(())
+    }
 }
+
+/// Opens a file to add to, which is made closed to others if it is not there.
+fn append_to(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Bytes of one file; about eighty thousand lines.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files that are kept beside the one that is written.
+const FILES_ASIDE_MAX: usize = 7;
 
 #[cfg(test)]
 mod tests {
@@ -216,5 +255,41 @@ mod tests {
             (&"quota_set".into(), &"ann".into(), &1.into())
         );
         assert!(lines[1]["at"].as_u64() >= lines[0]["at"].as_u64() && lines[1]["bytes"].is_null());
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_oldest_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = UserName::parse("ann").unwrap();
+        // About sixty bytes a line, so that each file holds some of them.
+        for bytes in 0..1000 {
+            // Each line by another process, so to say.
+            let audit = Audit::open_until(folder.path(), 1000).unwrap();
+            audit.note(Event::QuotaSet { user: &user, bytes: Some(bytes) });
+        }
+        let mut names: Vec<String> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let numbered = (1..=FILES_ASIDE_MAX).map(|number| format!("audit.jsonl.{number}"));
+        assert_eq!(names, std::iter::once("audit.jsonl".to_owned()).chain(numbered).collect::<Vec<_>>());
+        let mut seen = Vec::new();
+        for name in names.iter().skip(1).rev().chain(&names[..1]) {
+            let path = folder.path().join(name);
+            assert!(path.metadata().unwrap().len() <= 1000);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt as _;
+                assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            }
+            for line in fs::read_to_string(path).unwrap().lines() {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                seen.push(line["bytes"].as_u64().unwrap());
+            }
+        }
+        // What is kept is the end of it all, without a gap.
+        assert!(seen.len() > 50 && seen.last() == Some(&999), "{seen:?}");
+        assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seen:?}");
     }
 }

@@ -158,6 +158,24 @@ impl Home {
         self.write_keyring(&KeptKeyring { table, user, key, device, record: keys.record().to_bytes() })
     }
 
+    /// Keeps a record that was met while a command went on, unless another command has kept a newer one, or logged out.
+    fn keep_newer(
+        &self,
+        table: &str,
+        user: &UserName,
+        record: &SealedKeyring,
+        key: &KeyringKey,
+    ) -> Result<(), Failure> {
+        let kept =
+            self.kept_keyring()?.filter(|kept| kept.table == table && kept.user == *user && !kept.key.is_empty());
+        let Some(kept) = kept else { return Ok(()) };
+        if self.sealed(&kept)?.revision() >= record.revision() {
+            return Ok(());
+        }
+        let key = key.secret().expose().to_vec();
+        self.write_keyring(&KeptKeyring { key, record: record.to_bytes(), ..kept })
+    }
+
     /// Keeps a record without the key that opens it.
     pub(crate) fn keep_record(&self, table: &str, user: &UserName, record: &SealedKeyring) -> Result<(), Failure> {
         let (table, user) = (table.to_owned(), user.clone());
@@ -237,7 +255,14 @@ impl Profile {
     /// Opens the device's client.
     pub(crate) async fn open(&self, home: &Home) -> Result<Gig, Failure> {
         create_private_folder(home.folder())?;
-        Ok(Gig::builder().table(self.table()?).user_keys(home.keys(self)?).local(home.data()).open().await?)
+        let keys = home.keys(self)?;
+        let (at, table, user) = (home.clone(), self.table.clone(), self.user.clone());
+        keys.keep_with(move |record, key| {
+            if let Err(failure) = at.keep_newer(&table, &user, record, key) {
+                tracing::warn!(?failure, "what another device has changed in the keyring is not kept");
+            }
+        });
+        Ok(Gig::builder().table(self.table()?).user_keys(keys).local(home.data()).open().await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gigfs::{LinkStatus, Status};
+use gigfs::{LinkStatus, SealMode, Status};
 use gigfs_core::ChannelName;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -34,6 +34,9 @@ fn status_text(table: &str, status: &Status) -> String {
     lines.push(format!("{} at {table}: {standing}", status.user));
     if status.stores.is_empty() {
         lines.push("no store is mounted".to_owned());
+    }
+    for (channel, mode) in &status.channels {
+        lines.push(format!("{channel}: {}", sealing(*mode)));
     }
     for (url, link) in &status.stores {
         let standing = match (&link.up, &link.down) {
@@ -74,6 +77,15 @@ fn status_text(table: &str, status: &Status) -> String {
     lines.join("\n")
 }
 
+/// Says how a channel is sealed.
+fn sealing(mode: Option<SealMode>) -> &'static str {
+    match mode {
+        Some(SealMode::Sealed) => "sealed",
+        Some(SealMode::Plain) => "plain",
+        None => "unknown",
+    }
+}
+
 pub(crate) fn operations(count: usize) -> String {
     match count {
         1 => "1 operation".to_owned(),
@@ -93,6 +105,7 @@ fn status_json(table: &str, status: &Status) -> Value {
     };
     json!({
         "user": status.user, "table": table, "epoch": status.epoch, "table_down": status.table_down,
+        "channels": status.channels.iter().map(|(channel, mode)| json!({"channel": channel, "sealing": sealing(*mode)})).collect::<Vec<_>>(),
         "stores": status.stores.iter().map(store).collect::<Vec<_>>(),
         "suspicions": status.suspicions.iter().map(|suspicion| json!({
             "channel": suspicion.link.channel, "store": suspicion.link.store, "type": suspicion.log.kind,

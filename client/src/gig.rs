@@ -17,7 +17,7 @@ use tokio::time::{sleep_until, timeout};
 use crate::builder::Builder;
 use crate::changes::Subscription;
 use crate::error::{Error, RESERVED_PREFIX};
-use crate::keys::UserKeys;
+use crate::keys::{SealMode, UserKeys};
 use crate::local::Job;
 use crate::log::Log;
 use crate::receipt::Pushed;
@@ -76,6 +76,8 @@ pub struct Status {
     pub epoch: Option<u64>,
     /// Why the table server cannot be asked now, if it cannot.
     pub table_down: Option<Refusal>,
+    /// Each channel that is known, and how it is sealed, if that is known too.
+    pub channels: Vec<(ChannelName, Option<SealMode>)>,
     /// Each stream to a store, with the store's URL.
     pub stores: Vec<(String, LinkStatus)>,
     /// Odd things that stores did since the client was opened.
@@ -314,6 +316,7 @@ impl Gig {
             mode: *self.inner.mode.borrow(),
             epoch: self.shared().mounts.borrow().as_ref().map(|table| table.epoch),
             table_down: self.shared().table_down.lock().clone(),
+            channels: self.sealings(),
             stores: links.into_iter().map(|link| (url_of(&link), link)).collect(),
             suspicions: self.shared().suspicions(),
             unproven: self.shared().look(|replica| {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gigfs_core::api::{KeyringRecord, NewSession, ReplaceMaster};
 use gigfs_core::seal::{
@@ -35,6 +35,7 @@ pub struct UserKeys {
     user: UserName,
     opened: Arc<Mutex<Opened>>,
     device: DeviceSecret,
+    keep: Arc<OnceLock<Keep>>,
 }
 
 /// What makes this device one that others can tell from the user's other devices: the key that it signs with. It stays on the
@@ -48,6 +49,9 @@ pub struct DeviceSecret {
     /// When it was made.
     pub made: Date,
 }
+
+/// Keeps a newer record, and the key that opens it.
+type Keep = Box<dyn Fn(&SealedKeyring, &KeyringKey) + Send + Sync>;
 
 /// What [`UserKeys::open_or_create`] came to.
 #[derive(Debug, Clone)]
@@ -110,8 +114,7 @@ impl UserKeys {
         device: DeviceSecret,
     ) -> Result<Self, KeyringError> {
         let keyring = record.open_with_key(&user, &key, 0)?;
-        let opened = Arc::new(Mutex::new(Opened { keyring, key, sealed: record }));
-        Ok(Self { user, opened, device })
+        Ok(Self::with(user, Opened { keyring, key, sealed: record }, device))
     }
 
     /// Returns the device's secret, to keep where nobody else reads it.
@@ -219,6 +222,12 @@ impl UserKeys {
         Ok(code)
     }
 
+    /// Has every newer record kept as soon as it is met, for a device that is to start with it. Who keeps it is said once.
+    pub fn keep_with(&self, keep: impl Fn(&SealedKeyring, &KeyringKey) + Send + Sync + 'static) {
+        // A second one changes nothing.
+        _ = self.keep.set(Box::new(keep));
+    }
+
     /// Returns the user.
     pub fn user(&self) -> &UserName {
         &self.user
@@ -245,8 +254,11 @@ impl UserKeys {
     }
 
     fn of(table: &Table, opened: Opened) -> Result<Self, Error> {
-        let device = DeviceSecret::fresh()?;
-        Ok(Self { user: table.user().clone(), opened: Arc::new(Mutex::new(opened)), device })
+        Ok(Self::with(table.user().clone(), opened, DeviceSecret::fresh()?))
+    }
+
+    fn with(user: UserName, opened: Opened, device: DeviceSecret) -> Self {
+        Self { user, opened: Arc::new(Mutex::new(opened)), device, keep: Arc::default() }
     }
 
     /// Brings a change to the table, in the newest revision there. `apply` makes it, and says whether there is anything to
@@ -280,6 +292,9 @@ impl UserKeys {
         let mut own = self.opened.lock();
         if opened.sealed.revision() > own.sealed.revision() {
             *own = opened;
+            if let Some(keep) = self.keep.get() {
+                keep(&own.sealed, &own.key);
+            }
         }
     }
 }

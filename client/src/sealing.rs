@@ -6,6 +6,7 @@ use gigfs_core::sync::Mode;
 
 use crate::error::Error;
 use crate::gig::Gig;
+use crate::keys::SealMode;
 
 impl Gig {
     /// Makes sure that there is a channel, and that it is known whether it is sealed: before that no log of it may be named,
@@ -40,5 +41,27 @@ impl Gig {
             Some(Sealing::Plain) => Ok(()),
             None => Err(Error::NoKeys { user: self.user().clone(), channel: channel.clone() }),
         }
+    }
+
+    /// Tells of each channel that is mounted how it is sealed, if that is known here.
+    pub(crate) fn sealings(&self) -> Vec<(ChannelName, Option<SealMode>)> {
+        let of_keyring = |channel: &ChannelName| match self.user_keys().and_then(|keys| keys.channel(channel)) {
+            Some(Sealing::Sealed(_)) => Some(SealMode::Sealed),
+            Some(Sealing::Plain) => Some(SealMode::Plain),
+            None => None,
+        };
+        let mounted: Vec<(ChannelName, bool)> = self.shared().look(|replica| {
+            replica.mounts().map(|(channel, _)| (channel.clone(), replica.is_sealed(channel))).collect()
+        });
+        let sealing = |(channel, has_keys): (ChannelName, bool)| {
+            let mode = match (has_keys, self.user_keys()) {
+                (true, _) => Some(SealMode::Sealed),
+                (false, Some(_)) => of_keyring(&channel),
+                // Without a keyring a channel without keys is in the clear.
+                (false, None) => Some(SealMode::Plain),
+            };
+            (channel, mode)
+        };
+        mounted.into_iter().map(sealing).collect()
     }
 }

@@ -284,3 +284,25 @@ fn recovering_without_a_keyring_or_a_user_says_so() {
     fails(recover(&world.table, "fresh"), REFUSED, "no_keyring");
     fails(recover(&world.table, "nobody"), LOG_IN, "unauthorized");
 }
+
+#[test]
+fn what_a_command_learns_of_the_keyring_is_kept_for_the_next() {
+    let mut up = Up::sealed();
+    let other = Device::logged_in(&up);
+    let record = |device: &Device| -> Value {
+        let kept = std::fs::read(device.home().join("keyring.json")).unwrap();
+        serde_json::from_slice::<Value>(&kept).unwrap()["record"].take()
+    };
+    up.device.run(["channel", "add", "later"]).ok();
+    let before = record(&other);
+    other.run(["push", "later", "counter", "/v", r#"{"add":1}"#]).ok();
+    assert_ne!(record(&other), before);
+    assert_eq!(record(&other), record(&up.device));
+    // Without the table the next command still has the keys.
+    up.kill();
+    assert_eq!(other.run(["--json", "get", "later", "counter", "/v"]).json()["value"], 1);
+    // A record that was met is not kept by a device that has logged out meanwhile.
+    other.run(["logout", "--forget"]).ok();
+    let kept: Value = serde_json::from_slice(&std::fs::read(other.home().join("keyring.json")).unwrap()).unwrap();
+    assert_eq!(kept["key"], "");
+}

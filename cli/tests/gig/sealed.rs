@@ -127,6 +127,11 @@ fn what_a_newcomer_writes_is_sealed_and_a_second_device_reads_it_with_the_passwo
     up.device.run(["push", "public", "list", "/shown", r#"{"append":"woodbine"}"#]).ok();
     up.device.run(["flush"]).ok();
     assert_eq!(second.run(["get", "public", "list", "/shown"]).json(), json!(["woodbine"]));
+    let status = second.run(["--json", "status"]).json();
+    let channels = json!([{"channel": "home", "sealing": "sealed"}, {"channel": "public", "sealing": "plain"}]);
+    assert_eq!(status["channels"], channels);
+    let status = second.run(["status"]).ok();
+    assert!(status.contains("home: sealed") && status.contains("public: plain"), "{status}");
 
     up.stop();
     assert_eq!(find(&up.data().join("store"), &WORDS), None);

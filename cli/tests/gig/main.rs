@@ -8,6 +8,7 @@ mod connections;
 mod curl;
 mod device;
 mod first_steps;
+mod forged;
 mod full;
 mod gig_faults;
 mod keyring;

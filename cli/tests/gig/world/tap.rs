@@ -70,7 +70,8 @@ impl Tap {
     /// frames hold, without their masks and heads.
     pub(crate) fn said(&self) -> Vec<Vec<u8>> {
         let shared = self.shared.lock().unwrap();
-        shared.connections.iter().flat_map(|connection| [&connection.there, &connection.back]).map(readable).collect()
+        let sides = shared.connections.iter().flat_map(|connection| [&connection.there, &connection.back]);
+        sides.map(|said| readable(said)).collect()
     }
 }
 
@@ -102,15 +103,14 @@ fn pass(mut from: TcpStream, mut to: TcpStream, keep: impl Fn(&[u8])) {
 }
 
 /// Returns what one side said, with the frames behind an upgrade opened.
-#[expect(clippy::ptr_arg, reason = "it is mapped over what connections keep")]
-fn readable(said: &Vec<u8>) -> Vec<u8> {
+fn readable(said: &[u8]) -> Vec<u8> {
     let head_end = said.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
     let head = String::from_utf8_lossy(&said[..head_end.unwrap_or(0)]).to_ascii_lowercase();
     // Either would hide what is said, and neither is used.
     assert!(!head.contains("sec-websocket-extensions") && !head.contains("content-encoding"), "{head}");
     match head_end {
         Some(end) if head.contains("upgrade: websocket") => [said[..end].to_vec(), contents(&said[end..])].concat(),
-        _ => said.clone(),
+        _ => said.to_vec(),
     }
 }
 

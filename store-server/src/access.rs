@@ -60,18 +60,7 @@ pub(crate) struct LiveStream<'a> {
 impl Access {
     /// Reads the revocations.
     pub(crate) fn load(store: StoreId, tables: TableClient, engine: &dyn Engine) -> Result<Self, StorageError> {
-        let mut revoked = BTreeMap::new();
-        for (key, value) in engine.notes(REVOKED)? {
-            let text = str::from_utf8(&key[REVOKED.len()..]).unwrap_or_default();
-            let session = text
-                .split_once('/')
-                .and_then(|(user, session)| Some((UserName::parse(user).ok()?, session.parse::<SessionId>().ok()?)));
-            let until = <[u8; 8]>::try_from(&value[..]).map_or(u64::MAX, u64::from_be_bytes);
-            match session {
-                Some(session) => drop(revoked.insert(session, until)),
-                None => tracing::error!(text, "a revocation cannot be read and is left out"),
-            }
-        }
+        let revoked = revoked_sessions(engine)?;
         let (tokens, live) = (Mutex::default(), Mutex::default());
         Ok(Self { store, tables, tokens, revoked: Mutex::new(revoked), live })
     }
@@ -251,6 +240,23 @@ impl Drop for LiveStream<'_> {
     fn drop(&mut self) {
         self.access.live.lock().streams.remove(&self.key);
     }
+}
+
+/// Reads the revoked sessions, and until when each is remembered.
+pub(crate) fn revoked_sessions(engine: &dyn Engine) -> Result<BTreeMap<Session, u64>, StorageError> {
+    let mut revoked = BTreeMap::new();
+    for (key, value) in engine.notes(REVOKED)? {
+        let text = str::from_utf8(&key[REVOKED.len()..]).unwrap_or_default();
+        let session = text
+            .split_once('/')
+            .and_then(|(user, session)| Some((UserName::parse(user).ok()?, session.parse::<SessionId>().ok()?)));
+        let until = <[u8; 8]>::try_from(&value[..]).map_or(u64::MAX, u64::from_be_bytes);
+        match session {
+            Some(session) => drop(revoked.insert(session, until)),
+            None => tracing::error!(text, "a revocation cannot be read and is left out"),
+        }
+    }
+    Ok(revoked)
 }
 
 /// Says that a token has run out.

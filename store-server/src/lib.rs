@@ -9,6 +9,8 @@ mod blob;
 mod clock;
 mod commit;
 mod config;
+#[doc(hidden)]
+pub mod decoding;
 mod feed;
 mod http;
 mod metric;

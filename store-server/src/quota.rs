@@ -36,15 +36,7 @@ pub(crate) struct Quotas {
 impl Quotas {
     /// Reads the quotas.
     pub(crate) fn load(engine: &dyn Engine, of_others: Option<u64>, blobs: Arc<Blobs>) -> Result<Self, StorageError> {
-        let mut of_users = BTreeMap::new();
-        for (key, value) in engine.notes(QUOTA)? {
-            let user = str::from_utf8(&key[QUOTA.len()..]).ok().and_then(|name| UserName::parse(name).ok());
-            match (user, <[u8; 8]>::try_from(&value[..])) {
-                (Some(user), Ok(bytes)) => drop(of_users.insert(user, u64::from_be_bytes(bytes))),
-                (user, _) => tracing::error!(?user, "a quota cannot be read and is left out"),
-            }
-        }
-        let of_users = Arc::new(RwLock::new(of_users));
+        let of_users = Arc::new(RwLock::new(of_users_in(engine)?));
         let noted = Arc::new(Mutex::new(noted::load(engine)?));
         Ok(Self { of_users, changing: Arc::default(), of_others, blobs, noted })
     }
@@ -151,6 +143,25 @@ impl Quotas {
 /// What a commit does to the notes about logs: the users whom it touches, and what they have then.
 #[must_use]
 pub(crate) struct Counted(BTreeMap<UserName, u64>);
+
+/// Reads the quotas that are set.
+fn of_users_in(engine: &dyn Engine) -> Result<BTreeMap<UserName, u64>, StorageError> {
+    let mut of_users = BTreeMap::new();
+    for (key, value) in engine.notes(QUOTA)? {
+        let user = str::from_utf8(&key[QUOTA.len()..]).ok().and_then(|name| UserName::parse(name).ok());
+        match (user, <[u8; 8]>::try_from(&value[..])) {
+            (Some(user), Ok(bytes)) => drop(of_users.insert(user, u64::from_be_bytes(bytes))),
+            (user, _) => tracing::error!(?user, "a quota cannot be read and is left out"),
+        }
+    }
+    Ok(of_users)
+}
+
+/// Reads all that is kept about quotas, for the fuzzer alone.
+pub(crate) fn read(engine: &dyn Engine) -> Result<(), StorageError> {
+    of_users_in(engine)?;
+    noted::load(engine).map(drop)
+}
 
 /// Says that a user's quota is full.
 pub(crate) fn full(user: &UserName, used: u64, quota: u64) -> Refusal {

@@ -47,6 +47,11 @@ impl AckError {
 }
 
 impl Witnesses {
+    /// Takes the keys of the stores of an epoch.
+    pub(crate) fn of(epoch: u64, keys: BTreeMap<StoreId, Option<DecodingKey>>) -> Self {
+        Self { epoch, keys }
+    }
+
     /// Reads the keys of a channel's stores; nothing if the user has no such channel.
     pub(crate) fn read(
         tx: &Transaction<'_>,
@@ -56,7 +61,7 @@ impl Witnesses {
         let Some(MountedSet { epoch, stores }) = mount::set_of(tx, user, channel)? else { return Ok(None) };
         let key_of = |store| Ok((store, store_key::known(tx, user, store)?.map(|key| key.verifying())));
         let keys = stores.into_iter().map(key_of).collect::<Result<_, DatabaseError>>()?;
-        Ok(Some(Self { epoch, keys }))
+        Ok(Some(Self::of(epoch, keys)))
     }
 
     /// Reads an acknowledgement that one of these stores signed in this epoch.

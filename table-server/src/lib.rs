@@ -18,6 +18,8 @@ mod ack;
 mod clock;
 mod config;
 mod db;
+#[doc(hidden)]
+pub mod decoding;
 mod http;
 mod keyring;
 mod metric;

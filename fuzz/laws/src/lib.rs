@@ -16,6 +16,8 @@ mod reducers;
 mod rows;
 mod sealed;
 mod seeds;
+mod signed;
+mod store_notes;
 mod text;
 mod tokens;
 mod typed;
@@ -41,6 +43,8 @@ pub const LAWS: &[Law] = &[
     ("rows", rows::law),
     ("sealed", sealed::law),
     ("server_messages", wire::server_messages),
+    ("signed", signed::law),
+    ("store_notes", store_notes::law),
     ("text", text::law),
     ("tokens", tokens::law),
     ("typed", typed::law),

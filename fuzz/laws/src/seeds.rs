@@ -29,6 +29,8 @@ pub fn seeds() -> Vec<Seed> {
     seeds.claims();
     seeds.bodies();
     seeds.rows();
+    seeds.signed();
+    seeds.store_notes();
     seeds.0
 }
 
@@ -255,6 +257,65 @@ impl Seeds {
         self.chosen("rows", 8, [named.concat(), tail.concat(), without.concat(), none.clone(), none].concat());
         self.chosen("rows", 12, [number(1), sha.clone(), cell(4, b"RECORD")].concat());
         self.chosen("rows", 14, [sha, cell(3, b"a.b.c"), cell(4, b"RECORD")].concat());
+    }
+
+    fn signed(&mut self) {
+        let (store, session) = ("01".repeat(16), "02".repeat(16));
+        // Far ahead, so that they do not run out while the fuzzer runs.
+        let exp = 4_000_000_000_u64;
+        let (log, sha) = (crate::log(), "33".repeat(32));
+        let of_log = json!({"sub": log.user, "channel": log.channel, "type": log.kind, "path": log.path, "gen": 1, "checkpoint": sha});
+        let with = |base: &Value, more: Value| {
+            let (mut all, Value::Object(more)) = (base.clone(), more) else { unreachable!() };
+            all.as_object_mut().expect("an object").extend(more);
+            all
+        };
+        let of_table = json!({"iss": "table-1", "aud": store, "sub": log.user});
+        for claims in [
+            with(&of_table, json!({"use": "revoke", "sid": session, "exp": exp})),
+            with(&of_table, json!({"use": "seal", "channel": log.channel, "sealed": true, "exp": exp})),
+            with(
+                &of_table,
+                json!({"use": "store", "sid": session, "channel": log.channel, "permission": "write", "iat": 1, "exp": exp}),
+            ),
+            with(&of_log, json!({"iss": "table-1", "iat": 1, "use": "checkpoint"})),
+            with(&of_log, json!({"iss": store, "parent": null, "epoch": 3, "use": "acknowledge"})),
+        ] {
+            self.chosen("signed", 2, claims.to_string());
+        }
+        let code = json!({"iss": store, "sub": log.user, "exp": exp, "jti": "a", "use": "confirm"});
+        self.chosen("signed", 4, code.to_string());
+        for head in [
+            r#"{"alg":"EdDSA"}"#,
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"EdDSA","kid":"a","jwk":{"kty":"OKP"},"crit":["b64"]}"#,
+        ] {
+            self.chosen("signed", 3, head);
+        }
+        self.chosen("signed", 0, "eyJhbGciOiJFZERTQSJ9.e30.AAAA");
+        self.chosen("signed", 1, [0, 40, b'A', 0, 90, b'x']);
+        self.chosen("signed", 5, format!("{session}.{}", "A".repeat(43)));
+    }
+
+    fn store_notes(&mut self) {
+        let note = |kind: u8, name: &[u8], value: &[u8]| {
+            let tens = value.len().div_ceil(10);
+            [&[kind, name.len() as u8, tens as u8], name, value, &vec![b' '; tens * 10 - value.len()]].concat()
+        };
+        let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA6kps7+iFJwWKo2bRVNDhbPCzFFhHc+P8HHcFVo7mFPM=\n-----END PUBLIC KEY-----\n";
+        let user = json!({"table": {"id": "table-1", "url": "https://table.example", "key": key}}).to_string();
+        let of = [
+            note(0, b"me", user.as_bytes()),
+            note(0, b"you", br#"{"table":null}"#),
+            note(1, b"jti", &[0; 8]),
+            note(4, format!("me/{}", "02".repeat(16)).as_bytes(), &[0; 8]),
+            note(5, b"me/home", b""),
+        ];
+        // Numbers of eight bytes stand at the end, where nothing fills them up.
+        for kind in [1, 2, 3, 4] {
+            self.add("store_notes", [&of.concat()[..], &[kind, 2, 1], b"me", &[0, 0, 0, 0, 0, 0, 4, 0]].concat());
+        }
+        of.iter().for_each(|note| self.add("store_notes", note));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::gig::{Gig, Tasks};
 use crate::keys::UserKeys;
 use crate::local::LocalStore;
 use crate::mounts;
+use crate::sealing::follow_keys;
 use crate::shared::Shared;
 use crate::stream;
 use crate::table::Table;
@@ -150,6 +151,9 @@ impl Builder {
         tasks.spawn_timers(shared.clone());
         tasks.spawn(mounts::run_mergers(inbox));
         tasks.spawn(commits::run(shared.clone(), self.table.clone(), asked));
+        if let Some((table, keys)) = self.table.as_ref().zip(self.user_keys.as_ref()) {
+            tasks.spawn(follow_keys(shared.clone(), table.clone(), keys.clone()));
+        }
         if let Some(table) = &self.table {
             let streams = stream::supervise(shared.clone(), table.http().clone(), user.clone(), mode.subscribe());
             tasks.spawn(streams);

@@ -1,5 +1,8 @@
 //! Which channels are sealed, and giving the sync machine their keys in time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use gigfs_core::ChannelName;
 use gigfs_core::seal::Sealing;
 use gigfs_core::sync::Mode;
@@ -7,6 +10,9 @@ use gigfs_core::sync::Mode;
 use crate::error::Error;
 use crate::gig::Gig;
 use crate::keys::SealMode;
+use crate::keys::UserKeys;
+use crate::shared::Shared;
+use crate::table::Table;
 
 impl Gig {
     /// Makes sure that there is a channel, and that it is known whether it is sealed: before that no log of it may be named,
@@ -63,5 +69,28 @@ impl Gig {
             (channel, mode)
         };
         mounted.into_iter().map(sealing).collect()
+    }
+}
+
+/// How long to wait when newer keys are asked for that are not there yet.
+const KEYS_RETRY: Duration = Duration::from_secs(10);
+
+/// Has the newest keys read whenever something is met that was sealed under them.
+pub(crate) async fn follow_keys(shared: Arc<Shared>, table: Table, keys: UserKeys) {
+    loop {
+        let missing = shared.until(|_| Some(shared.take_keys_missing()).filter(|channels| !channels.is_empty())).await;
+        let before = keys.revision();
+        if let Err(error) = keys.refresh(&table).await {
+            tracing::warn!("newer keys cannot be read: {error}");
+        }
+        for channel in missing {
+            if let Some(Sealing::Sealed(newest)) = keys.channel(&channel) {
+                let access = keys.access(newest);
+                shared.act(|replica, _| replica.set_access(&channel, access));
+            }
+        }
+        if keys.revision() == before {
+            tokio::time::sleep(KEYS_RETRY).await;
+        }
     }
 }

@@ -15,6 +15,7 @@ use gigfs_core::{Base, ChannelName, Date, Incarnation, LogName, Path, PathPrefix
 use parking_lot::{Mutex, RwLock};
 
 use crate::base;
+use crate::damage::{Damage, Mended};
 use crate::engine::{Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
 use crate::listing::{self, Step};
 use crate::tail::Filled;
@@ -22,10 +23,17 @@ use row::{ChannelRow, LogRow, OpRow, RetainedRow};
 use view::View;
 
 pub(crate) mod decoding;
+mod files;
+mod identity;
+mod journal;
 mod key;
+mod mend;
 mod open;
 mod prune;
 mod row;
+mod salvage;
+mod table;
+mod verify;
 mod view;
 mod write;
 
@@ -36,12 +44,15 @@ pub struct Fjall {
     store: StoreId,
     incarnation: Incarnation,
     restored: bool,
+    mended: Option<Mended>,
     /// Nothing while it could not be opened again after a failed write.
     open: RwLock<Option<Db>>,
     /// Held through a commit.
     cache: Mutex<write::Cache>,
     /// Logs whose tails were found whole.
     verified: Mutex<HashSet<u64>>,
+    /// Damage that was met since, and is written down for the next opening.
+    noted: Mutex<Vec<Damage>>,
 }
 
 /// The open database and its keyspaces.
@@ -87,6 +98,8 @@ impl Space {
 
 /// Logs remembered as verified, after which the memory starts afresh.
 const VERIFIED_LOGS_MAX: usize = 1 << 20;
+/// Damages that are written down: all of them lead to the same.
+const NOTED_MAX: usize = 64;
 
 impl Db {
     fn space(&self, space: Space) -> &Keyspace {
@@ -121,6 +134,14 @@ impl Failure {
     fn damaged(what: impl ToString, why: impl ToString) -> Self {
         Self::Damaged { what: what.to_string(), why: why.to_string() }
     }
+
+    /// Names the log that was being read, where damage has no name yet.
+    fn of(self, log: &LogName) -> Self {
+        match self {
+            Self::Fjall(error) if open::is_damage(&error) => Self::damaged(named(log), error),
+            failure => failure,
+        }
+    }
 }
 
 fn named(log: &LogName) -> String {
@@ -141,6 +162,11 @@ impl Fjall {
         self.restored
     }
 
+    /// Returns what was damaged when this was opened, and what became of it; nothing if it was all whole.
+    pub fn mended(&self) -> Option<&Mended> {
+        self.mended.as_ref()
+    }
+
     /// Gives back to the disk what removed records took. Worth its while after large prunes; takes a while itself.
     ///
     /// # Errors
@@ -155,6 +181,15 @@ impl Fjall {
             }
             Ok(())
         })
+    }
+
+    /// Runs `read` over the data of a log as it is at this moment.
+    fn reading_log<T>(
+        &self,
+        log: &LogName,
+        read: impl FnOnce(&View<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StorageError> {
+        self.reading(|view| read(view).map_err(|failure| failure.of(log)))
     }
 
     /// Runs `read` over the data as it is at this moment.
@@ -208,7 +243,23 @@ impl Fjall {
     }
 
     fn failed(&self, action: &'static str, failure: Failure) -> StorageError {
-        open::storage_error(action, &self.folder, failure)
+        let error = open::storage_error(action, &self.folder, failure);
+        if let StorageError::Damaged { what, why, .. } = &error {
+            self.note(Damage::new(what, why));
+        }
+        error
+    }
+
+    /// Writes damage down, so that the next opening mends it.
+    fn note(&self, damage: Damage) {
+        let mut noted = self.noted.lock();
+        if noted.len() >= NOTED_MAX || noted.contains(&damage) {
+            return;
+        }
+        if let Err(error) = files::note(&self.folder, &damage) {
+            tracing::warn!(%error, %damage, "this will not be mended at the next start");
+        }
+        noted.push(damage);
     }
 
     /// Returns a log's row, its tail verified.
@@ -223,6 +274,17 @@ impl Fjall {
             verified.insert(row.id);
         }
         Ok(Some(row))
+    }
+}
+
+impl Drop for Fjall {
+    fn drop(&mut self) {
+        let open = self.open.get_mut().take();
+        let was_open = open.is_some();
+        drop(open);
+        if was_open && let Err(error) = files::note_lengths(&self.folder) {
+            tracing::warn!(%error, "what is cut off the files now is not noticed when they are opened again");
+        }
     }
 }
 
@@ -241,11 +303,11 @@ impl Engine for Fjall {
     }
 
     fn tail(&self, log: &LogName) -> Result<Option<LogTail>, StorageError> {
-        self.reading(|view| Ok(self.log(view, log)?.map(|row| row.tail)))
+        self.reading_log(log, |view| Ok(self.log(view, log)?.map(|row| row.tail)))
     }
 
     fn read(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<StoredOp>, StorageError> {
-        self.reading(|view| {
+        self.reading_log(log, |view| {
             let mut ops = Vec::new();
             let Some(row) = self.log(view, log)? else { return Ok(ops) };
             let mut filled = Filled::default();
@@ -263,7 +325,7 @@ impl Engine for Fjall {
     }
 
     fn inventory(&self, log: &LogName, after: u64, max: usize) -> Result<Vec<(u64, Sha)>, StorageError> {
-        self.reading(|view| {
+        self.reading_log(log, |view| {
             let Some(row) = self.log(view, log)? else { return Ok(Vec::new()) };
             let ops = view.ops(row.id, after).take(max).map(|guard| {
                 let (key, value) = guard.into_inner()?;
@@ -275,7 +337,7 @@ impl Engine for Fjall {
     }
 
     fn find(&self, log: &LogName, sha: &Sha) -> Result<Option<StoredOp>, StorageError> {
-        self.reading(|view| {
+        self.reading_log(log, |view| {
             let Some(row) = self.log(view, log)? else { return Ok(None) };
             let Some(index) = view.get(Space::Shas, &key::sha(row.id, sha))? else { return Ok(None) };
             let at = key::op(row.id, key::last_number(&index).unwrap_or(0));
@@ -286,21 +348,21 @@ impl Engine for Fjall {
     }
 
     fn base(&self, log: &LogName) -> Result<Option<Base>, StorageError> {
-        self.reading(|view| match self.log(view, log)? {
+        self.reading_log(log, |view| match self.log(view, log)? {
             Some(row) => view.base(log, &row),
             None => Ok(None),
         })
     }
 
     fn is_covered(&self, log: &LogName, sha: &Sha) -> Result<bool, StorageError> {
-        self.reading(|view| match self.log(view, log)? {
+        self.reading_log(log, |view| match self.log(view, log)? {
             Some(row) => Ok(view.get(Space::Covered, &key::sha(row.id, sha))?.is_some()),
             None => Ok(false),
         })
     }
 
     fn covered(&self, log: &LogName, after: Option<&Sha>, max: usize) -> Result<Vec<Sha>, StorageError> {
-        self.reading(|view| {
+        self.reading_log(log, |view| {
             let Some(row) = self.log(view, log)? else { return Ok(Vec::new()) };
             let [from, to] = [[0; 32], [0xff; 32]].map(Sha::from_bytes);
             let (from, to) = (key::sha(row.id, after.unwrap_or(&from)), key::sha(row.id, &to));
@@ -313,7 +375,7 @@ impl Engine for Fjall {
     }
 
     fn retained(&self, log: &LogName, after: u64, page: Page) -> Result<Vec<(u64, StoredOp)>, StorageError> {
-        self.reading(|view| {
+        self.reading_log(log, |view| {
             let mut ops = Vec::new();
             let Some(row) = self.log(view, log)? else { return Ok(ops) };
             let mut filled = Filled::default();
@@ -332,7 +394,7 @@ impl Engine for Fjall {
     }
 
     fn base_of(&self, log: &LogName, generation: u64) -> Result<Option<Base>, StorageError> {
-        self.reading(|view| match self.log(view, log)? {
+        self.reading_log(log, |view| match self.log(view, log)? {
             Some(row) => view.base_of(log, &row, generation),
             None => Ok(None),
         })

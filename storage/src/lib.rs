@@ -4,6 +4,7 @@
 //! conformance suite over all of them.
 
 mod base;
+mod damage;
 mod engine;
 mod faulty;
 mod fjall;
@@ -22,6 +23,7 @@ pub mod decoding {
     pub use crate::sqlite::decoding::{Cell, SqliteRow, sqlite};
 }
 
+pub use damage::{Damage, Lost, Mended, Progress, Verified};
 pub use engine::{Append, Appended, Arrival, Batch, Engine, Install, LogTail, Page, StorageError, StoredOp};
 pub use faulty::{Fault, Faulty};
 pub use fjall::Fjall;

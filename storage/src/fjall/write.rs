@@ -73,9 +73,10 @@ pub(super) fn prepare(
     checkpoints: &[Checkpoint],
 ) -> Result<Prepared<Vec<Appended>>, Failure> {
     let mut work = Work::over(engine, db, cache);
-    let appended = batch.appends.iter().map(|append| work.append(append)).collect::<Result<_, _>>()?;
+    let appended = batch.appends.iter().map(|append| work.append(append).map_err(|failure| failure.of(append.log())));
+    let appended = appended.collect::<Result<_, _>>()?;
     for (install, checkpoint) in batch.installs.iter().zip(checkpoints) {
-        work.install(install, checkpoint)?;
+        work.install(install, checkpoint).map_err(|failure| failure.of(&install.log))?;
     }
     for (log, sha) in &batch.disputes {
         work.dispute(log, sha)?;
@@ -84,7 +85,7 @@ pub(super) fn prepare(
         work.remove(log, sha)?;
     }
     for log in &batch.restores {
-        work.restore(log)?;
+        work.restore(log).map_err(|failure| failure.of(log))?;
     }
     for (note, value) in &batch.notes {
         work.put(Space::Notes, key::note(note), value.as_ref().map(|value| value.to_vec()));
@@ -247,6 +248,9 @@ impl<'w> Work<'w> {
 
     pub(super) fn create_log(&mut self, log: &LogName) -> Result<u64, Failure> {
         let id = self.count(b"logs")?;
+        if self.get(Space::Names, &id.to_be_bytes())?.is_some() || self.view.ops(id, 0).next().is_some() {
+            return Err(Failure::damaged("the count of logs", format!("the id {id} is of another log than {log}")));
+        }
         self.put(Space::Names, id.to_be_bytes(), Some(key::log(log)));
         Ok(id)
     }

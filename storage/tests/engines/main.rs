@@ -4,6 +4,7 @@
 
 mod bases;
 mod conformance;
+mod damage;
 mod disk;
 mod model;
 mod script;

@@ -31,7 +31,8 @@ const EXIT_CODES: &str = "Exit codes:
   3  a server cannot be reached or is busy; try again later
   4  log in first, or again
   5  refused: change what was asked for
-  6  some store still lacks something; it stays queued and goes out later";
+  6  some store still lacks something; it stays queued and goes out later
+  7  damage was found";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -188,6 +189,20 @@ pub(crate) struct AdminArgs {
     pub(crate) trust: Option<PathBuf>,
 }
 
+/// How to reach a store that runs, as its admin, if that is wanted.
+#[derive(Debug, Args)]
+pub(crate) struct RunningStore {
+    /// A store that runs.
+    #[arg(long, value_name = "URL", requires = "admin_token")]
+    pub(crate) url: Option<String>,
+    /// The file that holds its admin token, `admin-token` in its data folder.
+    #[arg(long, value_name = "FILE", env = "GIG_ADMIN_TOKEN_FILE")]
+    pub(crate) admin_token: Option<PathBuf>,
+    /// A certificate in PEM to trust beside the public ones.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TableAction {
     /// Create a user at a table, as its admin.
@@ -249,6 +264,33 @@ pub(crate) enum StoreAction {
         size: Option<Quota>,
         #[command(flatten)]
         admin: AdminArgs,
+    },
+    /// Look at every byte that a store keeps, and say what is damaged: in a data folder that no store has open, or, with
+    /// --url, while the store runs. Nothing is changed: a store mends what is damaged when it starts.
+    Verify {
+        /// The store's data folder, or a backup.
+        #[arg(value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
+        folder: Option<PathBuf>,
+        #[command(flatten)]
+        admin: RunningStore,
+    },
+    /// Copy all that a store keeps into a folder on its machine while it runs, as its admin.
+    Backup {
+        /// The folder; it is made.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Make a store's data folder out of a backup, for `gig store --data` to start on. What the store took since is brought
+    /// back by the devices and other stores of its channels.
+    Restore {
+        /// The backup.
+        #[arg(value_name = "DIR")]
+        backup: PathBuf,
+        /// The data folder; it is made.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
     },
     /// Make room for a user at a store, as its admin, and print the code to mount it with.
     Code {

@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     Refused = 5,
     /// Something is still queued.
     Queued = 6,
+    /// Damage was found.
+    Damaged = 7,
 }
 
 impl Failure {

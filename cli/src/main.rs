@@ -15,6 +15,7 @@ mod profile;
 mod pruning;
 mod serving;
 mod standing;
+mod upkeep;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use crate::keyring;
 use crate::output::{Output, columns};
 use crate::profile::{Home, read_text};
 use crate::standing::progress;
+use crate::upkeep;
 
 /// How long a store that is to be removed may take to be drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -104,6 +105,9 @@ pub(crate) async fn store(home: &Home, output: Output, action: StoreAction) -> R
         }
         StoreAction::Rm { channel, store, abandon } => remove_store(home, output, &channel, &store, abandon).await,
         StoreAction::Code { user, admin } => code(output, &user, admin).await,
+        StoreAction::Verify { folder, admin } => upkeep::verify(output, folder, admin).await,
+        StoreAction::Backup { folder, admin } => upkeep::back_up(output, &folder, &admin).await,
+        StoreAction::Restore { backup, data } => upkeep::restore(output, backup, data).await,
         StoreAction::Quota { user, size, admin } => quota(output, &user, size, admin).await,
     }
 }
@@ -197,7 +201,7 @@ async fn drain(home: &Home, output: Output, channel: &ChannelName, store: StoreI
 }
 
 /// Returns a store and its admin token.
-fn as_admin(admin: &AdminArgs) -> Result<(Store, String), Failure> {
+pub(crate) fn as_admin(admin: &AdminArgs) -> Result<(Store, String), Failure> {
     let token = read_text(&admin.admin_token)?;
     let trust = admin.trust.as_deref().map(read_text).transpose()?;
     let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();

@@ -8,7 +8,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use gigfs::{LoggedIn, Table, UserKeys};
 use gigfs_core::api::{AddStore, NewSession};
 use gigfs_core::{ChannelName, UserName};
-use gigfs_store_server as store_server;
+use gigfs_store_server::{self as store_server, Ended};
 use gigfs_table_server as table_server;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -56,13 +56,13 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
     let data = args.data.unwrap_or_else(|| home.folder().join("server"));
     create_private_folder(&data)?;
     let private_networks = networks_of_up(args.listen.ip(), args.allow_network);
-    let store = store_server::Server::bind(store_server::Config {
+    let store_config = store_server::Config {
         data_dir: data.join("store"),
         listen: next_port(args.listen)?,
         private_networks: private_networks.clone(),
         ..store_server::Config::default()
-    });
-    let store = store.await.map_err(|error| cannot_serve(&error))?;
+    };
+    let store = store_server::Server::bind(store_config.clone()).await.map_err(|error| cannot_serve(&error))?;
     let table = table_server::Server::bind(table_server::Config {
         data_dir: data.join("table"),
         listen: args.listen,
@@ -72,15 +72,13 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
     let table = table.await.map_err(|error| cannot_serve(&error))?;
 
     let stop = watch::Sender::new(false);
-    let stopped = |mut stop: watch::Receiver<bool>| async move {
-        // The sender going away means stopping too.
-        _ = stop.wait_for(|stop| *stop).await;
-    };
     let (table_url, store_url) = (table.public_url().to_owned(), store.public_url().to_owned());
     let (at_table, at_store) = (table.table(), store.store());
-    let store_run = tokio::spawn(store.run(stopped(stop.subscribe())));
+    let store_run = tokio::spawn(run_store(store, store_config, stop.subscribe()));
     let table_run = tokio::spawn(table.run(stopped(stop.subscribe())));
     let ready = get_ready(home, &data, &table_url, &at_table, &at_store, args.plain).await;
+    // The store closes its data once nobody holds it.
+    drop(at_store);
     if ready.is_ok() {
         let told =
             json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
@@ -88,10 +86,31 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
         stop_signal().await;
     }
     stop.send_replace(true);
-    for run in [flat(store_run.await), flat(table_run.await)] {
-        run?;
-    }
+    let table_ended = flat(table_run.await.map(|run| run.map_err(|error| cannot_serve(&error))));
+    flat(store_run.await)?;
+    table_ended?;
     ready
+}
+
+/// Runs a store until it is told to stop. When it has met damage in its data, it is opened again, which mends the data.
+async fn run_store(
+    mut server: store_server::Server,
+    mut config: store_server::Config,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    config.listen = server.local_addr();
+    while server.run(stopped(stop.clone())).await.map_err(|error| cannot_serve(&error))? == Ended::Damaged {
+        if *stop.borrow() {
+            break;
+        }
+        server = store_server::Server::bind(config.clone()).await.map_err(|error| cannot_serve(&error))?;
+    }
+    Ok(())
+}
+
+/// Completes when it is told to, or when nobody is left to tell it.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Makes sure of the first user, the first channel and a login, whatever an earlier start came to.
@@ -250,9 +269,15 @@ pub(crate) async fn table(output: Output, args: ServeArgs) -> Result<(), Failure
 /// Runs a store server until it is told to stop.
 pub(crate) async fn store(output: Output, args: ServeArgs) -> Result<(), Failure> {
     let config = settings(store_server::Config::default(), "GIG_STORE_", args)?;
-    let server = store_server::Server::bind(config).await.map_err(|error| cannot_serve(&error))?;
+    let server = store_server::Server::bind(config.clone()).await.map_err(|error| cannot_serve(&error))?;
+    let stop = watch::Sender::new(false);
+    let told_to_stop = stop.subscribe();
+    tokio::spawn(async move {
+        stop_signal().await;
+        stop.send_replace(true);
+    });
     announce(output, "store", server.public_url(), server.admin_token_path())?;
-    server.run(stop_signal()).await.map_err(|error| cannot_serve(&error))
+    run_store(server, config, told_to_stop).await
 }
 
 fn announce(output: Output, role: &str, url: &str, admin_token: &Path) -> Result<(), Failure> {
@@ -349,12 +374,8 @@ fn cannot_serve(error: &dyn std::error::Error) -> Failure {
     }
 }
 
-fn flat<E: std::error::Error>(run: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), Failure> {
-    match run {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(cannot_serve(&error)),
-        Err(error) => Err(Failure::machine("run the servers", error)),
-    }
+fn flat(run: Result<Result<(), Failure>, tokio::task::JoinError>) -> Result<(), Failure> {
+    run.unwrap_or_else(|error| Err(Failure::machine("run the servers", error)))
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ pub(crate) fn server_url(url: &str) -> Result<String, Error> {
     }
 }
 
-fn unreachable(server: &str, error: &reqwest::Error) -> Error {
+pub(crate) fn unreachable(server: &str, error: &reqwest::Error) -> Error {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -1,11 +1,14 @@
 //! The store server's HTTP routes, as users and their admins call them. Operations travel on the stream, not here.
 
-use gigfs_core::api::{ConfirmCode, Health, LogList, MountedStore, NewQuota, UserRoom};
+use gigfs_core::api::{
+    Backup, ConfirmCode, Health, LogList, MountedStore, NewBackup, NewQuota, StoreVerified, UpkeepLine, UpkeepProgress,
+    UserRoom,
+};
 use gigfs_core::{ChannelName, Path, PathPrefix, TypeName, UserName};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 
 use crate::error::Error;
-use crate::http::{Http, server_url};
+use crate::http::{Http, server_url, unreachable};
 
 /// A store server.
 #[derive(Clone)]
@@ -72,6 +75,73 @@ impl Store {
         let url = format!("{}/admin/user/{user}/quota", self.url);
         let request = self.http.request(Method::PUT, &url, Some(&format!("Bearer {admin_token}")));
         self.http.json(&self.url, request.json(&NewQuota { bytes })).await
+    }
+
+    /// Has the store look at everything that it keeps, with its admin token.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the token is wrong or the disk fails. What is damaged is in the answer.
+    pub async fn verify(
+        &self,
+        admin_token: &str,
+        progress: impl FnMut(UpkeepProgress),
+    ) -> Result<StoreVerified, Error> {
+        let url = format!("{}/admin/verify", self.url);
+        let request = self.http.request(Method::POST, &url, Some(&format!("Bearer {admin_token}")));
+        match self.upkeep(request, progress).await? {
+            UpkeepLine::Verified(verified) => Ok(verified),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Has the store copy everything that it keeps into a folder on its own machine, with its admin token.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the token is wrong, the folder is not to be used, or a disk fails.
+    pub async fn back_up(
+        &self,
+        admin_token: &str,
+        folder: &std::path::Path,
+        progress: impl FnMut(UpkeepProgress),
+    ) -> Result<Backup, Error> {
+        let url = format!("{}/admin/backup", self.url);
+        let request = self.http.request(Method::POST, &url, Some(&format!("Bearer {admin_token}")));
+        let folder = folder.display().to_string();
+        match self.upkeep(request.json(&NewBackup { folder }), progress).await? {
+            UpkeepLine::BackedUp(backup) => Ok(backup),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Reads the lines of an answer, and returns the last one.
+    async fn upkeep(
+        &self,
+        request: RequestBuilder,
+        mut progress: impl FnMut(UpkeepProgress),
+    ) -> Result<UpkeepLine, Error> {
+        let mut answer = self.http.send(&self.url, request).await?;
+        let mut waiting = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(&self.url, &error))? {
+            waiting.extend_from_slice(&chunk);
+            while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = waiting.drain(..=end).collect();
+                match serde_json::from_slice(&line) {
+                    Ok(UpkeepLine::Progress(at)) => progress(at),
+                    Ok(UpkeepLine::Refused(refusal)) => {
+                        return Err(Error::Refused { server: self.url.clone(), refusal });
+                    }
+                    Ok(last) => return Ok(last),
+                    Err(_) => return Err(self.unexpected()),
+                }
+            }
+        }
+        let why = "it ended its answer too early; its log says more".to_owned();
+        Err(Error::Unreachable { server: self.url.clone(), why })
+    }
+
+    fn unexpected(&self) -> Error {
+        let why = "it answered with something else than was asked for".to_owned();
+        Error::Unreachable { server: self.url.clone(), why }
     }
 
     /// Lists logs of a channel at or below a path, one page.

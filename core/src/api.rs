@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 
 mod oplog;
 mod table;
+mod upkeep;
 
 pub use oplog::*;
 pub use table::*;
+pub use upkeep::*;
 
 /// What a server says of itself at `/healthz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

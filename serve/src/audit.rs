@@ -148,6 +148,11 @@ pub enum Event<'a> {
         /// Where it is.
         url: &'a str,
     },
+    /// All that a store keeps was copied.
+    BackedUp {
+        /// To where.
+        folder: &'a Path,
+    },
     /// A user may keep so much.
     QuotaSet {
         /// The user.

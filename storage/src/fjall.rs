@@ -19,10 +19,13 @@ use crate::damage::{Damage, Mended};
 use crate::engine::{Appended, Arrival, Batch, Engine, LogTail, Page, StorageError, StoredOp};
 use crate::listing::{self, Step};
 use crate::tail::Filled;
+use failure::{Failure, named};
 use row::{ChannelRow, LogRow, OpRow, RetainedRow};
 use view::View;
 
+mod backup;
 pub(crate) mod decoding;
+mod failure;
 mod files;
 mod identity;
 mod journal;
@@ -117,37 +120,6 @@ impl std::fmt::Debug for Db {
     }
 }
 
-/// Why a call failed, before it is told to whoever asked.
-#[derive(Debug)]
-enum Failure {
-    Fjall(::fjall::Error),
-    Damaged { what: String, why: String },
-}
-
-impl From<::fjall::Error> for Failure {
-    fn from(error: ::fjall::Error) -> Self {
-        Self::Fjall(error)
-    }
-}
-
-impl Failure {
-    fn damaged(what: impl ToString, why: impl ToString) -> Self {
-        Self::Damaged { what: what.to_string(), why: why.to_string() }
-    }
-
-    /// Names the log that was being read, where damage has no name yet.
-    fn of(self, log: &LogName) -> Self {
-        match self {
-            Self::Fjall(error) if open::is_damage(&error) => Self::damaged(named(log), error),
-            failure => failure,
-        }
-    }
-}
-
-fn named(log: &LogName) -> String {
-    format!("the log {log} of {}", log.user)
-}
-
 impl Fjall {
     /// Opens the data in `folder`, and makes it if it is not there.
     ///
@@ -165,6 +137,11 @@ impl Fjall {
     /// Returns what was damaged when this was opened, and what became of it; nothing if it was all whole.
     pub fn mended(&self) -> Option<&Mended> {
         self.mended.as_ref()
+    }
+
+    /// Tells whether damage was met since this was opened. Opening it again mends it.
+    pub fn is_damaged(&self) -> bool {
+        !self.noted.lock().is_empty()
     }
 
     /// Gives back to the disk what removed records took. Worth its while after large prunes; takes a while itself.

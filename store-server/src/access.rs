@@ -273,7 +273,7 @@ fn revoked_key((user, session): &Session) -> Bytes {
 }
 
 /// Begins the keys of revocations' notes. // persisted
-const REVOKED: &[u8] = b"revoked/";
+pub(crate) const REVOKED: &[u8] = b"revoked/";
 /// Tokens in memory.
 const TOKENS_MAX: usize = 64 * 1024;
 /// Tokens that tables are asked about again, a round and at a time.

@@ -32,7 +32,13 @@ impl Blobs {
             fs::remove_dir_all(&writing)?;
         }
         files::create_private_dir(&writing)?;
-        Ok(Self { folder: folder.to_owned(), writing, written: AtomicU64::new(0), used: Mutex::default() })
+        Ok(Self::at(folder))
+    }
+
+    /// Names a folder, to look at it alone.
+    pub(crate) fn at(folder: &Path) -> Self {
+        let writing = folder.join("writing");
+        Self { folder: folder.to_owned(), writing, written: AtomicU64::new(0), used: Mutex::default() }
     }
 
     /// Returns the bytes of a user's blobs.
@@ -142,11 +148,46 @@ impl Blobs {
         }
     }
 
+    /// Looks at every blob: hands over its user and name, and its bytes if they are the ones that the name says.
+    ///
+    /// # Errors
+    /// What the system says, or `each`.
+    pub(crate) fn each(
+        &self,
+        mut each: impl FnMut(&UserName, &BlobName, Option<&[u8]>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for user in names_in(&self.folder.join("of"))? {
+            let Ok(user) = UserName::parse(&user) else { continue };
+            let of_user = self.folder.join("of").join(user.as_str());
+            for first in names_in(&of_user)? {
+                for name in names_in(&of_user.join(&first))? {
+                    let Ok(name) = name.parse::<BlobName>() else { continue };
+                    let bytes = fs::read(self.path(&user, &name))?;
+                    each(&user, &name, Some(&bytes[..]).filter(|bytes| name_of(bytes) == name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// User names hold no slash and begin with a letter or digit, and a blob's name is hexadecimal.
     fn path(&self, user: &UserName, name: &BlobName) -> PathBuf {
         let name = name.to_string();
         self.folder.join("of").join(user.as_str()).join(&name[..2]).join(&name)
     }
+}
+
+/// Returns the names in a folder, in order; none if there is no folder.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names: Vec<String> =
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()?;
+    names.sort();
+    Ok(names)
 }
 
 /// Adds up the files of a folder and those below it; nothing if there is none.

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::feed::Hub;
 use crate::metric::Metrics;
+use crate::mirror::Mirror;
 use crate::push::Admitted;
 use crate::quota::Quotas;
 use crate::refusal;
@@ -96,9 +97,10 @@ impl Commits {
         metrics: Metrics,
         seals: Seals,
         quotas: Quotas,
+        mirror: Option<Mirror>,
     ) -> (Self, JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(QUEUED_JOBS_MAX);
-        let writer = Writer { engine, hub, metrics, seals, quotas };
+        let writer = Writer { engine, hub, metrics, seals, quotas, mirror };
         let thread = std::thread::Builder::new().name("gigfs-commit".to_owned()).spawn(move || writer.run(jobs));
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX / ROOM_UNIT_BYTES));
         (Self { queue, room }, thread.expect("the system starts one more thread at the start"))
@@ -153,6 +155,8 @@ struct Writer {
     /// What a seal's own commit has left: nothing else changes it.
     seals: Seals,
     quotas: Quotas,
+    /// Nothing where nothing is kept on a disk.
+    mirror: Option<Mirror>,
 }
 
 impl Writer {
@@ -202,6 +206,9 @@ impl Writer {
         match result {
             Ok((appended, counted)) => {
                 self.quotas.counted(counted);
+                if let Some(mirror) = &self.mirror {
+                    mirror.follow(&*self.engine, &batch.notes);
+                }
                 let mut rest = &appended[..];
                 for (job, count) in jobs.into_iter().zip(counts) {
                     let (own, others) = rest.split_at(count);

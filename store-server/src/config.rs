@@ -49,6 +49,8 @@ pub struct Config {
     /// a base whose state is wrong can be repaired. In whole seconds. Default: 30 days.
     #[serde(with = "seconds")]
     pub retain: Duration,
+    /// Whether to make a new signing key where the store's own is gone, and to go on without it. Default: no.
+    pub new_signing_key: bool,
     /// Seconds that requests and streams under way get to finish when the server stops. Default: 5.
     pub shutdown_seconds: u64,
 }
@@ -80,6 +82,7 @@ impl Default for Config {
             session_streams: 2048,
             stream_seconds: 30,
             retain: Duration::from_secs(30 * 24 * 3600),
+            new_signing_key: false,
             shutdown_seconds: 5,
         }
     }

@@ -8,6 +8,7 @@ mod openapi;
 mod oplogs;
 mod status;
 mod tables;
+mod upkeep;
 
 use axum::Router;
 use axum::http::Method;
@@ -25,6 +26,8 @@ pub(crate) fn router(store: Store) -> Router {
         .route("/admin/user/{user}", put(admin::create_user))
         .route("/admin/user/{user}/code", get(admin::confirm_code))
         .route("/admin/user/{user}/quota", get(admin::room).put(admin::set_quota))
+        .route("/admin/verify", post(upkeep::verify))
+        .route("/admin/backup", post(upkeep::back_up))
         .route("/user/{user}/confirm", post(tables::confirm))
         .route("/user/{user}/session/{session}", delete(tables::revoke))
         .route("/user/{user}/channel/{channel}/seal", post(tables::seal))

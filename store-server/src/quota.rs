@@ -172,4 +172,4 @@ pub(crate) fn full(user: &UserName, used: u64, quota: u64) -> Refusal {
 }
 
 /// Begins the keys of quotas' notes. // persisted
-const QUOTA: &[u8] = b"quota/";
+pub(crate) const QUOTA: &[u8] = b"quota/";

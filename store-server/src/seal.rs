@@ -81,4 +81,4 @@ fn key(user: &UserName, channel: &ChannelName) -> Bytes {
 }
 
 /// Begins the keys of seals' notes. // persisted
-const SEALED: &[u8] = b"sealed/";
+pub(crate) const SEALED: &[u8] = b"sealed/";

@@ -11,9 +11,9 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use gigfs_core::{Date, StoreId, base64_text};
+use gigfs_core::{Date, StoreId};
 use gigfs_serve::{Attempts, Audit, Door, Listener, Networks, Stop, TlsError, files, tls};
-use gigfs_storage::{Engine, Fjall, Memory, StorageError};
+use gigfs_storage::{Engine, Fjall, Memory, Mended, StorageError};
 use reqwest::{Certificate, Url};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,13 +27,15 @@ use crate::commit::Commits;
 use crate::config::{Config, EngineKind};
 use crate::feed::Hub;
 use crate::http;
+use crate::keys;
 use crate::metric::Metrics;
+use crate::mirror::Mirror;
 use crate::quota::Quotas;
 use crate::seal::Seals;
 use crate::session::Sessions;
 use crate::standing::TableClient;
 use crate::store::{Inner, Store};
-use crate::token::{Codes, Signer};
+use crate::token::Codes;
 use crate::user::Users;
 
 /// Why a server did not start.
@@ -48,18 +50,24 @@ pub enum BindError {
         source: std::io::Error,
     },
     /// A file that holds a secret holds too little.
-    #[error("{path} holds no secret of at least {SECRET_BYTES_MIN} characters; remove it to have one made")]
+    #[error("{path} holds no secret of at least {} characters; remove it to have one made", keys::SECRET_BYTES_MIN)]
     Secret {
         /// The file.
         path: PathBuf,
     },
-    /// The file that holds the store's signing key does not.
-    #[error("{path} holds no Ed25519 key in PEM: {reason}; bring it back from a backup")]
+    /// The store's signing key is gone or damaged.
+    #[error(
+        "{path} {reason}, and the store {store} is known by this key to its users' tables; bring the file back from a \
+         backup. Without one, start once with GIG_STORE_NEW_SIGNING_KEY=true: the store reads and writes as before, and \
+         its channels are pruned again once it was taken off them and mounted anew"
+    )]
     Key {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// The store.
+        store: StoreId,
     },
     /// The oplogs cannot be opened.
     #[error(transparent)]
@@ -91,6 +99,15 @@ pub enum BindError {
 pub struct RunError {
     address: SocketAddr,
     source: std::io::Error,
+}
+
+/// Why a server ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// It met damage in its data. [`Server::bind`] mends it.
+    Damaged,
 }
 
 /// A store server that listens, and answers once it runs.
@@ -149,11 +166,12 @@ impl Server {
     }
 
     /// Answers until `shutdown` completes, then stops accepting, lets requests finish, says goodbye to the streams once
-    /// what they pushed is answered, and closes the data. All of it takes no longer than the config allows.
+    /// what they pushed is answered, and closes the data. All of it takes no longer than the config allows. It ends in the
+    /// same way by itself when it has met damage in its data.
     ///
     /// # Errors
     /// [`RunError`] if the listener failed.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Ended, RunError> {
         let Self { store, thread, listener, tls, grace, retain, .. } = self;
         let address = listener.address();
         // Ends the streams also when this future is dropped.
@@ -172,11 +190,15 @@ impl Server {
         if tokio::time::timeout(grace, store.inner.streams.wait()).await.is_err() {
             tracing::warn!("streams that did not end in time are cut off");
         }
+        let ended = match store.inner.is_damaged() {
+            true => Ended::Damaged,
+            false => Ended::Stopped,
+        };
         store.inner.commits.stop().await;
         if tokio::task::spawn_blocking(move || thread.join()).await.map_or(true, |joined| joined.is_err()) {
             tracing::error!("the committing thread did not end well");
         }
-        served.map_err(|source| RunError { address, source })
+        served.map(|()| ended).map_err(|source| RunError { address, source })
     }
 }
 
@@ -192,6 +214,10 @@ async fn keep_house(store: &Store, retain: Duration) {
             tokio::time::sleep(HOUSEKEEPING).await;
             store.inner.access.keep_house(&store.inner.commits).await;
             store.inner.metrics.figures.fold();
+            if store.inner.is_damaged() {
+                tracing::error!("the store has met damage in its data; it closes the data to have it mended");
+                store.inner.stopping.cancel();
+            }
         }
     };
     tokio::select! {
@@ -233,33 +259,40 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         move |source| BindError::Data { path, source }
     };
     files::create_private_dir(dir).map_err(data(dir))?;
-    let engine: Arc<dyn Engine> = match config.engine {
-        EngineKind::Fjall => Arc::new(Fjall::open(&dir.join("oplogs"))?),
-        EngineKind::Memory => Arc::new(Memory::fresh()?),
+    let (engine, disk): (Arc<dyn Engine>, Option<Arc<Fjall>>) = match config.engine {
+        EngineKind::Fjall => {
+            let disk = Arc::new(Fjall::open(&dir.join(OPLOGS))?);
+            disk.mended().into_iter().for_each(tell_what_was_mended);
+            (disk.clone(), Some(disk))
+        }
+        EngineKind::Memory => (Arc::new(Memory::fresh()?), None),
     };
     let audit = Audit::open(dir).map_err(data(&dir.join("audit.jsonl")))?;
-    let admin_token_path = dir.join("admin-token");
-    let admin = blake3::hash(secret(&admin_token_path)?.as_bytes());
-    let codes = Codes::new(engine.store_id(), secret(&dir.join("code-secret"))?.as_bytes());
-    let signer = signer(&dir.join("signing-key.pem"))?;
+    let admin_token_path = dir.join(keys::ADMIN_TOKEN);
+    let admin = blake3::hash(keys::secret(&admin_token_path, &*engine)?.as_bytes());
+    let codes = Codes::new(engine.store_id(), keys::secret(&dir.join(keys::CODE_SECRET), &*engine)?.as_bytes());
     let networks = config.private_networks.as_deref();
     let networks = Networks::of(networks, config.listen.ip(), config.public_url.as_deref());
     let tables = TableClient::new(trusted(&config.trusted_certificates)?, networks)
         .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
+    let mirror = disk.as_ref().map(|disk| Mirror::open(dir, &**disk, disk.mended().is_some())).transpose()?;
+    let signer = keys::signer(&dir.join(keys::SIGNING_KEY), &*engine, config.new_signing_key)?;
     let users = Users::load(&*engine)?;
     let access = Access::load(engine.store_id(), tables, &*engine)?;
-    let folder = dir.join("blobs");
+    let folder = dir.join(BLOBS);
     let blobs = Arc::new(Blobs::open(&folder).map_err(data(&folder))?);
     let hosts: Vec<_> = Url::parse(&public_url).ok().and_then(|url| host(&url)).into_iter().collect();
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, dir, &hosts)).transpose()?;
     let (hub, metrics) = (Arc::new(Hub::default()), Metrics::new());
     let seals = Seals::load(&*engine)?;
     let quotas = Quotas::load(&*engine, config.user_quota, blobs.clone())?;
-    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals, quotas.clone());
+    let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals, quotas.clone(), mirror);
     let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
     let bases = Bases::default();
     let inner = Inner {
         engine,
+        disk,
+        data_dir: dir.clone(),
         commits,
         hub,
         users,
@@ -283,6 +316,23 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     };
     let store = Store { inner: Arc::new(inner) };
     Ok(Opened { store, thread, tls: tls.map(RustlsConfig::from_config), admin_token_path })
+}
+
+/// Says what was damaged and what is missing, for whoever reads the log.
+fn tell_what_was_mended(mended: &Mended) {
+    for lost in &mended.lost {
+        tracing::error!("{lost}; the devices of its user bring it back from where else it is");
+    }
+    if mended.nameless > 0 {
+        tracing::error!(operations = mended.nameless, "of logs whose names are lost");
+    }
+    let kept = mended.kept_in.as_deref().map(Path::display);
+    tracing::warn!(
+        damaged = mended.damage.len(),
+        logs = mended.lost.len(),
+        kept_in = kept.map(tracing::field::display),
+        "the data was mended"
+    );
 }
 
 async fn serve(
@@ -326,39 +376,6 @@ fn host(url: &Url) -> Option<String> {
     url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned())
 }
 
-/// Reads a secret, or makes one.
-fn secret(path: &Path) -> Result<String, BindError> {
-    let data = |source| BindError::Data { path: path.to_owned(), source };
-    let secret = match files::read_if_there(path).map_err(data)? {
-        Some(secret) => secret,
-        None => {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes).map_err(|error| data(std::io::Error::other(error)))?;
-            let secret = base64_text::encode(&bytes);
-            files::write_private(path, format!("{secret}\n").as_bytes()).map_err(data)?;
-            secret
-        }
-    };
-    match secret.trim() {
-        secret if secret.len() >= SECRET_BYTES_MIN => Ok(secret.to_owned()),
-        _ => Err(BindError::Secret { path: path.to_owned() }),
-    }
-}
-
-/// Reads the key that the store signs with, or makes one.
-fn signer(path: &Path) -> Result<Signer, BindError> {
-    let data = |source| BindError::Data { path: path.to_owned(), source };
-    let pem = match files::read_if_there(path).map_err(data)? {
-        Some(pem) => pem,
-        None => {
-            let pem = Signer::generate().map_err(|error| data(std::io::Error::other(error)))?;
-            files::write_private(path, pem.as_bytes()).map_err(data)?;
-            pem
-        }
-    };
-    Signer::open(&pem).map_err(|reason| BindError::Key { path: path.to_owned(), reason })
-}
-
 fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {
     let mut certificates = Vec::new();
     for path in paths {
@@ -372,9 +389,10 @@ fn trusted(paths: &[PathBuf]) -> Result<Vec<Certificate>, BindError> {
     Ok(certificates)
 }
 
+/// The folders of the oplogs and of the blobs, in the data folder.
+pub(crate) const OPLOGS: &str = "oplogs";
+pub(crate) const BLOBS: &str = "blobs";
 const TRUSTED: &str = "trusted_certificates";
-/// Characters of a secret that a person wrote.
-const SECRET_BYTES_MIN: usize = 16;
 /// Between rounds of housekeeping; a table that did not answer is asked again after this.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Between two looks for what is kept no more, or what is set for that, if it is less.

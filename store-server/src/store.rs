@@ -1,12 +1,13 @@
 //! The store: all that its routes and streams share, and the calls that the process around it may make.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gigfs_core::api::{ConfirmCode, UserRoom};
 use gigfs_core::{Refusal, StoreId, UserName};
 use gigfs_serve::{Attempts, Audit, Connections, Event};
-use gigfs_storage::{Engine, StorageError};
+use gigfs_storage::{Engine, Fjall, StorageError};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,9 @@ pub struct Store {
 
 pub(crate) struct Inner {
     pub(crate) engine: Arc<dyn Engine>,
+    /// The same, where it is on a disk.
+    pub(crate) disk: Option<Arc<Fjall>>,
+    pub(crate) data_dir: PathBuf,
     pub(crate) commits: Commits,
     pub(crate) hub: Arc<Hub>,
     pub(crate) users: Users,
@@ -58,6 +62,13 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     /// The streams.
     pub(crate) streams: TaskTracker,
+}
+
+impl Inner {
+    /// Tells whether damage was met in the data since it was opened.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.is_damaged())
+    }
 }
 
 impl Store {

@@ -163,7 +163,7 @@ fn code_key(jti: &str) -> Bytes {
 }
 
 /// Begins the keys of the users' notes. // persisted
-const USER: &[u8] = b"user/";
+pub(crate) const USER: &[u8] = b"user/";
 /// Begins the keys of used codes' notes. // persisted
 const CODE: &[u8] = b"code/";
 const TABLE_ID_BYTES_MAX: usize = 256;

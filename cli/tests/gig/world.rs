@@ -392,6 +392,22 @@ impl Server {
         self.process.kill();
     }
 
+    /// Stops it in good order.
+    pub(crate) fn stop(&mut self) {
+        assert_eq!(self.process.stop(), Some(0));
+    }
+
+    /// Starts it, to see it fail.
+    pub(crate) fn does_not_start(&self) -> Ran {
+        let listen = self.listen.to_string();
+        self.admin.run(["--json", self.role, "--data", self.data().to_str().unwrap(), "--listen", &listen])
+    }
+
+    /// Starts it again on the same data and port, with these settings.
+    pub(crate) fn again_with(&mut self, settings: &[(&str, &str)]) {
+        (self.process, self.url) = Self::spawn(self.role, &self.admin, self.folder.path(), self.listen, settings);
+    }
+
     /// Starts it again on the same data and port.
     pub(crate) fn again(&mut self) {
         (self.process, self.url) = Self::spawn(self.role, &self.admin, self.folder.path(), self.listen, &[]);

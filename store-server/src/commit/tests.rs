@@ -26,7 +26,8 @@ fn writer(engine: &Arc<Faulty>) -> Writer {
     let folder = tempfile::tempdir().unwrap();
     let blobs = Arc::new(Blobs::open(folder.path()).unwrap());
     let quotas = Quotas::load(&**engine, None, blobs).unwrap();
-    Writer { engine: engine.clone(), hub: Arc::default(), metrics: Metrics::new(), seals: Seals::default(), quotas }
+    let (hub, metrics, seals) = (Arc::default(), Metrics::new(), Seals::default());
+    Writer { engine: engine.clone(), hub, metrics, seals, quotas, mirror: None }
 }
 
 fn faulty() -> Arc<Faulty> {

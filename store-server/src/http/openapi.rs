@@ -5,14 +5,15 @@ use gigfs_serve::openapi::bearer;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, blobs, oplogs, status, tables};
+use super::{admin, blobs, oplogs, status, tables, upkeep};
 use crate::stream;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "gigfs store", description = "Oplogs, their stream and blobs. Every error body is a Refusal."),
     paths(
-        admin::create_user, admin::confirm_code, admin::room, admin::set_quota, tables::confirm, tables::revoke, tables::seal,
+        admin::create_user, admin::confirm_code, admin::room, admin::set_quota, upkeep::verify,
+        upkeep::back_up, tables::confirm, tables::revoke, tables::seal,
         oplogs::push, oplogs::get, oplogs::list, stream::open,
         blobs::put, blobs::get, blobs::head, blobs::have,
         status::healthz, status::readyz, status::metrics, openapi,

@@ -162,7 +162,7 @@ impl World {
         let (server, admin) = bind_with(config).await;
         let (store, url, store_id) = (server.store(), server.public_url().to_owned(), server.store_id());
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(async move { server.run(async { drop(stopped.await) }).await.unwrap() });
+        let running = tokio::spawn(async move { _ = server.run(async { drop(stopped.await) }).await.unwrap() });
         let table = Table::start("table-1").await;
         let http = Client::builder().no_proxy().build().unwrap();
         Self { folder, store: Some(store), store_id, url, admin, table, http, stop: Some(stop), running }
@@ -183,7 +183,7 @@ impl World {
         let (server, _) = bind_with(Config { retain, ..config(self.folder.path(), EngineKind::Fjall) }).await;
         (self.store, self.url) = (Some(server.store()), server.public_url().to_owned());
         let (stop, stopped) = oneshot::channel::<()>();
-        self.running = tokio::spawn(async move { server.run(async { drop(stopped.await) }).await.unwrap() });
+        self.running = tokio::spawn(async move { _ = server.run(async { drop(stopped.await) }).await.unwrap() });
         self.stop = Some(stop);
     }
 

@@ -29,6 +29,23 @@ impl Curl {
         format!("{}/user/me/oplog?channel=home&type={kind}&path={path}", self.store)
     }
 
+    /// Takes the token of the store at a URL.
+    pub(crate) async fn at(device: &Device, url: &str) -> Self {
+        for at in 0.. {
+            let curl = Self::new(device, at).await;
+            if curl.store == url {
+                return curl;
+            }
+        }
+        unreachable!("the table lists the store at {url}");
+    }
+
+    /// Reads a page of a log; nothing while nobody answers.
+    pub(crate) async fn page(&self, kind: &str, path: &str) -> Option<(u16, Value)> {
+        let answer = self.http.get(self.log(kind, path)).bearer_auth(&self.token).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.json().await.ok()?))
+    }
+
     /// Posts to a URL with a token, and returns the status and the answer.
     pub(crate) async fn post(&self, url: &str, token: &str, body: &Value) -> (u16, Value) {
         let answer = self.http.post(url).bearer_auth(token).json(body).send().await.unwrap();

@@ -1,0 +1,36 @@
+//! Why a call failed, and what damage is called.
+
+use gigfs_core::LogName;
+
+use super::open;
+
+/// Why a call failed, before it is told to whoever asked.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Fjall(::fjall::Error),
+    Damaged { what: String, why: String },
+}
+
+impl From<::fjall::Error> for Failure {
+    fn from(error: ::fjall::Error) -> Self {
+        Self::Fjall(error)
+    }
+}
+
+impl Failure {
+    pub(super) fn damaged(what: impl ToString, why: impl ToString) -> Self {
+        Self::Damaged { what: what.to_string(), why: why.to_string() }
+    }
+
+    /// Names the log that was being read, where damage has no name yet.
+    pub(super) fn of(self, log: &LogName) -> Self {
+        match self {
+            Self::Fjall(error) if open::is_damage(&error) => Self::damaged(named(log), error),
+            failure => failure,
+        }
+    }
+}
+
+pub(super) fn named(log: &LogName) -> String {
+    format!("the log {log} of {}", log.user)
+}

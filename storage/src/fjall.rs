@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::fjall::{Database, Keyspace, Readable as _};
 use bytes::Bytes;
@@ -50,6 +51,8 @@ pub struct Fjall {
     mended: Option<Mended>,
     /// Nothing while it could not be opened again after a failed write.
     open: RwLock<Option<Db>>,
+    /// Whether a write has failed since it was opened, so that it takes no more.
+    is_stuck: AtomicBool,
     /// Held through a commit.
     cache: Mutex<write::Cache>,
     /// Logs whose tails were found whole.
@@ -180,6 +183,9 @@ impl Fjall {
         prepare: impl FnOnce(&Db, &write::Cache) -> Result<write::Prepared<T>, Failure>,
     ) -> Result<T, StorageError> {
         let mut cache = self.cache.lock();
+        if self.is_stuck.load(Ordering::Relaxed) {
+            self.get_unstuck()?;
+        }
         let mut broken = false;
         let result = self.using(|db| {
             let prepared = prepare(db, &cache)?;
@@ -189,34 +195,43 @@ impl Fjall {
         });
         if broken {
             cache.clear();
-            if let Err(error) = self.reopen(|| true) {
-                tracing::error!(%error, "the database stays closed until it can be opened again");
+            self.is_stuck.store(true, Ordering::Relaxed);
+            if let Err(error) = self.get_unstuck() {
+                tracing::error!(%error, "nothing is written before the disk takes something again; reads go on");
             }
         }
         result
     }
 
+    /// Opens the database again after a failed write. Before it is closed, the disk has to take something: as long as it does
+    /// not, what is there can be read.
+    ///
+    /// What a failed sync has left in the journal may be in the system's memory alone, and look as if it were on the disk. So
+    /// the journals are written anew first.
+    fn get_unstuck(&self) -> Result<(), StorageError> {
+        files::probe(&self.folder)?;
+        let mut open = self.open.write();
+        if open.is_some() && !self.is_stuck.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        *open = None;
+        self.verified.lock().clear();
+        let again = files::rewrite_journals(&self.folder)
+            .and_then(|()| open::database(&self.folder).map_err(|failure| self.failed("open", failure)));
+        *open = Some(again?);
+        self.is_stuck.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Runs `work` over the open database, opening it again first if it had to be closed.
     fn using<T>(&self, work: impl FnOnce(&Db) -> Result<T, Failure>) -> Result<T, StorageError> {
         if self.open.read().is_none() {
-            self.reopen(|| false)?;
+            self.get_unstuck()?;
         }
         match &*self.open.read() {
             Some(db) => work(db).map_err(|failure| self.failed("use", failure)),
             None => Err(self.failed("use", Failure::Fjall(::fjall::Error::Poisoned))),
         }
-    }
-
-    /// Closes the database if it is open and `close` says so, and opens it if it is closed.
-    fn reopen(&self, close: impl FnOnce() -> bool) -> Result<(), StorageError> {
-        let mut open = self.open.write();
-        if open.is_some() && !close() {
-            return Ok(());
-        }
-        *open = None;
-        self.verified.lock().clear();
-        *open = Some(open::database(&self.folder).map_err(|failure| self.failed("open", failure))?);
-        Ok(())
     }
 
     fn failed(&self, action: &'static str, failure: Failure) -> StorageError {

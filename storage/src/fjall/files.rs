@@ -266,6 +266,31 @@ pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     home::sync_folder(home::parent(file))
 }
 
+/// Writes all journals anew, as they are read, and has them on disk.
+pub(super) fn rewrite_journals(folder: &Path) -> Result<(), StorageError> {
+    for path in journals(folder)? {
+        let bytes = read(&path)?.unwrap_or_default();
+        // What is allotted and not written yet is all zeros, and is not needed.
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        write(&path, &bytes[..written])?;
+    }
+    Ok(())
+}
+
+/// Tells whether the disk takes something.
+pub(super) fn probe(folder: &Path) -> Result<(), StorageError> {
+    let file = folder.join("probe.new");
+    let written = || {
+        let mut open = File::create(&file)?;
+        open.write_all(&[1; 4096])?;
+        open.sync_all()
+    };
+    let written = written().map_err(|error| io_error("write", &file, &error));
+    // The next one takes its place.
+    _ = fs::remove_file(&file);
+    written
+}
+
 fn list(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     let failed = |error| io_error("read", folder, &error);
     match fs::read_dir(folder) {

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use ::fjall::{Database, Error, KeyspaceCreateOptions, LsmError, PersistMode};
 use gigfs_core::{Incarnation, StoreId};
@@ -105,6 +106,7 @@ pub(super) fn open_sound(folder: &Path) -> Result<Fjall, StorageError> {
         restored,
         mended: None,
         open: RwLock::new(Some(db)),
+        is_stuck: AtomicBool::new(false),
         cache: Mutex::default(),
         verified: Mutex::default(),
         noted: Mutex::default(),

@@ -6,6 +6,7 @@ mod bases;
 mod conformance;
 mod damage;
 mod disk;
+mod fixtures;
 mod model;
 mod script;
 

@@ -21,3 +21,15 @@ model:
 # How fast this is beside Redis, etcd and NATS, in one run; some minutes: just bench-peers --short
 bench-peers *options:
     scripts/bench-peers {{options}}
+
+# The power is cut 200 times under a store, a table and a device; takes root, loop devices, mkfs.ext4 and perl.
+cuts:
+    cargo test -p gigfs-cli --test gig -- --ignored --nocapture after_200_cuts
+
+# A store is killed 1,000 times under load.
+kills:
+    cargo test -p gigfs-cli --test gig -- --ignored --nocapture killed_a_thousand_times
+
+# Every file of a store's data, damaged in every way and place; some minutes.
+damage:
+    cargo test -p gigfs-storage --test engines damage_to_every_file -- --ignored

@@ -1,6 +1,6 @@
 //! A store that is killed again and again: what it acknowledged it has, and once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gigfs::{Gig, Pushed};
 use serde_json::{Value, json};
@@ -53,16 +53,30 @@ async fn a_store_that_is_killed_between_pushes_has_each_acknowledged_one_exactly
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_killed_while_pushes_are_in_flight_has_each_of_them_exactly_once() {
+    killed_while_pushes_are_in_flight(40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: just kills"]
+async fn a_store_that_is_killed_a_thousand_times_under_load_has_each_push_exactly_once() {
+    killed_while_pushes_are_in_flight(1_000).await;
+}
+
+async fn killed_while_pushes_are_in_flight(kills: usize) {
     let mut random = Random::seeded("killed_while_pushes_are_in_flight");
     let mut world = Apart::with_stores(1);
     let gig = world.device.client().await;
-    let mut all = BTreeSet::new();
-    for _ in 0..40 {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut checked = 0;
+    for kill in 0..kills {
+        // A log for every forty kills, or reading all of it would be most of the work.
+        let path = format!("/visits/{}", kill / 40);
         let mut pushes = Vec::new();
         for _ in 0..50 {
-            pushes.push(push(&gig, "/visits").await);
+            pushes.push(push(&gig, &path).await);
         }
-        all.extend(pushes.iter().map(|pushed| pushed.sha().to_string()));
+        let shas = pushes.iter().map(|pushed| pushed.sha().to_string());
+        all.entry(path.clone()).or_default().extend(shas);
         let heard = random.below(50) as usize;
         tokio::time::timeout(DEADLINE, pushes[heard].accepted(1)).await.unwrap();
         let acknowledged: Vec<String> = pushes
@@ -75,15 +89,19 @@ async fn a_store_that_is_killed_while_pushes_are_in_flight_has_each_of_them_exac
         world.stores[0].again();
         // Before anything is sent again: what was acknowledged survived by itself.
         let reader = world.device.client().await;
-        let log = reader.log("home", "counter", "/visits").unwrap();
+        let log = reader.log("home", "counter", &path).unwrap();
         log.refresh(DEADLINE).await.unwrap();
         let kept: BTreeSet<String> = log.history().await.unwrap().iter().map(|(op, _)| op.sha().to_string()).collect();
         assert!(acknowledged.iter().all(|sha| kept.contains(sha)));
+        checked += acknowledged.len();
         reader.close().await.unwrap();
     }
     gig.flush(None, DEADLINE).await.unwrap();
     gig.close().await.unwrap();
-    holds_exactly(&world.device, "/visits", &all).await;
+    println!("{kills} kills, {checked} acknowledged operations looked for right after, none missing");
+    for (path, pushed) in &all {
+        holds_exactly(&world.device, path, pushed).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,10 +19,12 @@ use tempfile::TempDir;
 
 mod curl;
 mod live;
+mod scratch;
 mod tap;
 
 pub(crate) use curl::Curl;
 pub(crate) use live::{Live, tokens};
+pub(crate) use scratch::Scratch;
 pub(crate) use tap::Tap;
 
 /// How long anything may take that a test waits for.
@@ -365,8 +367,17 @@ impl Server {
         Self::start("store", &[("GIG_STORE_CONNECTIONS", connections)])
     }
 
+    /// Starts a table or a store whose data is somewhere in a folder.
+    pub(crate) fn start_in(role: &'static str, place: &Path) -> Self {
+        Self::start_on(TempDir::new_in(place).unwrap(), role, &[])
+    }
+
     fn start(role: &'static str, settings: &[(&str, &str)]) -> Self {
-        let (folder, admin, listen) = (TempDir::new().unwrap(), Device::new(), free(1));
+        Self::start_on(TempDir::new().unwrap(), role, settings)
+    }
+
+    fn start_on(folder: TempDir, role: &'static str, settings: &[(&str, &str)]) -> Self {
+        let (admin, listen) = (Device::new(), free(1));
         let (process, url) = Self::spawn(role, &admin, folder.path(), listen, settings);
         Self { role, process, folder, admin, listen, url }
     }
@@ -413,6 +424,11 @@ impl Server {
         (self.process, self.url) = Self::spawn(self.role, &self.admin, self.folder.path(), self.listen, &[]);
     }
 
+    /// Returns its admin token.
+    pub(crate) fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.data().join("admin-token")).unwrap().trim().to_owned()
+    }
+
     /// Runs a command of its admin, which takes a URL and the admin token.
     pub(crate) fn admin(&self, args: &[&str], input: &str) -> Ran {
         let token = self.folder.path().join("admin-token");
@@ -453,6 +469,14 @@ impl Apart {
     /// Has tokens that run out this soon.
     pub(crate) fn with_token_seconds(count: usize, seconds: &str) -> Self {
         Self::start(count, seconds)
+    }
+
+    /// Has one store, whose data is somewhere in a folder.
+    pub(crate) fn with_store_in(place: &Path) -> Self {
+        let mut world = Self::start(0, "3600");
+        world.stores.push(Server::start_in("store", place));
+        world.stores[0].mount(&world.device);
+        world
     }
 
     fn start(count: usize, token_seconds: &str) -> Self {

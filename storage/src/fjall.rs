@@ -216,9 +216,10 @@ impl Fjall {
         }
         *open = None;
         self.verified.lock().clear();
-        let again = files::rewrite_journals(&self.folder)
-            .and_then(|()| open::database(&self.folder).map_err(|failure| self.failed("open", failure)));
-        *open = Some(again?);
+        let lock = files::Lock::take(&self.folder)?;
+        files::rewrite_journals(&self.folder)?;
+        drop(lock);
+        *open = Some(open::database(&self.folder).map_err(|failure| self.failed("open", failure))?);
         self.is_stuck.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -266,17 +267,6 @@ impl Fjall {
             verified.insert(row.id);
         }
         Ok(Some(row))
-    }
-}
-
-impl Drop for Fjall {
-    fn drop(&mut self) {
-        let open = self.open.get_mut().take();
-        let was_open = open.is_some();
-        drop(open);
-        if was_open && let Err(error) = files::note_lengths(&self.folder) {
-            tracing::warn!(%error, "what is cut off the files now is not noticed when they are opened again");
-        }
     }
 }
 

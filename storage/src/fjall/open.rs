@@ -186,6 +186,17 @@ fn is_damage_by(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)
 }
 
+impl Drop for Fjall {
+    fn drop(&mut self) {
+        let open = self.open.get_mut().take();
+        let was_open = open.is_some();
+        drop(open);
+        if was_open && let Err(error) = files::note_lengths(&self.folder) {
+            tracing::warn!(%error, "what is cut off the files now is not noticed when they are opened again");
+        }
+    }
+}
+
 /// Turns a failure of fjall into ours.
 pub(super) fn storage_error(action: &'static str, folder: &Path, failure: Failure) -> StorageError {
     let place = folder.display().to_string();

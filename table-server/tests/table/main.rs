@@ -7,6 +7,7 @@ mod checkpoints;
 mod connections;
 mod credentials;
 mod edges;
+mod fixtures;
 mod guessing;
 mod keyrings;
 mod mounts;

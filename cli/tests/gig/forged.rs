@@ -50,7 +50,14 @@ async fn what_a_store_makes_of_sealed_operations_is_shown_and_not_folded() {
     me.push("list", "/b", r#"{"append":"elsewhere"}"#);
     me.run(["flush"]).ok();
     let curl = Curl::new(me, 0).await;
-    let logs = logs(&curl).await;
+    let mut logs = logs(&curl).await;
+    // The roster's operations are dated at the beginning of time, and prove themselves.
+    for at in (0..logs.len()).rev() {
+        if drafts(&curl, &logs[at]).await.iter().all(|draft| draft.date == Date::EPOCH) {
+            logs.remove(at);
+        }
+    }
+    assert_eq!(logs.len(), 2);
     let mut forged = 0;
     for (log, other) in [(&logs[0], &logs[1]), (&logs[1], &logs[0])] {
         let own = drafts(&curl, log).await;

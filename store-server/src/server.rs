@@ -198,6 +198,10 @@ impl Server {
         if tokio::task::spawn_blocking(move || thread.join()).await.map_or(true, |joined| joined.is_err()) {
             tracing::error!("the committing thread did not end well");
         }
+        store.inner.jobs.close();
+        if tokio::time::timeout(grace, store.inner.jobs.wait()).await.is_err() {
+            tracing::warn!("something still reads the data, which stays open until it is done");
+        }
         served.map(|()| ended).map_err(|source| RunError { address, source })
     }
 }
@@ -287,7 +291,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let seals = Seals::load(&*engine)?;
     let quotas = Quotas::load(&*engine, config.user_quota, blobs.clone())?;
     let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals, quotas.clone(), mirror);
-    let (stopping, streams) = (CancellationToken::new(), TaskTracker::new());
+    let (stopping, streams, jobs) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
     let bases = Bases::default();
     let inner = Inner {
         engine,
@@ -313,6 +317,7 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
         public_url,
         stopping,
         streams,
+        jobs,
     };
     let store = Store { inner: Arc::new(inner) };
     Ok(Opened { store, thread, tls: tls.map(RustlsConfig::from_config), admin_token_path })

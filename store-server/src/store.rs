@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     /// The streams.
     pub(crate) streams: TaskTracker,
+    /// What runs on threads that may block, and holds the data open.
+    pub(crate) jobs: TaskTracker,
 }
 
 impl Inner {
@@ -149,7 +151,7 @@ impl Store {
         work: impl FnOnce(&Inner) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let inner = self.inner.clone();
-        match tokio::task::spawn_blocking(move || work(&inner)).await {
+        match self.inner.jobs.spawn_blocking(move || work(&inner)).await {
             Ok(result) => result,
             Err(_) => Err(refusal::internal("a task")),
         }

@@ -37,7 +37,7 @@ fn lines(
     work: impl FnOnce(&Inner, &mut dyn FnMut(UpkeepProgress)) -> Result<UpkeepLine, Refusal> + Send + 'static,
 ) -> Response {
     let (sender, receiver) = mpsc::channel::<Bytes>(LINES_QUEUED_MAX);
-    tokio::task::spawn_blocking(move || {
+    store.inner.jobs.clone().spawn_blocking(move || {
         let mut told = Instant::now();
         let mut progress = |progress: UpkeepProgress| {
             // Now and then is enough; whoever reads slowly misses some.

@@ -10,10 +10,12 @@ use crate::date::Date;
 use utoipa::ToSchema;
 
 mod oplog;
+mod share;
 mod table;
 mod upkeep;
 
 pub use oplog::*;
+pub use share::*;
 pub use table::*;
 pub use upkeep::*;
 

@@ -30,8 +30,11 @@ pub struct StoreClaims {
     pub channel: ChannelName,
     /// What its holder may do.
     pub permission: Permission,
-    /// The session that it hangs on.
+    /// The session that it hangs on: one of the user's, or of a guest of the channel.
     pub sid: SessionId,
+    /// For a guest, the epoch of the owner's table in which what the guest may do began; nothing for the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u64>,
     /// Issued at, in seconds since 1970.
     pub iat: u64,
     /// Expires at, in seconds since 1970; never after the session.
@@ -49,7 +52,7 @@ pub enum StoreUse {
     Store,
 }
 
-/// A table's own token towards a store, for one call: it says that `sid` is revoked.
+/// A table's own token towards a store, for one call: it says that `sid` is revoked, or is a guest no more in a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokeClaims {
     /// The table that issued it.
@@ -60,6 +63,13 @@ pub struct RevokeClaims {
     pub sub: UserName,
     /// The session that ended.
     pub sid: SessionId,
+    /// The one channel in which it ended, for a session of a guest; nothing if it ended everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
+    /// In that channel, only tokens whose `share` is smaller end; all of them if there is nothing here. So what is
+    /// shared again later is not taken away by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
     /// Expires at, in seconds since 1970.
     pub exp: u64,
     /// Always "revoke".

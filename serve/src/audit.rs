@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gigfs_core::token::Permission;
 use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -122,6 +123,48 @@ pub enum Event<'a> {
         channel: &'a ChannelName,
         /// The session.
         by: SessionId,
+    },
+    /// A user has another public identity.
+    IdentityReplaced {
+        /// The user.
+        user: &'a UserName,
+        /// The session.
+        by: SessionId,
+    },
+    /// Another user is let into a channel, or what a guest may do there was said anew.
+    ChannelShared {
+        /// The owner.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// With whom.
+        guest: &'a UserName,
+        /// What the guest may do.
+        permission: Permission,
+        /// Whether the guest may let others in.
+        admin: bool,
+        /// The session, the owner's or that of an admin.
+        by: SessionId,
+    },
+    /// A channel was taken back from a guest.
+    ChannelUnshared {
+        /// The owner.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// The guest.
+        guest: &'a UserName,
+        /// The session: the owner's, that of an admin, or the guest's.
+        by: SessionId,
+    },
+    /// What was shared with a session in a channel was ended by the table.
+    GuestRevoked {
+        /// The owner.
+        user: &'a UserName,
+        /// The channel.
+        channel: &'a ChannelName,
+        /// The guest's session.
+        session: SessionId,
     },
     /// A channel takes no more writes at a store, or takes them again.
     ChannelSealed {

@@ -251,9 +251,14 @@ fn bring_to_format(connection: &mut Connection) -> rusqlite::Result<()> {
 /// "gigT": marks the file as a table's. Persisted.
 const APPLICATION_ID: i64 = 0x6769_6754;
 /// The steps from each format to the next; the first begins with nothing. Persisted.
-const FORMATS: [&str; 3] = [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const FORMATS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 /// The present format: the number of steps. Persisted.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 /// Calls that wait for the thread at a time; more wait at the door.
 const JOBS_MAX: usize = 1024;
 

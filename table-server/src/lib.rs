@@ -21,6 +21,7 @@ mod db;
 #[doc(hidden)]
 pub mod decoding;
 mod http;
+mod identity_record;
 mod keyring;
 mod metric;
 mod mount;
@@ -30,6 +31,7 @@ mod seal;
 mod secret;
 mod server;
 mod session;
+mod share;
 mod signal;
 mod standing;
 mod store;
@@ -38,6 +40,7 @@ mod table;
 mod token;
 mod unmount;
 mod user;
+mod visit;
 
 pub use config::{Config, Connections, Tls};
 pub use db::{DatabaseError, OpenError};

@@ -20,7 +20,8 @@ use crate::store_key::{self, StoreKey};
 use crate::table::Table;
 use crate::token::StoreToken;
 use crate::user::{self, UserKey};
-use crate::{clock, revocation, seal};
+use crate::visit::Visit;
+use crate::{clock, revocation, seal, share};
 
 /// Why a store was not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,9 @@ struct Mount {
     store: StoreId,
     url: String,
     sealed: bool,
+    permission: Permission,
+    /// For a guest, the epoch in which that began.
+    share: Option<u64>,
 }
 
 impl Table {
@@ -188,7 +192,7 @@ impl Table {
                 store_key::keep(&change.tx, key, store, store_key)?;
             }
             if put(change, key, &channel, store, &url)? {
-                change.changed(&user);
+                share::tell(change, key, &user)?;
             }
             Ok(Ok(store))
         };
@@ -237,49 +241,49 @@ impl Table {
         Ok((asker, Agreed { store, key: None }))
     }
 
-    /// Returns the whole mount table with tokens for the session.
-    pub(crate) async fn mount_table(&self, access: &Access) -> Result<MountTable, DatabaseError> {
-        let (epoch, channels) = self.mounts(access, None).await?;
+    /// Returns the whole mount table with tokens for the session: to a guest, what is shared with it.
+    pub(crate) async fn mount_table(&self, visit: &Visit) -> Result<MountTable, DatabaseError> {
+        let (epoch, channels) = self.mounts(visit, None).await?;
         let (table_id, table_key) = (self.inner.identity.table_id.clone(), self.inner.identity.public_key.clone());
-        Ok(MountTable { user: access.user.clone(), table_id, table_key, epoch, channels })
+        Ok(MountTable { user: visit.owner.clone(), table_id, table_key, epoch, channels })
     }
 
     /// Returns one channel of the mount table with tokens for the session.
     pub(crate) async fn mounted_channel(
         &self,
-        access: &Access,
+        visit: &Visit,
         channel: &ChannelName,
     ) -> Result<MountedChannel, MountError> {
-        let (_, mut channels) = self.mounts(access, Some(channel.clone())).await?;
-        let unknown = || MountError::UnknownChannel { user: access.user.clone(), channel: channel.clone() };
+        let (_, mut channels) = self.mounts(visit, Some(channel.clone())).await?;
+        let unknown = || MountError::UnknownChannel { user: visit.owner.clone(), channel: channel.clone() };
         channels.pop().ok_or_else(unknown)
     }
 
     async fn mounts(
         &self,
-        access: &Access,
+        visit: &Visit,
         only: Option<ChannelName>,
     ) -> Result<(u64, Vec<MountedChannel>), DatabaseError> {
-        let key = access.key;
-        let read = move |tx: &Transaction<'_>| Ok((user::epoch(tx, key)?, list(tx, key, only.as_ref())?));
+        let (owner, by) = (visit.key, visit.by.key);
+        let read = move |tx: &Transaction<'_>| Ok((user::epoch(tx, owner)?, list(tx, owner, by, only.as_ref())?));
         let (epoch, mounts) = self.inner.db.read::<_, DatabaseError>(read).await?;
         let table = self.clone();
-        let access = access.clone();
+        let visit = visit.clone();
         // A signature costs tens of microseconds, and a large table has thousands.
-        let signed = tokio::task::spawn_blocking(move || table.with_tokens(&access, mounts)).await;
+        let signed = tokio::task::spawn_blocking(move || table.with_tokens(&visit, mounts)).await;
         Ok((epoch, signed.map_err(|_| DatabaseError::Closed)?))
     }
 
     /// Groups mounts, which come in order of channel and store, and gives each a token.
-    fn with_tokens(&self, access: &Access, mounts: Vec<Mount>) -> Vec<MountedChannel> {
+    fn with_tokens(&self, visit: &Visit, mounts: Vec<Mount>) -> Vec<MountedChannel> {
         let issued = clock::now();
-        let expires = access.session.expires.min(issued + self.inner.token_seconds);
+        let Visit { owner: user, by: Access { session, .. }, .. } = visit;
+        let expires = session.expires.min(issued + self.inner.token_seconds);
         let mut channels: Vec<MountedChannel> = Vec::new();
-        for Mount { channel, epoch, store, url, sealed } in mounts {
-            let session = access.session.id;
-            let token = StoreToken { store, user: &access.user, channel: &channel, session, issued, expires };
+        for Mount { channel, epoch, store, url, sealed, permission, share } in mounts {
+            let (channel_name, session) = (&channel, session.id);
+            let token = StoreToken { store, user, channel: channel_name, session, permission, share, issued, expires };
             let token = self.inner.identity.store_token(&token);
-            let permission = Permission::Write;
             let mounted = MountedStore { id: store, url, token, permission, expires, sealed };
             match channels.last_mut() {
                 Some(last) if last.channel == channel => last.stores.push(mounted),
@@ -454,19 +458,29 @@ pub(crate) fn set_of(
     Ok(epoch.map(|epoch| MountedSet { epoch, stores }))
 }
 
-fn list(tx: &Transaction<'_>, user: UserKey, only: Option<&ChannelName>) -> Result<Vec<Mount>, DatabaseError> {
+/// Lists all that the owner has, for the owner; what is shared with a guest, for that.
+fn list(
+    tx: &Transaction<'_>,
+    owner: UserKey,
+    by: UserKey,
+    only: Option<&ChannelName>,
+) -> Result<Vec<Mount>, DatabaseError> {
     let mut query = tx.prepare_cached(
-        "SELECT c.name, c.epoch, m.store, m.url, m.sealed
+        "SELECT c.name, c.epoch, m.store, m.url, m.sealed, g.permission, g.share
          FROM channels c JOIN mounts m ON m.user = c.user AND m.channel = c.name
-         WHERE c.user = ?1 AND (?2 IS NULL OR c.name = ?2) ORDER BY c.name, m.store",
+         LEFT JOIN guests g ON g.owner = c.user AND g.channel = c.name AND g.guest = ?3
+         WHERE c.user = ?1 AND (?2 IS NULL OR c.name = ?2) AND (c.user = ?3 OR g.guest = ?3) ORDER BY c.name, m.store",
     )?;
-    let mounts = query.query_map(params![user.0, only.map(ChannelName::as_str)], |row| {
+    let mounts = query.query_map(params![owner.0, only.map(ChannelName::as_str), by.0], |row| {
+        let permission = if owner == by { Permission::Write } else { share::permission(row)? };
         Ok(Mount {
             channel: db::name(row, "name")?,
             epoch: row.get("epoch")?,
             store: StoreId::from_bytes(row.get("store")?),
             url: row.get("url")?,
             sealed: row.get("sealed")?,
+            permission,
+            share: row.get("share")?,
         })
     })?;
     Ok(mounts.collect::<Result<_, _>>()?)

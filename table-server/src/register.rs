@@ -8,7 +8,7 @@
 use gigfs_core::api::{CommitBody, CommitResult, CommitResults, Proposal};
 use gigfs_core::commit::Register;
 use gigfs_core::limits::{CHANNEL_STORES_MAX, COMMIT_LOGS_MAX};
-use gigfs_core::token::AckClaims;
+use gigfs_core::token::{AckClaims, Permission};
 use gigfs_core::{BaseId, ChannelName, ErrorCode, LogName, Path, Refusal, Seq, Sha, UserName};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
@@ -16,9 +16,9 @@ use crate::ack::{AckError, Witnesses};
 use crate::clock;
 use crate::db::DatabaseError;
 use crate::mount::{self, MountError, MountedSet};
-use crate::session::Access;
 use crate::table::Table;
 use crate::user::UserKey;
+use crate::visit::{Visit, VisitError};
 
 /// Why a request about the register was not taken up.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,8 @@ pub(crate) enum CommitError {
     TooManyLogs { logs: usize },
     #[error("the checkpoint of {path} comes with {acks} acknowledgements and the limit is {CHANNEL_STORES_MAX}")]
     TooManyAcks { path: Path, acks: usize },
+    #[error(transparent)]
+    Visit(#[from] VisitError),
     #[error(transparent)]
     Mount(#[from] MountError),
     #[error(transparent)]
@@ -52,25 +54,29 @@ impl Table {
     /// Commits checkpoints of logs of a channel, or tells where their registers stand, in the order of the request.
     pub(crate) async fn commit(
         &self,
-        access: &Access,
+        visit: &Visit,
         channel: &ChannelName,
         body: CommitBody,
     ) -> Result<CommitResults, CommitError> {
         check(&body)?;
-        let Access { user, key, .. } = access.clone();
+        let Visit { owner: user, key, .. } = visit.clone();
         let unknown = MountError::UnknownChannel { user: user.clone(), channel: channel.clone() };
-        let place = channel.clone();
-        let read = move |tx: &Transaction<'_>| Witnesses::read(tx, key, &place);
-        let witnesses = self.inner.db.read::<_, DatabaseError>(read).await?.ok_or(unknown)?;
+        let (by, place) = (visit.clone(), channel.clone());
+        let read = move |tx: &Transaction<'_>| {
+            by.allow(tx, &place, Permission::Write)?;
+            Ok(Witnesses::read(tx, key, &place)?)
+        };
+        let witnesses = self.inner.db.read::<_, CommitError>(read).await?.ok_or(unknown)?;
         let place = channel.clone();
         let checked = move || -> Vec<Checked> {
             body.logs.into_iter().map(|proposal| Checked::new(&user, &place, proposal, &witnesses)).collect()
         };
         // Thousands of signatures, at some tens of microseconds each.
         let checked = tokio::task::spawn_blocking(checked).await.map_err(|_| DatabaseError::Closed)?;
-        let unknown = MountError::UnknownChannel { user: access.user.clone(), channel: channel.clone() };
-        let (table, channel) = (self.clone(), channel.clone());
+        let unknown = MountError::UnknownChannel { user: visit.owner.clone(), channel: channel.clone() };
+        let (table, by, channel) = (self.clone(), visit.clone(), channel.clone());
         let decided = self.inner.db.write(move |change| {
+            by.allow(&change.tx, &channel, Permission::Write)?;
             let set = mount::set_of(&change.tx, key, &channel)?.ok_or(unknown)?;
             let decide = |proposal| Ok(table.decide(&change.tx, key, &set, proposal)?);
             checked.iter().map(decide).collect::<Result<Vec<_>, CommitError>>()

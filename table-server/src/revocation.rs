@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gigfs_core::{SessionId, StoreId, UserName};
+use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
 use rusqlite::{Transaction, params};
 use tokio::task::JoinSet;
 
@@ -35,6 +35,8 @@ struct Owed {
     store: StoreId,
     url: String,
     session: SessionId,
+    /// The one channel in which it ends, and the epoch before which what was shared there ends.
+    share: Option<(ChannelName, u64)>,
     attempts: u32,
 }
 
@@ -54,20 +56,40 @@ pub(crate) fn enqueue(
     until_max: u64,
     now: u64,
 ) -> Result<(), DatabaseError> {
-    let (session, store) = match scope {
-        Scope::User => (None, None),
-        Scope::Session(session) => (Some(session), None),
-        Scope::Store(store) => (None, Some(store)),
+    let queued = match scope {
+        Scope::User => {
+            change.tx.prepare_cached(END_EVERYWHERE)?.execute(params![user.0, None::<[u8; 16]>, now, until_max])
+        }
+        Scope::Session(session) => {
+            change.tx.prepare_cached(END_EVERYWHERE)?.execute(params![user.0, session.as_bytes(), now, until_max])
+        }
+        Scope::Store(store) => {
+            change.tx.prepare_cached(END_AT_STORE)?.execute(params![user.0, store.as_bytes(), now, until_max])
+        }
     };
-    let sql = "INSERT INTO revocations (user, store, url, session, until)
-               SELECT DISTINCT m.user, m.store, m.url, s.id, min(s.expires, ?5)
-               FROM mounts m JOIN sessions s ON s.user = m.user
-               WHERE m.user = ?1 AND s.revoked IS NULL AND s.expires > ?4
-                 AND (?2 IS NULL OR s.id = ?2) AND (?3 IS NULL OR m.store = ?3)
-               ON CONFLICT (user, store, url, session)
-               DO UPDATE SET until = max(until, excluded.until), next_at_millis = 0";
-    let (session, store) = (session.as_ref().map(SessionId::as_bytes), store.as_ref().map(StoreId::as_bytes));
-    if change.tx.prepare_cached(sql)?.execute(params![user.0, session, store, now, until_max])? > 0 {
+    if queued? > 0 {
+        change.queued();
+    }
+    Ok(())
+}
+
+/// Queues the calls that end what was shared with a guest in a channel before an epoch of the owner's, at all stores of
+/// the channel. To be called before its mounts are touched.
+pub(crate) fn enqueue_share(
+    change: &mut Change<'_>,
+    (owner, channel, guest): (UserKey, &ChannelName, UserKey),
+    before: u64,
+    until_max: u64,
+    now: u64,
+) -> Result<(), DatabaseError> {
+    let sql = "INSERT INTO revocations (user, store, url, session, channel, before, until)
+               SELECT m.user, m.store, m.url, s.id, m.channel, ?4, min(s.expires, ?6)
+               FROM mounts m JOIN sessions s ON s.user = ?3
+               WHERE m.user = ?1 AND m.channel = ?2 AND s.revoked IS NULL AND s.expires > ?5
+               ON CONFLICT (user, store, url, session, channel)
+               DO UPDATE SET until = max(until, excluded.until), before = max(before, excluded.before), next_at_millis = 0";
+    let params = params![owner.0, channel.as_str(), guest.0, before, now, until_max];
+    if change.tx.prepare_cached(sql)?.execute(params)? > 0 {
         change.queued();
     }
     Ok(())
@@ -81,19 +103,21 @@ pub(crate) fn follow(
     old_url: &str,
     new_url: &StoreUrl,
 ) -> Result<(), DatabaseError> {
-    let sql = "INSERT OR IGNORE INTO revocations (user, store, url, session, until)
-               SELECT user, store, ?4, session, until FROM revocations WHERE user = ?1 AND store = ?2 AND url = ?3";
+    let sql = "INSERT OR IGNORE INTO revocations (user, store, url, session, channel, before, until)
+               SELECT user, store, ?4, session, channel, before, until FROM revocations
+               WHERE user = ?1 AND store = ?2 AND url = ?3";
     if change.tx.execute(sql, params![user.0, store.as_bytes(), old_url, new_url.as_str()])? > 0 {
         change.queued();
     }
     Ok(())
 }
 
-/// Takes back what was owed to a store only because it had been unmounted, now that it is mounted again.
+/// Takes back what was owed to a store only because it had been unmounted, now that it is mounted again. What was taken
+/// from a guest stays owed: it ends nothing that is shared from now on.
 pub(crate) fn take_back(tx: &Transaction<'_>, user: UserKey, store: StoreId) -> Result<(), DatabaseError> {
     tx.execute(
-        "DELETE FROM revocations WHERE user = ?1 AND store = ?2
-             AND session IN (SELECT id FROM sessions WHERE user = ?1 AND revoked IS NULL)",
+        "DELETE FROM revocations WHERE user = ?1 AND store = ?2 AND channel = ''
+             AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = session AND s.revoked IS NULL)",
         params![user.0, store.as_bytes()],
     )?;
     Ok(())
@@ -139,8 +163,9 @@ impl Table {
 
     /// Makes one call and writes down what came of it.
     async fn call(&self, owed: Owed) -> i64 {
-        let Owed { id, user, store, url, session, attempts } = owed;
-        let token = self.inner.identity.revoke_token(store, &user, session);
+        let Owed { id, user, store, url, session, share, attempts } = owed;
+        let before = share.as_ref().map_or(0, |(_, before)| *before);
+        let token = self.inner.identity.revoke_token(store, &user, session, share);
         let outcome = match StoreUrl::parse(&url) {
             Ok(url) => self.inner.stores.revoke(&url, &user, session, &token).await,
             Err(error) => Err(StoreCallError::Unreachable { url, reason: error.to_string() }),
@@ -149,7 +174,7 @@ impl Table {
             Ok(()) => {
                 tracing::info!(%user, %store, %session, "the store knows that the session ended");
                 self.inner.metrics.revocation_called("done");
-                self.forget(id).await
+                self.forget(id, before).await
             }
             Err(error) => {
                 tracing::warn!(%user, %store, %session, attempts, %error, "the store has not taken a revocation");
@@ -170,11 +195,15 @@ impl Table {
         id
     }
 
-    async fn forget(&self, id: i64) -> Result<(), DatabaseError> {
+    /// Forgets a call that was made, unless more is owed meanwhile.
+    async fn forget(&self, id: i64, before: u64) -> Result<(), DatabaseError> {
         self.inner
             .db
             .write(move |change| {
-                change.tx.prepare_cached("DELETE FROM revocations WHERE id = ?1")?.execute([id])?;
+                change
+                    .tx
+                    .prepare_cached("DELETE FROM revocations WHERE id = ?1 AND before <= ?2")?
+                    .execute(params![id, before])?;
                 Ok(())
             })
             .await
@@ -212,19 +241,24 @@ impl Table {
                 let queued = change.tx.query_row("SELECT count(*) FROM revocations", [], |row| row.get(0))?;
                 // A pause longer than the longest was made before the clock went back; it counts as over.
                 let mut query = change.tx.prepare_cached(
-                    "SELECT r.id, u.name, r.store, r.url, r.session, r.attempts
+                    "SELECT r.id, u.name, r.store, r.url, r.session, r.channel, r.before, r.attempts
                      FROM (SELECT *, row_number() OVER (PARTITION BY store, url ORDER BY next_at_millis, id) AS place
                            FROM revocations WHERE next_at_millis <= ?1 OR next_at_millis > ?1 + ?2) r
                      JOIN users u ON u.id = r.user WHERE r.place <= ?3 ORDER BY r.next_at_millis, r.id LIMIT ?4",
                 )?;
                 let owed = query
                     .query_map(params![now, pause_max, STORE_CALLS_MAX, CALLS_MAX], |row| {
+                        let share = match row.get_ref("channel")?.as_str()? {
+                            "" => None,
+                            _ => Some((db::name(row, "channel")?, row.get("before")?)),
+                        };
                         Ok(Owed {
                             id: row.get("id")?,
                             user: db::name(row, "name")?,
                             store: StoreId::from_bytes(row.get("store")?),
                             url: row.get("url")?,
                             session: SessionId::from_bytes(row.get("session")?),
+                            share,
                             attempts: row.get("attempts")?,
                         })
                     })?
@@ -247,6 +281,26 @@ fn pause(attempts: u32) -> u64 {
     whole / 2 + whole / 2 * u64::from(die) / 255
 }
 
+/// Ends sessions of a user wherever they reach: at the user's own stores, and at those of channels that others share.
+const END_EVERYWHERE: &str = "INSERT INTO revocations (user, store, url, session, channel, before, until)
+    SELECT r.user, r.store, r.url, s.id, '', 0, min(s.expires, ?4)
+    FROM (SELECT user, store, url FROM mounts WHERE user = ?1
+          UNION SELECT m.user, m.store, m.url FROM guests g JOIN mounts m ON m.user = g.owner AND m.channel = g.channel
+          WHERE g.guest = ?1) r
+    JOIN sessions s ON s.user = ?1
+    WHERE s.revoked IS NULL AND s.expires > ?3 AND (?2 IS NULL OR s.id = ?2)
+    ON CONFLICT (user, store, url, session, channel)
+    DO UPDATE SET until = max(until, excluded.until), next_at_millis = 0";
+/// Ends all sessions that reach a store of a user: the user's own, and those of guests.
+const END_AT_STORE: &str = "INSERT INTO revocations (user, store, url, session, channel, before, until)
+    SELECT ?1, ?2, r.url, s.id, '', 0, min(s.expires, ?4)
+    FROM (SELECT user AS holder, url FROM mounts WHERE user = ?1 AND store = ?2
+          UNION SELECT g.guest, m.url FROM mounts m JOIN guests g ON g.owner = m.user AND g.channel = m.channel
+          WHERE m.user = ?1 AND m.store = ?2) r
+    JOIN sessions s ON s.user = r.holder
+    WHERE s.revoked IS NULL AND s.expires > ?3
+    ON CONFLICT (user, store, url, session, channel)
+    DO UPDATE SET until = max(until, excluded.until), next_at_millis = 0";
 /// After a refusal: the store answers, so the other calls that it is owed keep their own time.
 const POSTPONE_ONE: &str = "UPDATE revocations SET attempts = ?2, next_at_millis = ?3 WHERE id = ?1";
 /// After no answer: all calls that the store is owed wait for it together.

@@ -11,6 +11,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use crate::db::{Change, DatabaseError};
 use crate::mount::{self, MountError};
 use crate::session::Access;
+use crate::share;
 use crate::store::{StoreCallError, StoreUrl};
 use crate::table::Table;
 use crate::user::{self, UserKey};
@@ -67,7 +68,7 @@ pub(crate) fn mark(
     let channel = channel.map(ChannelName::as_str);
     if change.tx.execute(sql, params![user.0, store.as_bytes(), channel, sealed])? > 0 {
         user::next_epoch(&change.tx, user)?;
-        change.changed(name);
+        share::tell(change, user, name)?;
     }
     Ok(())
 }

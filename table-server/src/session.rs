@@ -11,7 +11,7 @@ use gigfs_serve::{Event, TooManyAttempts};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use tokio::time::Instant;
 
-use crate::db::{Change, DatabaseError};
+use crate::db::{self, Change, DatabaseError};
 use crate::secret::{self, Verifier};
 use crate::table::Table;
 use crate::user::{self, UserKey, WRONG_MASTER};
@@ -202,8 +202,13 @@ impl Table {
 
     /// Opens a session with its token.
     pub(crate) async fn authorise(&self, user: &UserName, token: SessionToken) -> Result<Access, AccessError> {
-        let user = user.clone();
-        self.inner.db.read(move |tx| open(tx, &user, &token)).await
+        let access = self.inner.db.read(move |tx| open(tx, &token)).await?;
+        if access.user == *user { Ok(access) } else { Err(AccessError::Unauthorized) }
+    }
+
+    /// Opens a session with its token, whoever's it is.
+    pub(crate) async fn authorise_any(&self, token: SessionToken) -> Result<Access, AccessError> {
+        self.inner.db.read(move |tx| open(tx, &token)).await
     }
 
     /// Lists the user's live sessions, newest first.
@@ -266,6 +271,12 @@ pub(crate) fn standing(tx: &Transaction<'_>, user: UserKey, session: SessionId) 
     }
 }
 
+/// Says whose a session is, alive or not.
+pub(crate) fn user_of(tx: &Transaction<'_>, session: SessionId) -> Result<Option<UserKey>, DatabaseError> {
+    let mut query = tx.prepare_cached("SELECT user FROM sessions WHERE id = ?1")?;
+    Ok(query.query_row([session.as_bytes()], |row| row.get(0).map(UserKey)).optional()?)
+}
+
 /// Revokes all sessions of a user.
 pub(crate) fn revoke_all(tx: &Transaction<'_>, user: UserKey, now: u64) -> Result<(), DatabaseError> {
     tx.execute("UPDATE sessions SET revoked = ?2 WHERE user = ?1 AND revoked IS NULL", params![user.0, now])?;
@@ -276,23 +287,28 @@ fn is_over(expires: u64) -> bool {
     clock::now_millis() >= expires.saturating_mul(1000)
 }
 
-fn open(tx: &Transaction<'_>, user: &UserName, token: &SessionToken) -> Result<Access, AccessError> {
-    let sql = "SELECT s.id, s.description, s.created, s.expires, s.verifier, u.id AS user
-               FROM sessions s JOIN users u ON u.id = s.user WHERE s.id = ?1 AND u.name = ?2";
+/// Opens a session, whoever's it is.
+pub(crate) fn open(tx: &Transaction<'_>, token: &SessionToken) -> Result<Access, AccessError> {
+    let sql = "SELECT s.id, s.description, s.created, s.expires, s.verifier, u.id AS user, u.name
+               FROM sessions s JOIN users u ON u.id = s.user WHERE s.id = ?1";
     let found = tx
         .prepare_cached(sql)
         .and_then(|mut query| {
             query
-                .query_row(params![token.id.as_bytes(), user.as_str()], |row| {
-                    Ok((info(row, token.id)?, Verifier::from_bytes(row.get("verifier")?), UserKey(row.get("user")?)))
+                .query_row([token.id.as_bytes()], |row| {
+                    let (user, key) = (db::name(row, "name")?, UserKey(row.get("user")?));
+                    Ok((
+                        Access { user, key, session: info(row, token.id)? },
+                        Verifier::from_bytes(row.get("verifier")?),
+                    ))
                 })
                 .optional()
         })
         .map_err(DatabaseError::from)?;
     match found {
-        Some((session, verifier, key)) if verifier.matches(&token.secret) => {
-            standing(tx, key, session.id)?;
-            Ok(Access { user: user.clone(), key, session })
+        Some((access, verifier)) if verifier.matches(&token.secret) => {
+            standing(tx, access.key, access.session.id)?;
+            Ok(access)
         }
         _ => Err(AccessError::Unauthorized),
     }

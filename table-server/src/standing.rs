@@ -1,13 +1,17 @@
 //! A store's question about a store token: does its session live, and is the store still mounted on that channel?
 
 use gigfs_core::api::TokenStanding;
-use gigfs_core::{StoreId, UserName};
+use gigfs_core::token::StoreClaims;
+use gigfs_core::{ChannelName, StoreId, UserName};
+
+use rusqlite::Transaction;
 
 use crate::db::DatabaseError;
 use crate::session::{self, AccessError};
 use crate::table::Table;
 use crate::token::TokenError;
-use crate::{mount, user};
+use crate::user::{self, UserKey};
+use crate::{mount, share};
 
 /// Why a store token has no standing.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,8 @@ pub(crate) enum StandingError {
     Expired,
     #[error("the store {store} is not mounted on this channel any more")]
     Unmounted { store: StoreId },
+    #[error("the channel {channel} is not shared any more with whom the token is of, or not so much of it")]
+    Unshared { channel: ChannelName },
     #[error(transparent)]
     Session(#[from] AccessError),
     #[error(transparent)]
@@ -38,7 +44,11 @@ impl Table {
             .db
             .read(move |tx| {
                 let key = user::find(tx, &claims.sub)?.ok_or(StandingError::Foreign)?;
-                let expires = session::standing(tx, key, claims.sid)?;
+                let holder = session::user_of(tx, claims.sid)?.ok_or(AccessError::Unauthorized)?;
+                let expires = session::standing(tx, holder, claims.sid)?;
+                if holder != key && !is_shared(tx, key, holder, &claims)? {
+                    return Err(StandingError::Unshared { channel: claims.channel });
+                }
                 if !mount::is_mounted(tx, key, &claims.channel, claims.aud)? {
                     return Err(StandingError::Unmounted { store: claims.aud });
                 }
@@ -46,4 +56,15 @@ impl Table {
             })
             .await
     }
+}
+
+/// Says whether a guest may still do what a token allows.
+fn is_shared(
+    tx: &Transaction<'_>,
+    owner: UserKey,
+    guest: UserKey,
+    claims: &StoreClaims,
+) -> Result<bool, DatabaseError> {
+    let place = share::find(tx, owner, &claims.channel, guest)?;
+    Ok(place.is_some_and(|place| place.permission >= claims.permission && claims.share >= Some(place.share)))
 }

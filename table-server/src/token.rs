@@ -50,6 +50,9 @@ pub(crate) struct StoreToken<'a> {
     pub(crate) user: &'a UserName,
     pub(crate) channel: &'a ChannelName,
     pub(crate) session: SessionId,
+    pub(crate) permission: Permission,
+    /// For a guest, the owner's epoch in which what it may do began.
+    pub(crate) share: Option<u64>,
     pub(crate) issued: u64,
     pub(crate) expires: u64,
 }
@@ -98,21 +101,32 @@ impl Identity {
             aud: token.store,
             sub: token.user.clone(),
             channel: token.channel.clone(),
-            permission: Permission::Write,
+            permission: token.permission,
             sid: token.session,
+            share: token.share,
             iat: token.issued,
             exp: token.expires,
             usage: StoreUse::Store,
         })
     }
 
-    /// Signs the one call that tells `store` of the end of `session`.
-    pub(crate) fn revoke_token(&self, store: StoreId, user: &UserName, session: SessionId) -> String {
+    /// Signs the one call that tells `store` of the end of `session`, or of what was shared with it in one channel before
+    /// an epoch.
+    pub(crate) fn revoke_token(
+        &self,
+        store: StoreId,
+        user: &UserName,
+        session: SessionId,
+        share: Option<(ChannelName, u64)>,
+    ) -> String {
+        let (channel, before) = share.unzip();
         self.sign(&RevokeClaims {
             iss: self.table_id.clone(),
             aud: store,
             sub: user.clone(),
             sid: session,
+            channel,
+            before,
             exp: clock::now() + CALL_TOKEN_SECONDS,
             usage: RevokeUse::Revoke,
         })

@@ -11,7 +11,7 @@ use crate::mount::{self, MountError};
 use crate::session::Access;
 use crate::table::Table;
 use crate::user::{self, UserKey};
-use crate::{clock, revocation, seal, store_key};
+use crate::{clock, revocation, seal, share, store_key};
 
 /// Why a store or a channel was not taken off the mount table.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +52,16 @@ impl Table {
                 if stores.len() > 1 && !abandon && !seal::is_sealed(&change.tx, key, &channel, store)? {
                     return Err(UnmountError::NotSealed { channel, store });
                 }
-                take_off(change, key, &channel, store, token_seconds_max)?;
                 let epoch = user::next_epoch(&change.tx, key)?;
+                if stores.len() == 1 {
+                    share::close(change, key, &channel, epoch, token_seconds_max)?;
+                }
+                take_off(change, key, &channel, store, token_seconds_max)?;
+                share::tell(change, key, &user)?;
                 match stores.len() {
                     1 => drop_channel(&change.tx, key, &channel)?,
                     _ => mount::touch_channel(&change.tx, key, &channel, epoch)?,
                 }
-                change.changed(&user);
                 Ok::<_, UnmountError>(epoch)
             })
             .await?;
@@ -81,12 +84,13 @@ impl Table {
                 if stores.is_empty() {
                     return Err(MountError::UnknownChannel { user, channel }.into());
                 }
+                let epoch = user::next_epoch(&change.tx, key)?;
+                share::close(change, key, &channel, epoch, token_seconds_max)?;
                 for store in stores {
                     take_off(change, key, &channel, store, token_seconds_max)?;
                 }
                 drop_channel(&change.tx, key, &channel)?;
-                let epoch = user::next_epoch(&change.tx, key)?;
-                change.changed(&user);
+                share::tell(change, key, &user)?;
                 Ok::<_, UnmountError>(epoch)
             })
             .await?;

@@ -14,11 +14,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::secret::Secret;
 use super::typed::{self, TypedError};
-use crate::codec::{self, Writer};
+use crate::codec::{self, DecodeError, Writer};
 use crate::op::{Signature, WriteResult};
 
 const FINGERPRINT_TAG: &str = "gigfs.identity.1";
 const FINGERPRINT_SYMBOLS: usize = 52;
+/// The version of the record. // persisted
+const RECORD_VERSION: u64 = 1;
 
 pub(super) type ExchangeKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 pub(super) type PublicExchangeKey = <X25519HkdfSha256 as Kem>::PublicKey;
@@ -119,6 +121,22 @@ impl PublicIdentity {
         }
     }
 
+    /// Encodes it: `[1, signing, exchange]`.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(|to| {
+            to.array(3)?.u64(RECORD_VERSION)?;
+            self.write_keys(to)
+        })
+    }
+
+    /// Decodes what [`PublicIdentity::to_bytes`] made. It is nobody's before its fingerprint was compared.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::record("an identity", bytes, 3, RECORD_VERSION, Self::read_keys, Self::to_bytes)
+    }
+
     /// Returns the key that others wrap to.
     pub(super) fn exchange_key(&self) -> PublicExchangeKey {
         PublicExchangeKey::from_bytes(&self.exchange).expect("any 32 bytes are an X25519 public key")
@@ -135,6 +153,10 @@ impl PublicIdentity {
 
     pub(super) fn read(from: &mut Decoder<'_>) -> Result<Self, CborError> {
         codec::array(from, 2)?;
+        Self::read_keys(from)
+    }
+
+    fn read_keys(from: &mut Decoder<'_>) -> Result<Self, CborError> {
         Ok(Self { signing: codec::fixed(from)?, exchange: codec::fixed(from)? })
     }
 }

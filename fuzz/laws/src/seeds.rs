@@ -169,7 +169,11 @@ impl Seeds {
         let claims = [
             json!({"iss": "t", "aud": id, "sub": "me", "channel": "home", "permission": "write", "sid": id, "iat": 1,
                    "exp": 4_000_000_000_u64, "use": "store"}),
+            json!({"iss": "t", "aud": id, "sub": "me", "channel": "home", "permission": "read", "sid": id, "share": 7,
+                   "iat": 1, "exp": 4_000_000_000_u64, "use": "store"}),
             json!({"iss": "t", "aud": id, "sub": "me", "sid": id, "exp": 4_000_000_000_u64, "use": "revoke"}),
+            json!({"iss": "t", "aud": id, "sub": "me", "sid": id, "channel": "home", "before": 7,
+                   "exp": 4_000_000_000_u64, "use": "revoke"}),
             json!({"iss": id, "sub": "me", "exp": 4_000_000_000_u64, "jti": "x", "use": "confirm"}),
             json!({"iss": id, "sub": "me", "channel": "home", "type": "counter", "path": "/visits", "gen": 1,
                    "checkpoint": sha, "parent": null, "epoch": 7, "use": "acknowledge"}),

@@ -162,6 +162,7 @@ fn claims() -> Vec<u8> {
         channel: PARTIES.channel.clone(),
         permission: Permission::Write,
         sid: SessionId::from_bytes([2; 16]),
+        share: None,
         iat: seconds(),
         exp: seconds() + 3600,
         usage: StoreUse::Store,

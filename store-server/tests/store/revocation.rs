@@ -58,6 +58,8 @@ async fn only_the_table_revokes() {
         aud: world.store_id,
         sub: UserName::parse("me").unwrap(),
         sid: SESSION,
+        channel: None,
+        before: None,
         exp: seconds() + 60,
         usage: RevokeUse::Revoke,
     };

@@ -210,6 +210,7 @@ impl World {
             sub: UserName::parse("me").unwrap(),
             channel: ChannelName::parse("home").unwrap(),
             permission: Permission::Write,
+            share: None,
             sid: SessionId::from_bytes([1; 16]),
             iat: seconds(),
             exp: seconds() + 600,
@@ -248,6 +249,8 @@ impl World {
             aud: self.store_id,
             sub: UserName::parse("me").unwrap(),
             sid: session,
+            channel: None,
+            before: None,
             exp: seconds() + 60,
             usage: RevokeUse::Revoke,
         };

@@ -11,6 +11,7 @@ use super::extract::Params;
 use super::refusal::Refused;
 use crate::session::Access;
 use crate::table::Table;
+use crate::visit::Visit;
 
 /// `Authorization: Bearer …`, whatever the token is.
 pub(crate) struct Bearer(pub(crate) String);
@@ -20,6 +21,9 @@ pub(crate) struct Master(pub(crate) Vec<u8>);
 
 /// `Authorization: Bearer …` with the admin token.
 pub(crate) struct Admin;
+
+/// `Authorization: Bearer …` with the token of a live session, whoever's it is.
+pub(crate) struct AnySession;
 
 /// From where the request comes.
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
@@ -71,6 +75,23 @@ impl FromRequestParts<Table> for Access {
         let user = Params::from_request_parts(parts, table).await?.user()?;
         let token = credentials(parts, "Bearer")?.parse()?;
         Ok(table.authorise(&user, token).await?)
+    }
+}
+
+impl FromRequestParts<Table> for Visit {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, table: &Table) -> Result<Self, Refused> {
+        let owner = Params::from_request_parts(parts, table).await?.user()?;
+        let token = credentials(parts, "Bearer")?.parse()?;
+        Ok(table.visit(&owner, token).await?)
+    }
+}
+
+impl FromRequestParts<Table> for AnySession {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, table: &Table) -> Result<Self, Refused> {
+        table.authorise_any(credentials(parts, "Bearer")?.parse()?).await?;
+        Ok(Self)
     }
 }
 

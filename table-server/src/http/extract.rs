@@ -29,6 +29,10 @@ impl Params {
         Ok(ChannelName::parse(self.0.text("channel"))?)
     }
 
+    pub(crate) fn guest(&self) -> Result<UserName, Refused> {
+        Ok(UserName::parse(self.0.text("guest"))?)
+    }
+
     pub(crate) fn store(&self) -> Result<StoreId, Refused> {
         Ok(self.0.text("store").parse()?)
     }

@@ -9,6 +9,7 @@ mod observe;
 mod openapi;
 mod refusal;
 mod sessions;
+mod shares;
 mod status;
 mod stream;
 mod users;
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::http::Method;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
-use gigfs_core::limits::KEYRING_BYTES_MAX;
+use gigfs_core::limits::{GRANT_BYTES_MAX, KEYRING_BYTES_MAX};
 
 use crate::table::Table;
 use refusal::Refused;
@@ -30,6 +31,8 @@ pub(crate) fn router(table: Table) -> Router {
         .route("/admin/user/{user}/master", put(users::reset_master))
         .route("/user/{user}/master", put(users::replace_master))
         .route("/user/{user}/keyring", get(keyrings::read).put(keyrings::replace))
+        .route("/user/{user}/identity", get(shares::identity).put(shares::replace_identity))
+        .route("/user/{user}/shared", get(shares::shared))
         .route("/user/{user}/session", post(sessions::create).get(sessions::list))
         .route("/user/{user}/session/check", get(sessions::check))
         .route("/user/{user}/session/{session}", delete(sessions::revoke))
@@ -37,6 +40,8 @@ pub(crate) fn router(table: Table) -> Router {
         .route("/user/{user}/table/stream", get(stream::stream))
         .route("/user/{user}/table/check", get(mounts::check))
         .route("/user/{user}/table/{channel}", get(mounts::channel).delete(mounts::remove_channel))
+        .route("/user/{user}/table/{channel}/guest", get(shares::guests))
+        .route("/user/{user}/table/{channel}/guest/{guest}", put(shares::put_guest).delete(shares::remove_guest))
         .route("/user/{user}/table/{channel}/store", post(mounts::add_store))
         .route("/user/{user}/table/{channel}/store/{store}", delete(mounts::remove_store))
         .route("/user/{user}/table/{channel}/store/{store}/seal", post(mounts::seal_store))
@@ -63,3 +68,5 @@ async fn no_such_method(method: Method) -> Refused {
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a request's body that holds a keyring in base64url.
 const KEYRING_BODY_BYTES_MAX: usize = BODY_BYTES_MAX + KEYRING_BYTES_MAX / 3 * 4;
+/// Bytes of a request's body that holds a grant in base64url.
+const GUEST_BODY_BYTES_MAX: usize = BODY_BYTES_MAX + GRANT_BYTES_MAX / 3 * 4;

@@ -10,24 +10,26 @@ use super::extract::{Abandon, Body, Params};
 use super::refusal::Refused;
 use crate::session::Access;
 use crate::table::Table;
+use crate::visit::Visit;
 
-/// Returns the mount table with fresh store tokens.
+/// Returns the mount table with fresh store tokens; to a guest of the user, the channels that are shared with it.
 #[utoipa::path(get, path = "/user/{user}/table", tag = "mounts", params(("user", description = "The user")),
-    security(("session" = [])), responses((status = 200, body = MountTable), (status = 401, body = Refusal)))]
-pub(crate) async fn table(State(table): State<Table>, access: Access) -> Result<Json<MountTable>, Refused> {
-    Ok(Json(table.mount_table(&access).await?))
+    security(("session" = [])), responses((status = 200, body = MountTable), (status = 401, body = Refusal),
+        (status = 403, body = Refusal, description = "Nothing is shared with the session's user")))]
+pub(crate) async fn table(State(table): State<Table>, visit: Visit) -> Result<Json<MountTable>, Refused> {
+    Ok(Json(table.mount_table(&visit).await?))
 }
 
-/// Returns one channel with fresh store tokens.
+/// Returns one channel with fresh store tokens, to the user or to a guest of the channel.
 #[utoipa::path(get, path = "/user/{user}/table/{channel}", tag = "mounts",
     params(("user", description = "The user"), ("channel", description = "The channel")), security(("session" = [])),
     responses((status = 200, body = MountedChannel), (status = 401, body = Refusal), (status = 404, body = Refusal)))]
 pub(crate) async fn channel(
     State(table): State<Table>,
     params: Params,
-    access: Access,
+    visit: Visit,
 ) -> Result<Json<MountedChannel>, Refused> {
-    Ok(Json(table.mounted_channel(&access, &params.channel()?).await?))
+    Ok(Json(table.mounted_channel(&visit, &params.channel()?).await?))
 }
 
 /// Mounts a store on a channel, after the store has agreed. A store that is there already gets its new url.
@@ -46,7 +48,7 @@ pub(crate) async fn add_store(
 ) -> Result<Json<MountedChannel>, Refused> {
     let channel = params.channel()?;
     table.add_store_as(&access, &channel, add).await?;
-    Ok(Json(table.mounted_channel(&access, &channel).await?))
+    Ok(Json(table.mounted_channel(&Visit::own(&access), &channel).await?))
 }
 
 /// Has a store take no more writes for a channel, or take them again, and shows it so once the store has agreed.

@@ -6,17 +6,19 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{checkpoints, keyrings, mounts, sessions, status, stream, users};
+use super::{checkpoints, keyrings, mounts, sessions, shares, status, stream, users};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "gigfs table", description = "Users, sessions, keyrings, mount tables, store tokens and committed checkpoints. Every error body is a Refusal."),
+    info(title = "gigfs table", description = "Users, sessions, keyrings, mount tables, guests, store tokens and committed checkpoints. Every error body is a Refusal."),
     paths(
         users::password, users::create, users::reset_master, users::replace_master,
         keyrings::read, keyrings::replace,
         sessions::create, sessions::list, sessions::check, sessions::revoke,
         mounts::table, mounts::channel, mounts::add_store, mounts::seal_store, mounts::remove_store,
         mounts::remove_channel, mounts::check,
+        shares::identity, shares::replace_identity, shares::shared, shares::guests, shares::put_guest,
+        shares::remove_guest,
         checkpoints::commit,
         stream::stream,
         status::healthz, status::readyz, status::metrics, openapi,

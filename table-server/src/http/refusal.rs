@@ -1,21 +1,24 @@
 //! Every error of the table as a refusal: its stable code and what to do next. HTTP statuses follow from the codes.
 
 use axum::response::{IntoResponse, Response};
-use gigfs_core::seal;
+use gigfs_core::seal::{self, GrantError};
 use gigfs_core::{Date, ErrorCode, ErrorKind, IdError, NameError, Refusal};
 use gigfs_serve::refusal::answer;
 
 use crate::clock;
 use crate::db::DatabaseError;
+use crate::identity_record::IdentityRecordError;
 use crate::keyring::{PutKeyringError, ReadKeyringError};
 use crate::mount::{AddStoreError, MountError};
 use crate::register::CommitError;
 use crate::seal::SealError;
 use crate::session::{AccessError, CreateSessionError, RevokeSessionError};
+use crate::share::ShareError;
 use crate::standing::StandingError;
 use crate::store::{StoreCallError, StoreUrlError};
 use crate::unmount::UnmountError;
 use crate::user::{CreateUserError, MasterError, ReplaceMasterError, ResetMasterError};
+use crate::visit::VisitError;
 
 /// A refusal on its way to the client.
 pub(crate) struct Refused(pub(crate) Refusal);
@@ -243,6 +246,73 @@ impl Coded for MountError {
     }
 }
 
+impl Coded for VisitError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotShared { .. } | Self::ReadOnly { .. } => ErrorCode::Forbidden,
+            Self::Mount(error) => error.code(),
+            Self::Access(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotShared { .. } | Self::ReadOnly { .. } => "ask the owner to share the channel",
+            Self::Mount(error) => error.hint(),
+            Self::Access(error) => error.hint(),
+            Self::Database(error) => error.hint(),
+        }
+    }
+}
+
+impl Coded for ShareError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownUser { .. } => ErrorCode::UnknownUser,
+            Self::UnknownGuest { .. } => ErrorCode::NotFound,
+            Self::Grant(GrantError::TooLarge { .. }) => ErrorCode::TooLarge,
+            Self::Oneself { .. } | Self::ReadingAdmin | Self::Grant(_) | Self::OtherGrant { .. } => {
+                ErrorCode::BadRequest
+            }
+            Self::NotAdmin { .. } | Self::OnlyOwner { .. } => ErrorCode::Forbidden,
+            Self::TooManyGuests { .. } | Self::TooManyShared { .. } => ErrorCode::TooMany,
+            Self::Visit(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotAdmin { .. } | Self::OnlyOwner { .. } => "ask the owner to do it",
+            Self::ReadingAdmin => "share it to write, or not as admin",
+            Self::TooManyGuests { .. } | Self::TooManyShared { .. } => "take one back that is not used any more",
+            Self::Visit(error) => error.hint(),
+            Self::Database(error) => error.hint(),
+            _ => "",
+        }
+    }
+}
+
+impl Coded for IdentityRecordError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Record(_) => ErrorCode::BadRequest,
+            Self::UnknownUser { .. } => ErrorCode::UnknownUser,
+            Self::None { .. } => ErrorCode::NotFound,
+            Self::Database(error) => error.code(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::None { .. } => "have the user log in once with a program that knows sharing",
+            Self::Database(error) => error.hint(),
+            _ => "",
+        }
+    }
+}
+
 impl Coded for UnmountError {
     fn code(&self) -> ErrorCode {
         match self {
@@ -283,6 +353,7 @@ impl Coded for CommitError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::TooManyLogs { .. } | Self::TooManyAcks { .. } => ErrorCode::TooLarge,
+            Self::Visit(error) => error.code(),
             Self::Mount(error) => error.code(),
             Self::Database(error) => error.code(),
         }
@@ -292,6 +363,7 @@ impl Coded for CommitError {
         match self {
             Self::TooManyLogs { .. } => "send them in several requests",
             Self::TooManyAcks { .. } => "send one of each store",
+            Self::Visit(error) => error.hint(),
             Self::Mount(error) => error.hint(),
             Self::Database(error) => error.hint(),
         }
@@ -376,7 +448,7 @@ impl Coded for StandingError {
         match self {
             Self::Foreign => ErrorCode::Unauthorized,
             Self::Expired => ErrorCode::Expired,
-            Self::Unmounted { .. } => ErrorCode::Revoked,
+            Self::Unmounted { .. } | Self::Unshared { .. } => ErrorCode::Revoked,
             Self::Session(error) => error.code(),
             Self::Database(error) => error.code(),
         }

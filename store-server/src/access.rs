@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use gigfs_core::token::{Permission, StoreClaims};
+use gigfs_core::token::{Permission, RevokeClaims, StoreClaims};
 use gigfs_core::{ChannelName, ErrorCode, Refusal, SessionId, Sha, StoreId, UserName};
 use gigfs_storage::{Engine, StorageError};
 use parking_lot::Mutex;
@@ -18,9 +17,10 @@ use tokio::sync::OnceCell;
 
 use crate::clock;
 use crate::commit::Commits;
+use crate::revocation::{self, Ended, Term};
 use crate::standing::{Standing, TableClient};
 use crate::stream::End;
-use crate::token::{self, CLOCK_SECONDS_MAX, TOKEN_SECONDS_MAX};
+use crate::token;
 use crate::user::{Table, Users};
 
 type Session = (UserName, SessionId);
@@ -31,8 +31,9 @@ pub(crate) struct Access {
     tables: TableClient,
     /// Tokens whose signatures were verified, by the hash of their text.
     tokens: Mutex<BTreeMap<Sha, Arc<Token>>>,
-    /// Revoked sessions, and until when each is remembered.
-    revoked: Mutex<BTreeMap<Session, u64>>,
+    revoked: Mutex<BTreeMap<Ended, Term>>,
+    /// Held while a revocation is written, so that none takes the place of one that says more.
+    revoking: Mutex<()>,
     live: Mutex<Live>,
 }
 
@@ -60,9 +61,9 @@ pub(crate) struct LiveStream<'a> {
 impl Access {
     /// Reads the revocations.
     pub(crate) fn load(store: StoreId, tables: TableClient, engine: &dyn Engine) -> Result<Self, StorageError> {
-        let revoked = revoked_sessions(engine)?;
-        let (tokens, live) = (Mutex::default(), Mutex::default());
-        Ok(Self { store, tables, tokens, revoked: Mutex::new(revoked), live })
+        let revoked = Mutex::new(revocation::read(engine)?);
+        let (tokens, revoking, live) = Default::default();
+        Ok(Self { store, tables, tokens, revoked, revoking, live })
     }
 
     /// Refuses a table that the store may not ask.
@@ -129,8 +130,13 @@ impl Access {
     }
 
     fn check_revoked(&self, claims: &StoreClaims) -> Result<(), Refusal> {
-        match self.revoked.lock().contains_key(&(claims.sub.clone(), claims.sid)) {
-            true => Err(revoked()),
+        let (everywhere, here) = Ended::of(claims);
+        let revoked = self.revoked.lock();
+        if revoked.contains_key(&everywhere) {
+            return Err(Refusal::new(ErrorCode::Revoked, "the session was revoked").hint("log in again"));
+        }
+        match revoked.get(&here).is_some_and(|term| term.ends(claims)) {
+            true => Err(unshared(claims)),
             false => Ok(()),
         }
     }
@@ -138,19 +144,25 @@ impl Access {
     async fn ask(&self, token: &Token) {
         let standing = self.tables.ask(&token.table, &token.claims.sub, &token.text).await;
         if let Standing::Refused(refusal) = &standing {
-            self.end_streams(&(token.claims.sub.clone(), token.claims.sid), Some(token), refusal);
+            let session = (token.claims.sub.clone(), token.claims.sid);
+            self.end_streams(&session, |held| (held.text() == token.text()).then(|| refusal.clone()));
         }
         *token.standing.lock() = standing;
     }
 
-    /// Ends a session: on disk, then for its streams. Blocks the thread.
-    pub(crate) fn revoke(&self, user: &UserName, session: SessionId, commits: &Commits) -> Result<(), Refusal> {
-        // Whatever was issued before now has run out by then.
-        let until = clock::seconds() + TOKEN_SECONDS_MAX + 2 * CLOCK_SECONDS_MAX;
-        let session = (user.clone(), session);
-        commits.notes(vec![(revoked_key(&session), Some(Bytes::copy_from_slice(&until.to_be_bytes())))])?;
-        self.revoked.lock().insert(session.clone(), until);
-        self.end_streams(&session, None, &revoked());
+    /// Ends a session, or what was shared with it in a channel: on disk, then for its streams. Blocks the thread.
+    pub(crate) fn revoke(&self, claims: RevokeClaims, commits: &Commits) -> Result<(), Refusal> {
+        let session = (claims.sub.clone(), claims.sid);
+        let (ended, mut term) = revocation::of(claims);
+        {
+            let _revoking = self.revoking.lock();
+            if let Some(known) = self.revoked.lock().get(&ended) {
+                term.before = term.before.max(known.before);
+            }
+            commits.notes(vec![(ended.key(), Some(term.to_bytes()))])?;
+            self.revoked.lock().insert(ended, term);
+        }
+        self.end_streams(&session, |held| self.check_revoked(&held.claims).err());
         Ok(())
     }
 
@@ -158,11 +170,11 @@ impl Access {
     /// that every session had ended when it was unmounted. The table is asked about each token that comes now. Blocks
     /// the thread.
     pub(crate) fn begin_anew(&self, user: &UserName, commits: &Commits) -> Result<(), Refusal> {
-        let of_user = |session: &Session| session.0 == *user;
-        let old: Vec<Session> = self.revoked.lock().keys().filter(|session| of_user(session)).cloned().collect();
+        let _revoking = self.revoking.lock();
+        let old: Vec<Ended> = self.revoked.lock().keys().filter(|ended| ended.user == *user).cloned().collect();
         if !old.is_empty() {
-            commits.notes(old.iter().map(|session| (revoked_key(session), None)).collect())?;
-            self.revoked.lock().retain(|session, _| !old.contains(session));
+            commits.notes(old.iter().map(|ended| (ended.key(), None)).collect())?;
+            self.revoked.lock().retain(|ended, _| !old.contains(ended));
         }
         self.tokens.lock().retain(|_, token| token.claims.sub != *user);
         Ok(())
@@ -177,18 +189,24 @@ impl Access {
             live.streams.insert(key.clone(), end.clone());
             key
         };
-        if let Err(refusal) = self.check_revoked(claims) {
-            end.because(refusal);
-        }
+        self.end_if_revoked(end);
         LiveStream { access: self, key }
     }
 
-    fn end_streams(&self, session: &Session, token: Option<&Token>, refusal: &Refusal) {
+    /// Ends a stream that has just begun to live by a token, if what that stands for ended meanwhile.
+    pub(crate) fn end_if_revoked(&self, end: &End) {
+        if let Err(refusal) = self.check_revoked(&end.token().claims) {
+            end.because(refusal);
+        }
+    }
+
+    /// Ends the streams of a session for whose tokens there is a reason.
+    fn end_streams(&self, session: &Session, why: impl Fn(&Token) -> Option<Refusal>) {
         let live = self.live.lock();
         let range = (session.clone(), 0)..=(session.clone(), u64::MAX);
         for (_, end) in live.streams.range(range) {
-            if token.is_none_or(|token| end.is_under(&token.text)) {
-                end.because(refusal.clone());
+            if let Some(refusal) = why(&end.token()) {
+                end.because(refusal);
             }
         }
     }
@@ -207,16 +225,16 @@ impl Access {
         let asking = stream::iter(unanswered).map(|token| async move { self.ask(&token).await });
         asking.buffer_unordered(ASKED_AT_ONCE_MAX).collect::<()>().await;
         let old: Vec<_> =
-            self.revoked.lock().iter().filter(|(_, until)| **until <= now).map(|(key, _)| key.clone()).collect();
+            self.revoked.lock().iter().filter(|(_, term)| term.until <= now).map(|(key, _)| key.clone()).collect();
         if old.is_empty() {
             return;
         }
         let commits = commits.clone();
-        let notes = old.iter().map(|session| (revoked_key(session), None)).collect();
+        let notes = old.iter().map(|ended| (ended.key(), None)).collect();
         let written = tokio::task::spawn_blocking(move || commits.notes(notes)).await;
         if matches!(written, Ok(Ok(()))) {
             let mut revoked = self.revoked.lock();
-            revoked.retain(|session, _| !old.contains(session));
+            revoked.retain(|ended, _| !old.contains(ended));
         }
     }
 }
@@ -242,38 +260,16 @@ impl Drop for LiveStream<'_> {
     }
 }
 
-/// Reads the revoked sessions, and until when each is remembered.
-pub(crate) fn revoked_sessions(engine: &dyn Engine) -> Result<BTreeMap<Session, u64>, StorageError> {
-    let mut revoked = BTreeMap::new();
-    for (key, value) in engine.notes(REVOKED)? {
-        let text = str::from_utf8(&key[REVOKED.len()..]).unwrap_or_default();
-        let session = text
-            .split_once('/')
-            .and_then(|(user, session)| Some((UserName::parse(user).ok()?, session.parse::<SessionId>().ok()?)));
-        let until = <[u8; 8]>::try_from(&value[..]).map_or(u64::MAX, u64::from_be_bytes);
-        match session {
-            Some(session) => drop(revoked.insert(session, until)),
-            None => tracing::error!(text, "a revocation cannot be read and is left out"),
-        }
-    }
-    Ok(revoked)
-}
-
 /// Says that a token has run out.
 pub(crate) fn expired() -> Refusal {
     Refusal::new(ErrorCode::Expired, "the token has run out").hint("get a new one from the table").at(clock::date())
 }
 
-fn revoked() -> Refusal {
-    Refusal::new(ErrorCode::Revoked, "the session was revoked").hint("log in again")
+fn unshared(StoreClaims { sub, channel, .. }: &StoreClaims) -> Refusal {
+    let message = format!("{sub}'s channel {channel} is not shared any more as the token says");
+    Refusal::new(ErrorCode::Revoked, message).hint("get a new token from the table")
 }
 
-fn revoked_key((user, session): &Session) -> Bytes {
-    [REVOKED, format!("{user}/{session}").as_bytes()].concat().into()
-}
-
-/// Begins the keys of revocations' notes. // persisted
-pub(crate) const REVOKED: &[u8] = b"revoked/";
 /// Tokens in memory.
 const TOKENS_MAX: usize = 64 * 1024;
 /// Tokens that tables are asked about again, a round and at a time.

@@ -8,7 +8,7 @@ use gigfs_storage::{Engine, StorageError};
 use crate::seal::Seals;
 use crate::token::{self, Codes};
 use crate::user::{Table, Users};
-use crate::{access, quota};
+use crate::{quota, revocation};
 
 /// A store for which one table speaks, and one user of it.
 pub struct TokenReader {
@@ -58,6 +58,6 @@ impl TokenReader {
 pub fn notes(engine: &dyn Engine) -> Result<(), StorageError> {
     Users::load(engine)?;
     Seals::load(engine)?;
-    access::revoked_sessions(engine)?;
+    revocation::read(engine)?;
     quota::read(engine)
 }

@@ -21,6 +21,7 @@ mod push;
 mod quota;
 mod read;
 mod refusal;
+mod revocation;
 mod seal;
 mod server;
 mod session;

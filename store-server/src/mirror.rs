@@ -13,7 +13,7 @@ use gigfs_serve::files;
 use gigfs_storage::{Batch, Engine, StorageError};
 
 use crate::commit::Notes;
-use crate::{access, keys, quota, seal, user};
+use crate::{keys, quota, revocation, seal, user};
 
 /// The file. Every call blocks.
 pub(crate) struct Mirror {
@@ -93,7 +93,7 @@ fn parse(text: &str) -> Option<Vec<(Bytes, Bytes)>> {
 }
 
 /// Begins the keys of the notes that are kept here.
-const KEPT: [&[u8]; 5] = [user::USER, access::REVOKED, seal::SEALED, quota::QUOTA, keys::KNOWN_KEY];
+const KEPT: [&[u8]; 5] = [user::USER, revocation::REVOKED, seal::SEALED, quota::QUOTA, keys::KNOWN_KEY];
 
 #[cfg(test)]
 mod tests {

@@ -125,12 +125,8 @@ impl End {
         self.cancelled.cancel();
     }
 
-    /// Tells whether the stream lives by this token.
-    pub(crate) fn is_under(&self, token: &str) -> bool {
-        self.token.lock().text() == token
-    }
-
-    fn token(&self) -> Arc<Token> {
+    /// Returns the token that the stream lives by.
+    pub(crate) fn token(&self) -> Arc<Token> {
         self.token.lock().clone()
     }
 

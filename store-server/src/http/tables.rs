@@ -39,7 +39,8 @@ pub(crate) async fn confirm(State(store): State<Store>, names: Names, body: Body
     Ok(Json(Confirmed { store: store.store_id(), store_key: store.inner.signer.public().to_owned() }))
 }
 
-/// Ends a session here, by its table's word: its tokens are refused from now on, and its streams end.
+/// Ends a session here, by its table's word: its tokens are refused from now on, and its streams end. Where the word names a
+/// channel, what was shared with the session in that ends, and nothing else.
 #[utoipa::path(delete, path = "/user/{user}/session/{session}", tag = "tables",
     params(("user" = String, Path, description = "The user"), ("session" = String, Path, description = "The session")),
     security(("table" = [])), responses((status = 204), (status = 401, body = Refusal), (status = 403, body = Refusal)))]
@@ -55,8 +56,12 @@ pub(crate) async fn revoke(
         return Err(Refused(Refusal::new(ErrorCode::Forbidden, "the token is for another session")));
     }
     let revoke = move |inner: &Inner| {
-        inner.access.revoke(&user, session, &inner.commits)?;
-        inner.audit.note(Event::SessionRevoked { user: &user, session, by: None });
+        let channel = claims.channel.clone();
+        inner.access.revoke(claims, &inner.commits)?;
+        inner.audit.note(match &channel {
+            None => Event::SessionRevoked { user: &user, session, by: None },
+            Some(channel) => Event::GuestRevoked { user: &user, channel, session },
+        });
         Ok(())
     };
     store.blocking(revoke).await?;

@@ -283,6 +283,7 @@ async fn renew(context: &Context, text: &str) -> Result<(), Refusal> {
             .hint("open another stream for another session"));
     }
     context.end.renew(token);
+    inner.access.end_if_revoked(&context.end);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod admission;
 mod blobs;
 mod connections;
 mod frames;
+mod guests;
 mod http;
 mod names;
 mod pressure;

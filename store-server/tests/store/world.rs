@@ -143,6 +143,8 @@ pub(crate) struct World {
     running: JoinHandle<()>,
 }
 
+pub(crate) type Opened = Result<Stream, tungstenite::Error>;
+
 impl World {
     pub(crate) async fn start() -> Self {
         Self::with(EngineKind::Memory).await
@@ -285,12 +287,12 @@ impl World {
         self.stream_with(Some(SUBPROTOCOL_CBOR), &self.token()).await.unwrap()
     }
 
-    pub(crate) async fn stream_with(
-        &self,
-        subprotocol: Option<&str>,
-        token: &str,
-    ) -> Result<Stream, tungstenite::Error> {
-        let url = format!("{}/user/me/oplog/stream?channel=home", self.url.replacen("http", "ws", 1));
+    pub(crate) async fn stream_with(&self, subprotocol: Option<&str>, token: &str) -> Opened {
+        self.stream_in("home", subprotocol, token).await
+    }
+
+    pub(crate) async fn stream_in(&self, channel: &str, subprotocol: Option<&str>, token: &str) -> Opened {
+        let url = format!("{}/user/me/oplog/stream?channel={channel}", self.url.replacen("http", "ws", 1));
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         if let Some(subprotocol) = subprotocol {

@@ -234,3 +234,32 @@ pub enum SealUse {
     #[serde(rename = "seal")]
     Seal,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a table sends to stores, letter for letter.
+    #[test]
+    fn a_revocation_is_of_a_session_or_of_what_was_shared_with_it_in_a_channel() {
+        let whole = r#"{"iss":"t","aud":"01010101010101010101010101010101","sub":"me","sid":"02020202020202020202020202020202","exp":60,"use":"revoke"}"#;
+        let claims: RevokeClaims = serde_json::from_str(whole).unwrap();
+        assert_eq!((&claims.channel, claims.before), (&None, None));
+        assert_eq!(serde_json::to_string(&claims).unwrap(), whole);
+        let shared = whole.replace(r#""exp""#, r#""channel":"home","before":7,"exp""#);
+        let claims = RevokeClaims { channel: Some(ChannelName::parse("home").unwrap()), before: Some(7), ..claims };
+        assert_eq!(serde_json::to_string(&claims).unwrap(), shared);
+        assert_eq!(serde_json::from_str::<RevokeClaims>(&shared).unwrap(), claims);
+    }
+
+    #[test]
+    fn a_token_says_since_when_something_is_shared_for_guests_only() {
+        let own = r#"{"iss":"t","aud":"01010101010101010101010101010101","sub":"me","channel":"home","permission":"write","sid":"02020202020202020202020202020202","iat":1,"exp":60,"use":"store"}"#;
+        let claims: StoreClaims = serde_json::from_str(own).unwrap();
+        assert_eq!(claims.share, None);
+        assert_eq!(serde_json::to_string(&claims).unwrap(), own);
+        let guests = own.replace(r#""iat""#, r#""share":7,"iat""#);
+        let claims = StoreClaims { share: Some(7), ..claims };
+        assert_eq!(serde_json::to_string(&claims).unwrap(), guests);
+    }
+}

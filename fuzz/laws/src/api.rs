@@ -36,6 +36,10 @@ pub(crate) fn law(bytes: &[u8]) {
     same::<CreatedSession>(bytes);
     same::<SessionList>(bytes);
     same::<AddStore>(bytes);
+    same::<IdentityRecord>(bytes);
+    same::<Guest>(bytes);
+    same::<Guests>(bytes);
+    same::<Shared>(bytes);
     same::<CommitBody>(bytes);
     same::<CommitResults>(bytes);
     same::<Refusal>(bytes);

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use gigfs_core::UserName;
-use gigfs_core::seal::{Grant, GrantError, Keyring, KeyringError, KeyringKey, RecoveryCode, RootKey, SealedKeyring};
+use gigfs_core::seal::{
+    Grant, GrantError, Keyring, KeyringError, KeyringKey, PublicIdentity, RecoveryCode, RootKey, SealedKeyring,
+};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
@@ -91,6 +93,9 @@ fn code() -> RecoveryCode {
 }
 
 pub(crate) fn grants(bytes: &[u8]) {
+    if let Ok(identity) = PublicIdentity::from_bytes(bytes) {
+        assert_eq!(identity.to_bytes(), bytes, "an identity has one spelling");
+    }
     if let Ok(grant) = Grant::from_bytes(bytes) {
         assert_eq!(grant.to_bytes(), bytes, "a grant has one spelling");
         _ = grant.open(&user("you"), &identity(40), grant.granter().fingerprint());

@@ -124,6 +124,7 @@ impl Seeds {
                 _ = to.array(2).and_then(|to| to.u8(epoch)).and_then(|to| to.bytes(&[epoch + 1; 32]));
             }
         });
+        self.add("grants", cbor_identity());
         self.chosen("grants", 0, &keys);
         self.chosen("grants", 1, crate::sealed::padded(&keys));
     }
@@ -224,6 +225,10 @@ impl Seeds {
             json!({"token": "t", "id": id, "description": "laptop", "created": 1, "expires": 2, "current": true}),
             json!({"sessions": [session]}),
             json!({"store_url": "https://store", "code": "a.b.c"}),
+            json!({"identity": "AAAA"}),
+            json!({"permission": "write", "admin": true, "grant": "AAAA"}),
+            json!({"guests": [{"user": "you", "permission": "read", "admin": false}]}),
+            json!({"channels": [{"owner": "you", "channel": "home", "permission": "read", "admin": false, "grant": ""}]}),
             json!({"logs": [{"type": "counter", "path": "/visits", "checkpoint": {"generation": 1, "sha": sha},
                              "parent": null, "acks": ["a.b.c"]}]}),
             json!({"logs": [{"status": "committed", "certificate": "a.b.c"},
@@ -277,6 +282,7 @@ impl Seeds {
         let of_table = json!({"iss": "table-1", "aud": store, "sub": log.user});
         for claims in [
             with(&of_table, json!({"use": "revoke", "sid": session, "exp": exp})),
+            with(&of_table, json!({"use": "revoke", "sid": session, "channel": log.channel, "before": 7, "exp": exp})),
             with(&of_table, json!({"use": "seal", "channel": log.channel, "sealed": true, "exp": exp})),
             with(
                 &of_table,
@@ -313,6 +319,7 @@ impl Seeds {
             note(0, b"you", br#"{"table":null}"#),
             note(1, b"jti", &[0; 8]),
             note(4, format!("me/{}", "02".repeat(16)).as_bytes(), &[0; 8]),
+            note(4, format!("me/{}/home", "02".repeat(16)).as_bytes(), &[0; 16]),
             note(5, b"me/home", b""),
         ];
         // Numbers of eight bytes stand at the end, where nothing fills them up.
@@ -321,6 +328,10 @@ impl Seeds {
         }
         of.iter().for_each(|note| self.add("store_notes", note));
     }
+}
+
+fn cbor_identity() -> Vec<u8> {
+    [&[0x83, 1, 0x58, 32][..], &[1; 32], &[0x58, 32], &[2; 32]].concat()
 }
 
 fn cell(kind: u8, content: &[u8]) -> Vec<u8> {

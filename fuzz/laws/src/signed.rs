@@ -113,6 +113,9 @@ fn signed_claims(claims: &[u8]) {
         assert_eq!((&claims.sub, claims.aud, claims.iss.as_str()), (&PARTIES.user, STORE, TABLE));
         assert!(claims.exp + 1 >= seconds(), "it has not run out");
     }
+    if let Some(claims) = PARTIES.store.revocation(&token) {
+        assert_eq!((&claims.sub, claims.aud, claims.iss.as_str()), (&PARTIES.user, STORE, TABLE));
+    }
     if let Some(claims) = PARTIES.table.ack(&token) {
         assert_eq!((claims.iss, claims.epoch), (STORE, EPOCH));
     }
@@ -189,7 +192,7 @@ mod tests {
         };
         let taken = |claims: &[u8]| takers(&sign(Algorithm::EdDSA, &PARTIES.signing, HEAD, claims));
         // Of the store token alone the time is to be near.
-        assert_eq!(claims(2).map(taken).sum::<usize>(), 4);
+        assert_eq!(claims(2).map(taken).sum::<usize>(), 5);
         let code = claims(4).next().unwrap();
         let head = br#"{"alg":"HS256"}"#;
         assert_eq!(takers(&sign(Algorithm::HS256, &EncodingKey::from_secret(SECRET), head, code)), 1);

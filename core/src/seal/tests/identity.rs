@@ -176,3 +176,15 @@ proptest! {
         _ = super::super::identity::verifies(&key, &bytes, &Signature([bytes.len() as u8; 64]));
     }
 }
+
+#[test]
+fn a_public_identity_is_written_in_one_way_and_read_back_whole() {
+    let identity = *identity(20).public();
+    let bytes = identity.to_bytes();
+    assert_eq!(bytes, [&[0x83, 1, 0x58, 32][..], &identity.signing, &[0x58, 32], &identity.exchange].concat());
+    assert_eq!(PublicIdentity::from_bytes(&bytes), Ok(identity));
+    assert!((0..bytes.len()).all(|length| PublicIdentity::from_bytes(&bytes[..length]).is_err()));
+    assert!(PublicIdentity::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+    let later = [&[0x83, 2], &bytes[2..]].concat();
+    assert!(matches!(PublicIdentity::from_bytes(&later), Err(crate::DecodeError::UnknownVersion { found: 2, .. })));
+}

@@ -1,5 +1,7 @@
 //! The audit log of a table: what was done by whom, and from where.
 
+use gigfs_core::api::Guest;
+use gigfs_core::token::Permission;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -67,4 +69,28 @@ async fn what_is_done_is_written_down_once_and_in_order() {
     let bob = world.person("bob").await;
     assert_eq!(events(&entries(&world)[written.len()..]), ["user_created", "logged_in"]);
     drop(bob);
+}
+
+#[tokio::test]
+async fn what_is_shared_with_whom_is_written_down_without_the_keys() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person("ann").await, world.person("bobby").await);
+    world.mount(&ann, "notes", &StoreSide::start(1).await).await;
+    let path = "/user/ann/table/notes/guest/bobby";
+    let body = Guest { permission: Permission::Write, admin: true, grant: Vec::new() };
+    assert_eq!(world.send(Method::PUT, path, &ann.bearer(), Some(&body)).await.status(), 200);
+    assert_eq!(world.send(Method::DELETE, path, &bob.bearer(), None::<&()>).await.status(), 200);
+    let written = entries(&world);
+    let (shared, unshared) = (&written[written.len() - 2], &written[written.len() - 1]);
+    assert_eq!((&shared["event"], &unshared["event"]), (&"channel_shared".into(), &"channel_unshared".into()));
+    for entry in [shared, unshared] {
+        assert_eq!(
+            (&entry["user"], &entry["channel"], &entry["guest"]),
+            (&"ann".into(), &"notes".into(), &"bobby".into())
+        );
+    }
+    assert_eq!((&shared["permission"], &shared["admin"]), (&"write".into(), &true.into()));
+    let by = |person: &Person| serde_json::to_value(person.session.session.id).unwrap();
+    assert_eq!((&shared["by"], &unshared["by"]), (&by(&ann), &by(&bob)));
+    assert!(shared.get("grant").is_none());
 }

@@ -411,7 +411,7 @@ async fn a_register_is_its_users_own() {
     let body = CommitBody { logs: vec![proposal] };
     let bob = it.world.person("bobby").await;
     let (anns, bobs) = ("/user/ann/table/notes/checkpoint", "/user/bobby/table/notes/checkpoint");
-    refused_as(ErrorCode::Unauthorized, it.world.send(Method::POST, anns, &bob.bearer(), Some(&body)).await).await;
+    refused_as(ErrorCode::Forbidden, it.world.send(Method::POST, anns, &bob.bearer(), Some(&body)).await).await;
     refused_as(ErrorCode::UnknownChannel, it.world.send(Method::POST, bobs, &bob.bearer(), Some(&body)).await).await;
     it.world.mount(&bob, "notes", &it.stores[0]).await;
     let answer = it.world.send(Method::POST, bobs, &bob.bearer(), Some(&body)).await;
@@ -430,6 +430,7 @@ async fn a_table_of_the_first_format_is_brought_on_and_its_stores_count_once_the
         let back =
             "DROP TABLE keyrings; DROP TABLE registers; DROP TABLE store_keys; ALTER TABLE mounts DROP COLUMN sealed;
                     PRAGMA user_version = 1;";
+        connection.execute_batch(BEFORE_SHARING).unwrap();
         connection.execute_batch(back).unwrap();
     }
     it.world.restart_stopped().await;

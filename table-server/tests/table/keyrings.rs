@@ -222,6 +222,7 @@ async fn a_database_from_before_keyrings_is_brought_to_them() {
     let ann = world.person("ann").await;
     world.stop().await;
     let connection = rusqlite::Connection::open(world.config.data_dir.join("table.db")).unwrap();
+    connection.execute_batch(BEFORE_SHARING).unwrap();
     connection.execute_batch("DROP TABLE keyrings; PRAGMA user_version = 2;").unwrap();
     drop(connection);
     world.restart_stopped().await;

@@ -9,6 +9,7 @@ mod credentials;
 mod edges;
 mod fixtures;
 mod guessing;
+mod guests;
 mod keyrings;
 mod mounts;
 mod restart;

@@ -40,11 +40,11 @@ async fn a_database_of_a_newer_format_is_refused_with_a_sentence_and_left_alone(
     let path = world.config.data_dir.join("table.db");
     {
         let connection = rusqlite::Connection::open(&path).unwrap();
-        connection.pragma_update(None, "user_version", 4).unwrap();
+        connection.pragma_update(None, "user_version", 5).unwrap();
     }
     let before = std::fs::read(&path).unwrap();
     let error = Server::bind(world.config.clone()).await.err().unwrap().to_string();
-    assert!(error.contains("table.db") && error.contains("format 4") && error.contains("newer gigfs"), "{error}");
+    assert!(error.contains("table.db") && error.contains("format 5") && error.contains("newer gigfs"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

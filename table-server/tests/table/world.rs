@@ -30,6 +30,18 @@ use tokio::task::JoinHandle;
 /// Long enough for a loaded machine; a test that needs it all has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Takes a database of format 4 back to format 3, but for its number.
+pub(crate) const BEFORE_SHARING: &str = "
+    DROP TABLE guests;
+    DROP TABLE identities;
+    ALTER TABLE revocations RENAME TO newer;
+    CREATE TABLE revocations (id INTEGER PRIMARY KEY, user INTEGER NOT NULL REFERENCES users (id), store BLOB NOT NULL,
+        url TEXT NOT NULL, session BLOB NOT NULL, until INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+        next_at_millis INTEGER NOT NULL DEFAULT 0, UNIQUE (user, store, url, session)) STRICT;
+    INSERT INTO revocations SELECT id, user, store, url, session, until, attempts, next_at_millis FROM newer;
+    DROP TABLE newer;
+    CREATE INDEX revocations_by_store ON revocations (store, next_at_millis);";
+
 /// Waits for an event, but not for ever.
 pub(crate) async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, event).await {
@@ -378,11 +390,18 @@ impl StoreSide {
 
     /// Returns the next revocation, after checking what the table signed with the key that it gave at confirm.
     pub(crate) async fn hears_revoke(&mut self, confirm: &Confirm) -> SessionId {
+        let claims = self.hears_revocation(confirm).await;
+        assert_eq!((claims.channel, claims.before), (None, None));
+        claims.sid
+    }
+
+    /// The same, with what it says.
+    pub(crate) async fn hears_revocation(&mut self, confirm: &Confirm) -> RevokeClaims {
         match within("a revoke call", self.heard.recv()).await.unwrap() {
             Heard::Revoke { user, session, authorization } => {
                 let claims: RevokeClaims = verify(authorization.strip_prefix("Bearer ").unwrap(), confirm, self.id);
                 assert_eq!((claims.sub.as_str(), claims.sid), (user.as_str(), session));
-                session
+                claims
             }
             other => panic!("the store heard {other:?}"),
         }

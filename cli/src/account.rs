@@ -60,6 +60,7 @@ pub(crate) async fn enter(
         }
     };
     home.keep_keys(table.url(), &opened.keys)?;
+    opened.keys.publish(&table).await?;
     let profile = Profile {
         table: table.url().to_owned(),
         user: args.user,

@@ -19,6 +19,9 @@ pub(crate) struct Cli {
     /// The folder of the profile: who is logged in, and the data of this device.
     #[arg(long, global = true, env = "GIG_HOME", value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
+    /// Whose channels are meant, if not your own: somebody's who shares them with you (see `gig shared`).
+    #[arg(long, global = true, value_name = "OWNER")]
+    pub(crate) of: Option<UserName>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -79,6 +82,30 @@ pub(crate) enum Command {
     Recover(LoginArgs),
     /// Print the fingerprint of your identity, for others to compare.
     Identity,
+    /// Share a channel with another user of the table, or change what somebody may do in it.
+    Share(ShareArgs),
+    /// Take somebody off a channel: what is written from now on is closed to them. What they have read, they have.
+    Unshare {
+        /// The channel.
+        channel: ChannelName,
+        /// Who.
+        user: UserName,
+    },
+    /// List the channels that others share with you, or with whom a channel of yours is shared.
+    Shared {
+        /// A channel of yours.
+        channel: Option<ChannelName>,
+    },
+    /// Begin to use a channel that somebody shares with you: keep its keys.
+    Accept {
+        /// Who shares it.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+        /// The owner's fingerprint, as `gig identity` prints it there. Needed the first time; compare it with the owner.
+        #[arg(long)]
+        fingerprint: Option<String>,
+    },
     /// List, make and remove channels.
     Channel {
         #[command(subcommand)]
@@ -345,6 +372,23 @@ pub(crate) struct LoginArgs {
     /// A certificate in PEM to trust beside the public ones.
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShareArgs {
+    /// The channel.
+    pub(crate) channel: ChannelName,
+    /// With whom.
+    pub(crate) user: UserName,
+    /// Let them read only.
+    #[arg(long, required_unless_present = "write", conflicts_with = "write")]
+    pub(crate) read: bool,
+    /// Let them read and write.
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Their fingerprint, as `gig identity` prints it there. Needed the first time; compare it with them.
+    #[arg(long)]
+    pub(crate) fingerprint: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

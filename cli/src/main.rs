@@ -14,6 +14,7 @@ mod output;
 mod profile;
 mod pruning;
 mod serving;
+mod sharing;
 mod standing;
 mod upkeep;
 
@@ -63,7 +64,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         return output.line(String::from_utf8_lossy(&script).trim_end());
     }
     serving::set_up_logs(&cli.command);
-    let home = &Home::find(cli.home)?;
+    let home = &Home::find(cli.home, cli.of)?;
     match cli.command {
         Command::Up(args) => serving::up(home, output, args).await,
         Command::Table { serve, action: None } => serving::table(output, serve).await,
@@ -82,6 +83,12 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::RecoveryCode => keyring::recovery_code(home, output).await,
         Command::Recover(args) => keyring::recover(home, output, args).await,
         Command::Identity => keyring::identity(home, output).await,
+        Command::Share(args) => sharing::share(home, output, args).await,
+        Command::Unshare { channel, user } => sharing::unshare(home, output, &channel, &user).await,
+        Command::Shared { channel } => sharing::shared(home, output, channel).await,
+        Command::Accept { owner, channel, fingerprint } => {
+            sharing::accept(home, output, (owner, channel), fingerprint).await
+        }
         Command::Channel { action } => mounting::channel(home, output, action).await,
         Command::Session { action } => account::session(home, output, action).await,
         Command::Push(args) => data::push(home, output, args).await,

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use gigfs::core::seal::{KeyringKey, SealedKeyring, Secret};
+use gigfs::core::seal::{KeyringKey, PublicIdentity, SealedKeyring, Secret};
 use gigfs::{DeviceSecret, Gig, Table, UserKeys};
 use gigfs_core::{Date, DeviceId, SessionId, UserName, base64_text};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ use crate::failure::{Exit, Failure};
 pub(crate) struct Home {
     folder: PathBuf,
     is_default: bool,
+    /// Whose channels are meant, if not the user's own.
+    owner: Option<UserName>,
 }
 
 /// A logged-in user.
@@ -66,8 +68,8 @@ struct KeptDevice {
 }
 
 impl Home {
-    /// Finds the folder: the one given, else `.gigfs` in the home folder.
-    pub(crate) fn find(given: Option<PathBuf>) -> Result<Self, Failure> {
+    /// Finds the folder: the one given, else `.gigfs` in the home folder. `owner` is whose channels are meant.
+    pub(crate) fn find(given: Option<PathBuf>, owner: Option<UserName>) -> Result<Self, Failure> {
         let is_default = given.is_none() || std::env::var_os("GIG_HOME").is_some();
         let folder = match given {
             Some(folder) => folder,
@@ -75,7 +77,7 @@ impl Home {
                 .ok_or_else(|| Failure::usage("there is no home folder; say where the profile is with GIG_HOME"))?
                 .join(".gigfs"),
         };
-        Ok(Self { folder, is_default })
+        Ok(Self { folder, is_default, owner })
     }
 
     /// Tells whether commands find the folder without being told on their command line.
@@ -89,7 +91,37 @@ impl Home {
 
     /// Returns the device's local store.
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        match &self.owner {
+            Some(owner) => self.shared_by(owner).join("data"),
+            None => self.folder.join("data"),
+        }
+    }
+
+    fn shared_by(&self, owner: &UserName) -> PathBuf {
+        self.folder.join("shared").join(owner.as_str())
+    }
+
+    /// Keeps the identity of somebody who shares channels with this user.
+    pub(crate) fn keep_owner(&self, owner: &UserName, identity: &PublicIdentity) -> Result<(), Failure> {
+        let folder = self.shared_by(owner);
+        create_private_folder(&folder)?;
+        write_private(&folder.join("identity"), &identity.to_bytes())
+    }
+
+    /// Returns the keys for the channels that are meant, and whose they are.
+    fn keys_meant(&self, profile: &Profile) -> Result<(UserKeys, UserName), Failure> {
+        let keys = self.keys(profile)?;
+        let Some(owner) = self.owner.clone().filter(|owner| *owner != profile.user) else {
+            return Ok((keys, profile.user.clone()));
+        };
+        let none = || {
+            let message = format!("no channel that {owner} shares was accepted on this device");
+            let hint = format!("see what is shared with `gig shared`, and take it with `gig accept {owner} CHANNEL`");
+            Failure::new(Exit::Refused, "not_accepted", message).hint(hint)
+        };
+        let bytes = fs::read(self.shared_by(&owner).join("identity")).map_err(|_| none())?;
+        let identity = PublicIdentity::from_bytes(&bytes).map_err(|_| none())?;
+        Ok((keys.of_owner(owner.clone(), identity)?, owner))
     }
 
     /// Reads the profile, if there is one.
@@ -255,14 +287,15 @@ impl Profile {
     /// Opens the device's client.
     pub(crate) async fn open(&self, home: &Home) -> Result<Gig, Failure> {
         create_private_folder(home.folder())?;
-        let keys = home.keys(self)?;
+        let (keys, owner) = home.keys_meant(self)?;
         let (at, table, user) = (home.clone(), self.table.clone(), self.user.clone());
         keys.keep_with(move |record, key| {
             if let Err(failure) = at.keep_newer(&table, &user, record, key) {
                 tracing::warn!(?failure, "what another device has changed in the keyring is not kept");
             }
         });
-        Ok(Gig::builder().table(self.table()?).user_keys(keys).local(home.data()).open().await?)
+        let table = self.table()?.of(&owner);
+        Ok(Gig::builder().table(table).user_keys(keys).local(home.data()).open().await?)
     }
 }
 

@@ -26,6 +26,8 @@ struct Mailbox {
 
 #[derive(Default)]
 struct Waiting {
+    /// Whether anything changed: operations came, or a base or keys did.
+    changed: bool,
     /// Operations are shared with the log, so a slow listener costs a pointer an operation.
     ops: Vec<(Origin, Op)>,
     closed: bool,
@@ -53,7 +55,10 @@ impl Listeners {
     pub(crate) fn changed(&mut self, log: &LogName, ops: Vec<Op>, origin: Origin) {
         let Some(mailboxes) = self.by_log.get(log) else { return };
         for mailbox in mailboxes {
-            mailbox.waiting.lock().ops.extend(ops.iter().map(|op| (origin, op.clone())));
+            let mut waiting = mailbox.waiting.lock();
+            waiting.changed = true;
+            waiting.ops.extend(ops.iter().map(|op| (origin, op.clone())));
+            drop(waiting);
             mailbox.arrived.notify_one();
         }
     }
@@ -93,11 +98,11 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Change> {
         loop {
             let arrived = self.mailbox.arrived.notified();
-            let (ops, closed) = {
+            let (changed, ops, closed) = {
                 let mut waiting = self.mailbox.waiting.lock();
-                (std::mem::take(&mut waiting.ops), waiting.closed)
+                (std::mem::take(&mut waiting.changed), std::mem::take(&mut waiting.ops), waiting.closed)
             };
-            if !ops.is_empty() {
+            if changed {
                 let value = self.shared.look(|replica| replica.value(&self.kept))?;
                 return Some(Change { value, ops });
             }

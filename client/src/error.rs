@@ -1,6 +1,8 @@
 //! What can go wrong between an app and its data, and what the app should do about it.
 
-use gigfs_core::seal::{AddKeysError, KeyringError, MarkPlainError};
+use gigfs_core::seal::{
+    AddKeysError, Fingerprint, FingerprintMismatch, GrantError, KeyringError, MarkPlainError, PinError,
+};
 use gigfs_core::sync::{PruneHold, PushError as CorePushError};
 use gigfs_core::{ChannelName, ErrorCode, ErrorKind, LogName, NameError, Refusal, TypeName, UserName};
 use gigfs_storage::StorageError;
@@ -93,6 +95,30 @@ pub enum Error {
         /// The channel.
         channel: ChannelName,
     },
+    /// Nobody has compared another user's fingerprint.
+    #[error(
+        "the fingerprint of {user} was not compared yet; the table says that it is {fingerprint}: ask {user} for it (gig identity), and if it is the same, give it with --fingerprint"
+    )]
+    NotPinned {
+        /// Whose.
+        user: UserName,
+        /// What the table says that it is.
+        fingerprint: Fingerprint,
+    },
+    /// The table hands out another identity than the one that was compared.
+    #[error("the identity that the table hands out for {user} is not the one that was compared: {error}")]
+    Identity {
+        /// Whose.
+        user: UserName,
+        /// What differs.
+        error: FingerprintMismatch,
+    },
+    /// A fingerprint cannot be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// A grant cannot be made, or does not open.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// The type is one that clients keep for themselves.
     #[error("the type {kind} is reserved; names of types that begin with {RESERVED_PREFIX:?} are not for apps")]
     ReservedType {

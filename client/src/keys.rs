@@ -5,14 +5,16 @@
 //! new keys can be opened by every other device. Devices that change at once take turns by the table's compare-and-set.
 //! A table that goes back behind what this device has seen is refused.
 
+mod sharing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use gigfs_core::api::{KeyringRecord, NewSession, ReplaceMaster};
 use gigfs_core::seal::{
-    ChannelKeys, DeviceKey, Fingerprint, Identity, Keyring, KeyringError, KeyringKey, OwnDevice, RecoveryCode, RootKey,
-    SealedKeyring, Sealing, Secret,
+    ChannelKeys, DeviceKey, Fingerprint, Identity, Keyring, KeyringError, KeyringKey, OwnDevice, PublicIdentity,
+    RecoveryCode, RootKey, SealedKeyring, Sealing, Secret,
 };
 use gigfs_core::sync::ChannelAccess;
 use gigfs_core::{ChannelName, Date, DeviceId, ErrorCode, UserName};
@@ -36,6 +38,8 @@ pub struct UserKeys {
     opened: Arc<Mutex<Opened>>,
     device: DeviceSecret,
     keep: Arc<OnceLock<Keep>>,
+    /// Whose channels are meant, if not the user's own: the owner, with the identity that was pinned.
+    owner: Option<(UserName, PublicIdentity)>,
 }
 
 /// What makes this device one that others can tell from the user's other devices: the key that it signs with. It stays on the
@@ -122,6 +126,19 @@ impl UserKeys {
         &self.device
     }
 
+    /// Returns the same keys for the channels that another user shares with this one.
+    ///
+    /// # Errors
+    /// [`Error::NotPinned`] if that user's fingerprint is not pinned, [`Error::Identity`] if another one is.
+    pub fn of_owner(mut self, owner: UserName, identity: PublicIdentity) -> Result<Self, Error> {
+        match self.pinned(&owner) {
+            Some(pinned) => identity.check(pinned).map_err(|error| Error::Identity { user: owner.clone(), error })?,
+            None => return Err(Error::NotPinned { user: owner, fingerprint: identity.fingerprint() }),
+        }
+        self.owner = Some((owner, identity));
+        Ok(self)
+    }
+
     /// Opens the keyring with a recovery code, for a user to whom the admin gave another password, and has it open with a
     /// new one from now on. Ends every session.
     ///
@@ -147,6 +164,19 @@ impl UserKeys {
     /// # Errors
     /// [`Error::KeyringRolledBack`] if the table went back, [`Error::Keyring`] if what it gave does not open.
     pub async fn refresh(&self, table: &Table) -> Result<u64, Error> {
+        let table = &table.of(&self.user);
+        self.read_newest(table).await?;
+        if let Some((owner, _)) = &self.owner {
+            for shared in
+                table.shared().await?.iter().filter(|shared| shared.owner == *owner && !shared.grant.is_empty())
+            {
+                self.take_grant(table, (owner, &shared.channel), &shared.grant).await?;
+            }
+        }
+        Ok(self.revision())
+    }
+
+    async fn read_newest(&self, table: &Table) -> Result<(), Error> {
         let Opened { key, sealed: kept, .. } = self.opened.lock().clone();
         if let Some(sealed) = read(table, Some(&kept)).await?
             && sealed != kept
@@ -154,30 +184,40 @@ impl UserKeys {
             let keyring = sealed.open_with_key(&self.user, &key, 0).map_err(|error| at(table, error))?;
             self.take(Opened { keyring, key, sealed });
         }
-        Ok(self.revision())
+        Ok(())
     }
 
-    /// Tells how a channel of the user's own is sealed. Nothing means that it is not known yet, and is no reason to write in
+    /// Tells how a channel is sealed. Nothing means that it is not known yet, and is no reason to write in
     /// the clear: [`UserKeys::refresh`] asks the table, [`UserKeys::ensure`] decides.
     pub fn channel(&self, channel: &ChannelName) -> Option<Sealing> {
-        self.opened.lock().keyring.channel(&self.user, channel).cloned()
+        self.opened.lock().keyring.channel(self.owner(), channel).cloned()
     }
 
-    /// Returns what this device needs for each sealed channel of the user's own.
+    /// Returns what this device needs for each sealed channel.
     pub fn sealed_channels(&self) -> BTreeMap<ChannelName, ChannelAccess> {
         let opened = self.opened.lock();
-        let own = opened.keyring.channels().filter(|(owner, ..)| **owner == self.user);
-        let own = own.filter_map(|(_, channel, sealing)| Some((channel.clone(), sealing.keys()?.clone())));
-        let (device, identity) = (Arc::new(self.own_device(&opened)), *opened.keyring.identity().public());
-        let access = |keys| ChannelAccess { keys: Arc::new(keys), owner: identity, device: device.clone() };
-        own.map(|(channel, keys)| (channel, access(keys))).collect()
+        let of_owner = opened.keyring.channels().filter(|(owner, ..)| *owner == self.owner());
+        let keys: Vec<(ChannelName, ChannelKeys)> =
+            of_owner.filter_map(|(_, channel, sealing)| Some((channel.clone(), sealing.keys()?.clone()))).collect();
+        let device = Arc::new(self.own_device(&opened));
+        keys.into_iter().map(|(channel, keys)| (channel, self.access_with(&opened, &device, keys))).collect()
     }
 
-    /// Returns what this device needs for a channel of the user's own that is sealed under these keys.
+    /// Returns what this device needs for a channel that is sealed under these keys.
     pub(crate) fn access(&self, keys: ChannelKeys) -> ChannelAccess {
         let opened = self.opened.lock();
-        let owner = *opened.keyring.identity().public();
-        ChannelAccess { keys: Arc::new(keys), owner, device: Arc::new(self.own_device(&opened)) }
+        self.access_with(&opened, &Arc::new(self.own_device(&opened)), keys)
+    }
+
+    fn access_with(&self, opened: &Opened, device: &Arc<OwnDevice>, keys: ChannelKeys) -> ChannelAccess {
+        let own = *opened.keyring.identity().public();
+        let owner = self.owner.as_ref().map_or(own, |(_, identity)| *identity);
+        ChannelAccess { keys: Arc::new(keys), owner, device: device.clone() }
+    }
+
+    /// Returns whose channels are meant.
+    fn owner(&self) -> &UserName {
+        self.owner.as_ref().map_or(&self.user, |(owner, _)| owner)
     }
 
     fn own_device(&self, opened: &Opened) -> OwnDevice {
@@ -258,7 +298,7 @@ impl UserKeys {
     }
 
     fn with(user: UserName, opened: Opened, device: DeviceSecret) -> Self {
-        Self { user, opened: Arc::new(Mutex::new(opened)), device, keep: Arc::default() }
+        Self { user, opened: Arc::new(Mutex::new(opened)), device, keep: Arc::default(), owner: None }
     }
 
     /// Brings a change to the table, in the newest revision there. `apply` makes it, and says whether there is anything to
@@ -282,7 +322,7 @@ impl UserKeys {
                 self.take(Opened { keyring, key, sealed });
                 return Ok(value);
             }
-            self.refresh(table).await?;
+            self.read_newest(table).await?;
         }
         Err(busy(table))
     }

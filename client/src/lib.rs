@@ -32,6 +32,7 @@ mod random;
 mod receipt;
 mod sealing;
 mod shared;
+mod sharing;
 mod store;
 mod stream;
 mod table;

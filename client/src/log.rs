@@ -64,6 +64,7 @@ impl Log {
         let mode = self.gig.mode();
         if mode.receives() {
             self.until_read(answered, FIRST_READ_TIMEOUT).await?;
+            self.gig.renew_keys().await;
         }
         self.value()
     }
@@ -80,6 +81,7 @@ impl Log {
                 Err(Error::NoAnswer { .. }) if self.standing().known => {}
                 read => read?,
             }
+            self.gig.renew_keys().await;
         }
         self.value()
     }

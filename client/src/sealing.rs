@@ -70,6 +70,14 @@ impl Gig {
         };
         mounted.into_iter().map(sealing).collect()
     }
+
+    /// Reads newer keys, if something that was read is sealed under them.
+    pub(crate) async fn renew_keys(&self) {
+        if let Some((table, keys)) = self.remote_table().zip(self.user_keys()) {
+            // What is still closed is shown as such.
+            renew_keys(self.shared(), table, keys).await;
+        }
+    }
 }
 
 /// How long to wait when newer keys are asked for that are not there yet.
@@ -78,19 +86,28 @@ const KEYS_RETRY: Duration = Duration::from_secs(10);
 /// Has the newest keys read whenever something is met that was sealed under them.
 pub(crate) async fn follow_keys(shared: Arc<Shared>, table: Table, keys: UserKeys) {
     loop {
-        let missing = shared.until(|_| Some(shared.take_keys_missing()).filter(|channels| !channels.is_empty())).await;
-        let before = keys.revision();
-        if let Err(error) = keys.refresh(&table).await {
-            tracing::warn!("newer keys cannot be read: {error}");
-        }
-        for channel in missing {
-            if let Some(Sealing::Sealed(newest)) = keys.channel(&channel) {
-                let access = keys.access(newest);
-                shared.act(|replica, _| replica.set_access(&channel, access));
-            }
-        }
-        if keys.revision() == before {
+        shared.until(|replica| replica.lacking_keys().next().map(drop)).await;
+        if !renew_keys(&shared, &table, &keys).await {
             tokio::time::sleep(KEYS_RETRY).await;
         }
     }
+}
+
+/// Reads the newest keys, if something was sealed under them. Returns whether nothing is lacking then.
+pub(crate) async fn renew_keys(shared: &Shared, table: &Table, keys: &UserKeys) -> bool {
+    let lacking: Vec<ChannelName> = shared.look(|replica| replica.lacking_keys().cloned().collect());
+    if lacking.is_empty() {
+        return true;
+    }
+    if let Err(error) = keys.refresh(table).await {
+        tracing::warn!("newer keys cannot be read: {error}");
+        return false;
+    }
+    for channel in &lacking {
+        if let Some(Sealing::Sealed(newest)) = keys.channel(channel) {
+            let access = keys.access(newest);
+            shared.act(|replica, _| replica.set_access(channel, access));
+        }
+    }
+    shared.look(|replica| replica.lacking_keys().next().is_none())
 }

@@ -2,7 +2,7 @@
 //! decides. The lock is held while outputs are handed out, so they leave in the order of the decisions; handing out only
 //! ever puts into queues.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use gigfs_core::Date;
 use gigfs_core::api::MountTable;
 use gigfs_core::sync::{LinkId, Notice, Output, PruneHold, PushError, PushId, Receipt, Replica};
 use gigfs_core::wire::ClientMessage;
-use gigfs_core::{BaseId, ChannelName, LogName, Refusal};
+use gigfs_core::{BaseId, LogName, Refusal};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
@@ -59,8 +59,6 @@ struct Desk {
     troubles: Vec<Trouble>,
     /// What came of pruning the logs that somebody waits for.
     pruned: BTreeMap<LogName, Option<Result<BaseId, PruneHold>>>,
-    /// Channels in which something is sealed under a key that is not here.
-    keys_missing: BTreeSet<ChannelName>,
 }
 
 /// Something odd that a store did.
@@ -245,11 +243,6 @@ impl Shared {
         }
     }
 
-    /// Takes the channels for which newer keys are to be had.
-    pub(crate) fn take_keys_missing(&self) -> BTreeSet<ChannelName> {
-        std::mem::take(&mut self.desk.lock().keys_missing)
-    }
-
     /// Has every waiting call look again.
     pub(crate) fn progressed(&self) {
         self.progress.send_modify(|count| *count += 1);
@@ -313,7 +306,6 @@ impl Desk {
                 let what = format!("checkpoint {generation} is not part of the log's history any more; {kept}");
                 self.trouble(Trouble { log, what });
             }
-            Notice::KeysMissing { channel, .. } => _ = self.keys_missing.insert(channel),
             Notice::Read { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
         }
     }

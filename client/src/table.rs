@@ -2,10 +2,11 @@
 
 use futures_util::StreamExt;
 use gigfs_core::api::{
-    AddStore, CommitBody, CommitResults, CreatedSession, Health, KeyringRecord, MountTable, MountedChannel, NewMaster,
-    NewSession, PasswordParams, ReplaceMaster, Seal, SessionInfo, SessionList, TableChanged,
+    AddStore, CommitBody, CommitResults, CreatedSession, Guest, GuestEntry, Guests, Health, IdentityRecord,
+    KeyringRecord, MountTable, MountedChannel, NewMaster, NewSession, PasswordParams, ReplaceMaster, Seal, SessionInfo,
+    SessionList, Shared, SharedChannel, TableChanged,
 };
-use gigfs_core::seal::{RootKey, SealedKeyring};
+use gigfs_core::seal::{PublicIdentity, RootKey, SealedKeyring};
 use gigfs_core::{ChannelName, ErrorCode, SessionId, StoreId, UserName, base64_text};
 use reqwest::Method;
 use zeroize::Zeroizing;
@@ -47,6 +48,12 @@ impl Table {
     pub fn with_session(mut self, token: &str) -> Self {
         self.authorization = Some(format!("Bearer {token}"));
         self
+    }
+
+    /// Returns the same table with the same session, for what another user has there.
+    #[must_use]
+    pub fn of(&self, user: &UserName) -> Self {
+        Self { user: user.clone(), ..self.clone() }
     }
 
     /// Returns the table's URL.
@@ -228,6 +235,51 @@ impl Table {
         let abandon = if abandon { "?abandon=true" } else { "" };
         let route = format!("table/{channel}/store/{store}{abandon}");
         self.http.done(&self.url, self.authorized(Method::DELETE, &route)).await
+    }
+
+    /// Publishes the user's identity.
+    pub(crate) async fn put_identity(&self, identity: &PublicIdentity) -> Result<(), Error> {
+        let record = IdentityRecord { identity: identity.to_bytes() };
+        self.http.done(&self.url, self.authorized(Method::PUT, "identity").json(&record)).await
+    }
+
+    /// Returns a user's identity as the table hands it out: it counts for nothing before its fingerprint was compared.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such user, or it has published none.
+    pub async fn identity_of(&self, user: &UserName) -> Result<PublicIdentity, Error> {
+        let of = self.of(user);
+        let IdentityRecord { identity } = self.http.json(&self.url, of.authorized(Method::GET, "identity")).await?;
+        PublicIdentity::from_bytes(&identity)
+            .map_err(|error| Error::Unreachable { server: self.url.clone(), why: error.to_string() })
+    }
+
+    /// Lets a guest use a channel, or changes what it may do there.
+    pub(crate) async fn put_guest(&self, channel: &ChannelName, guest: &UserName, body: &Guest) -> Result<(), Error> {
+        let request = self.authorized(Method::PUT, &format!("table/{channel}/guest/{guest}"));
+        self.http.done(&self.url, request.json(body)).await
+    }
+
+    /// Lets a guest use a channel no more.
+    pub(crate) async fn remove_guest(&self, channel: &ChannelName, guest: &UserName) -> Result<(), Error> {
+        self.http.done(&self.url, self.authorized(Method::DELETE, &format!("table/{channel}/guest/{guest}"))).await
+    }
+
+    /// Returns the guests of a channel.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such channel.
+    pub async fn guests(&self, channel: &ChannelName) -> Result<Vec<GuestEntry>, Error> {
+        let request = self.authorized(Method::GET, &format!("table/{channel}/guest"));
+        Ok(self.http.json::<Guests>(&self.url, request).await?.guests)
+    }
+
+    /// Returns what others share with the user.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the session ended.
+    pub async fn shared(&self) -> Result<Vec<SharedChannel>, Error> {
+        Ok(self.http.json::<Shared>(&self.url, self.authorized(Method::GET, "shared")).await?.channels)
     }
 
     /// Asks the table to commit checkpoints of a channel's logs.

@@ -21,6 +21,7 @@ mod pruning;
 mod quota;
 mod sealed;
 mod secrets;
+mod sharing;
 mod smuggling;
 mod stolen;
 mod threats;

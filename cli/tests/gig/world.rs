@@ -461,7 +461,7 @@ pub(crate) struct Apart {
     pub(crate) device: Device,
 }
 
-const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 impl Apart {
     pub(crate) fn with_stores(count: usize) -> Self {

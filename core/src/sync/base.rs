@@ -50,7 +50,7 @@ impl Replica {
             self.persist(vec![Record::Restore { log: name.clone() }]);
         }
         self.verify(name, &met);
-        self.miss_keys(name, std::iter::once(&met.checkpoint.state));
+        self.meet_epochs(name, std::iter::once(&met.checkpoint.state));
         self.install(name, met, origin, false);
         self.look_whether_behind(name);
     }

@@ -328,13 +328,6 @@ pub enum Notice {
         /// What was seen.
         what: String,
     },
-    /// Something in a sealed channel is sealed under a later key epoch than is known here: there are newer keys.
-    KeysMissing {
-        /// The channel.
-        channel: ChannelName,
-        /// The epoch.
-        epoch: u32,
-    },
     /// A store has answered all that it was sent, and nothing more can be sent to it now.
     Drained {
         /// Which.

@@ -285,6 +285,7 @@ impl Replica {
         if self.roster_of(&name).is_some_and(|roster| !self.is_loaded(roster)) {
             return self.held_back.push((name, kept));
         }
+        self.meet_epochs(&name, kept.ops.iter().map(Op::payload));
         let Some(log) = self.logs.get_mut(&name).filter(|log| log.loaded == Loaded::Asked) else { return };
         log.loaded = Loaded::Yes;
         log.known |= !kept.seen.is_empty();
@@ -321,6 +322,7 @@ impl Replica {
     }
 
     fn neighbour(&mut self, name: &LogName, ops: Vec<Op>) {
+        self.meet_epochs(name, ops.iter().map(Op::payload));
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return };
         let gained: Vec<Op> = ops.into_iter().filter(|op| log.insert(op)).collect();
         let keys: Vec<OrderKey> = gained.iter().map(Op::key).collect();

@@ -390,7 +390,7 @@ impl Replica {
             peer.seen = Some(Seen { incarnation, index });
         }
         let tells = peer.can_tell(log.base.as_ref());
-        self.miss_keys(name, opened.iter().map(Op::payload));
+        self.meet_epochs(name, opened.iter().map(Op::payload));
         let log = self.log_mut(name);
         let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();
         let (mut gained, mut doubtful) = (Vec::new(), Vec::new());

@@ -36,6 +36,8 @@ pub(super) struct Sealed {
     pub(super) roster_log: LogName,
     /// The roster, as far as it was read.
     pub(super) roster: Arc<Roster>,
+    /// The latest key epoch that something was sealed under.
+    met: u32,
 }
 
 /// What opens and seals one log of a sealed channel.
@@ -89,10 +91,14 @@ impl Replica {
         let ChannelAccess { keys, owner, device } = access;
         let clear = roster_log(&self.config.user, channel);
         let roster_log = keys.names().blind(&clear).into_log();
-        let known = self.sealed.remove(channel).map(|sealed| sealed.roster);
-        let roster = known.unwrap_or_else(|| Arc::new(Roster::new((&clear.user, &owner), channel, [])));
+        let known = self.sealed.remove(channel);
+        let met = known.as_ref().map_or(0, |sealed| sealed.met);
+        let roster = known
+            .map(|sealed| sealed.roster)
+            .unwrap_or_else(|| Arc::new(Roster::new((&clear.user, &owner), channel, [])));
         self.clear_names.insert(roster_log.clone(), clear);
-        self.sealed.insert(channel.clone(), Sealed { keys, owner, device, roster_log: roster_log.clone(), roster });
+        self.sealed
+            .insert(channel.clone(), Sealed { keys, owner, device, roster_log: roster_log.clone(), roster, met });
         let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == *channel).cloned().collect();
         for name in names {
             let (sealer, fold) = (self.sealer(&name), self.kind_of(&name).map(|kind| kind.fold()));
@@ -106,16 +112,19 @@ impl Replica {
         self.read_roster(channel);
     }
 
-    /// Asks for newer keys, if something was sealed under them.
-    pub(super) fn miss_keys<'a>(&mut self, name: &LogName, payloads: impl Iterator<Item = &'a Payload>) {
-        let Some(known) = self.sealed.get(&name.channel).map(|sealed| sealed.keys.newest()) else { return };
+    /// Takes note of the key epochs that something was sealed under.
+    pub(super) fn meet_epochs<'a>(&mut self, name: &LogName, payloads: impl Iterator<Item = &'a Payload>) {
+        let Some(sealed) = self.sealed.get_mut(&name.channel) else { return };
         let epochs = payloads.filter_map(|payload| match payload {
             Payload::Sealed { epoch, .. } => Some(*epoch),
             Payload::Plain(_) => None,
         });
-        if let Some(epoch) = epochs.max().filter(|epoch| *epoch > known) {
-            self.notify(Notice::KeysMissing { channel: name.channel.clone(), epoch });
-        }
+        sealed.met = epochs.max().max(Some(sealed.met)).unwrap_or_default();
+    }
+
+    /// Returns the channels in which something is sealed under a later key epoch than is known here.
+    pub fn lacking_keys(&self) -> impl Iterator<Item = &ChannelName> {
+        self.sealed.iter().filter(|(_, sealed)| sealed.met > sealed.keys.newest()).map(|(channel, _)| channel)
     }
 
     /// Tells whether a channel is sealed and its keys are here.

@@ -128,7 +128,7 @@ impl World {
                 self.break_law(format!("client {client} took operations in while it only sends"));
             }
             Notice::Changed { .. } | Notice::Read { .. } | Notice::Link { .. } => {}
-            Notice::Drained { .. } | Notice::KeysMissing { .. } => {}
+            Notice::Drained { .. } => {}
         }
     }
 

@@ -1,0 +1,137 @@
+//! Two users of a table and a channel of the one's: what the other reads and writes, and for how long.
+
+use serde_json::{Value, json};
+
+use crate::world::{Apart, Device, PASSWORD};
+
+/// The owner's device has the sealed channel "diary" at one store; the guest's has no channel.
+struct World {
+    apart: Apart,
+    guest: Device,
+}
+
+impl World {
+    fn new() -> Self {
+        let apart = Apart::with_stores(1);
+        apart.device.run(["channel", "add", "diary"]).ok();
+        let guest = user(&apart, "bob");
+        Self { apart, guest }
+    }
+
+    fn owner(&self) -> &Device {
+        &self.apart.device
+    }
+
+    fn share(&self, how: &str) {
+        self.owner().run(["share", "diary", "bob", how, "--fingerprint", &fingerprint(&self.guest)]).ok();
+        self.guest.run(["accept", "me", "diary", "--fingerprint", &fingerprint(self.owner())]).ok();
+    }
+
+    fn write(&self, text: &str) {
+        self.owner().run(["push", "diary", "list", "/a", &json!({"append": text}).to_string()]).ok();
+    }
+
+    fn read_by_guest(&self) -> Value {
+        self.guest.run(["--json", "--of", "me", "get", "diary", "list", "/a"]).json()["value"].clone()
+    }
+}
+
+fn user(apart: &Apart, name: &str) -> Device {
+    apart.table.admin(&["table", "add-user", name, "--password-stdin"], PASSWORD).ok();
+    let device = Device::new();
+    let login = ["login", &apart.table.url, "--user", name, "--password-stdin"];
+    device.run_with(login, PASSWORD.as_bytes()).ok();
+    device
+}
+
+fn fingerprint(device: &Device) -> String {
+    device.run(["--json", "identity"]).json()["fingerprint"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_guest_reads_and_writes_what_is_shared_and_both_see_who_vouches_for_it() {
+    let world = World::new();
+    world.write("by me");
+    world.share("--write");
+    assert_eq!(world.read_by_guest(), json!(["by me"]));
+    world.guest.run(["--of", "me", "push", "diary", "list", "/a", r#"{"append":"by bob"}"#]).ok();
+    world.guest.run(["--of", "me", "flush"]).ok();
+    let both = json!(["by me", "by bob"]);
+    assert_eq!(world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"].clone(), both);
+    let other = Device::logged_in(&world.apart);
+    assert_eq!(
+        other.run(["--json", "get", "diary", "list", "/a"]).json()["value"].clone(),
+        both,
+        "another device of the owner's"
+    );
+    let listed = world.guest.run(["--json", "--of", "me", "ls", "diary"]).ok();
+    assert!(listed.contains("/a") && !listed.contains("roster"), "{listed}");
+    let shared = world.guest.run(["--json", "shared"]).json();
+    assert_eq!(shared["shared"][0]["accepted"], json!(true));
+    let guests = world.owner().run(["--json", "shared", "diary"]).json();
+    assert_eq!(guests["guests"][0], json!({"user": "bob", "permission": "write"}));
+}
+
+#[test]
+fn nothing_is_shared_and_nothing_accepted_before_the_fingerprint_was_compared() {
+    let world = World::new();
+    let unpinned = world.owner().run(["--json", "share", "diary", "bob", "--read"]);
+    assert_eq!(unpinned.code, Some(5), "{unpinned:?}");
+    let wrong = fingerprint(world.owner());
+    let mistaken = world.owner().run(["--json", "share", "diary", "bob", "--read", "--fingerprint", &wrong]);
+    assert_eq!(mistaken.code, Some(5), "{mistaken:?}");
+    assert_eq!(world.guest.run(["--json", "shared"]).json(), json!({"shared": []}));
+    let right = fingerprint(&world.guest);
+    world.owner().run(["share", "diary", "bob", "--read", "--fingerprint", &right]).ok();
+    let unpinned = world.guest.run(["--json", "accept", "me", "diary"]);
+    assert_eq!(unpinned.code, Some(5), "{unpinned:?}");
+    let before = world.guest.run(["--json", "--of", "me", "get", "diary", "list", "/a"]);
+    assert_eq!(before.code, Some(5), "{before:?}");
+}
+
+#[test]
+fn a_guest_who_may_read_cannot_write_and_sees_no_other_channel() {
+    let world = World::new();
+    world.write("by me");
+    world.share("--read");
+    assert_eq!(world.read_by_guest(), json!(["by me"]));
+    world.guest.run(["--of", "me", "push", "diary", "list", "/a", r#"{"append":"by bob"}"#]);
+    assert_eq!(world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"].clone(), json!(["by me"]));
+    let elsewhere = world.guest.run(["--of", "me", "get", "home", "list", "/a"]);
+    assert_eq!(elsewhere.code, Some(5), "{elsewhere:?}");
+    let stranger = user(&world.apart, "eve");
+    let refused = stranger.run(["accept", "me", "diary", "--fingerprint", &fingerprint(world.owner())]);
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+}
+
+#[test]
+fn whoever_is_taken_off_hears_nothing_more_at_once_and_those_who_stay_read_on_under_new_keys() {
+    let world = World::new();
+    world.share("--write");
+    let other = user(&world.apart, "ann");
+    world.owner().run(["share", "diary", "ann", "--write", "--fingerprint", &fingerprint(&other)]).ok();
+    other.run(["accept", "me", "diary", "--fingerprint", &fingerprint(world.owner())]).ok();
+    world.write("before");
+    let follow = ["--json", "--of", "me", "on", "diary", "list", "/a"];
+    let (mut follows, bob) = crate::world::start(&mut world.guest.command(follow));
+    let (_ann, ann) = crate::world::start(&mut other.command(follow));
+    for lines in [&bob, &ann] {
+        lines.until(|line| line["value"] == json!(["before"]));
+    }
+    world.write("meanwhile");
+    for lines in [&bob, &ann] {
+        lines.until(|line| line["value"] == json!(["before", "meanwhile"]));
+    }
+    world.owner().run(["unshare", "diary", "bob"]).ok();
+    world.write("after");
+    ann.until(|line| line["value"] == json!(["before", "meanwhile", "after"]));
+    follows.kill();
+    let heard = bob.rest();
+    assert!(heard.iter().all(|line| !line.contains("after")), "{heard:?}");
+    let refused = world.guest.run(["--json", "--of", "me", "push", "diary", "list", "/a", r#"{"append":"late"}"#]);
+    assert_eq!(refused.json()["accepted"], json!(0), "it stays on the guest's device");
+    other.run(["--of", "me", "push", "diary", "list", "/a", r#"{"append":"by ann"}"#]).ok();
+    other.run(["--of", "me", "flush"]).ok();
+    let all = world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"].clone();
+    assert_eq!(all, json!(["before", "meanwhile", "after", "by ann"]));
+}

@@ -110,7 +110,7 @@ pub const USER_CHANNELS_MAX: usize = 1024;
 /// Guests of one channel.
 pub const CHANNEL_GUESTS_MAX: usize = 256;
 /// Channels of others that are shared with one user.
-pub const USER_SHARED_MAX: usize = 256;
+pub const USER_SHARED_MAX: usize = 128;
 /// Live sessions of one user.
 pub const USER_SESSIONS_MAX: usize = 1024;
 /// Bytes of a session's description.

@@ -19,12 +19,13 @@ pub(crate) async fn share(home: &Home, output: Output, args: ShareArgs) -> Resul
     let fingerprint = typed(fingerprint.as_deref())?;
     let role = if write { Role::Write } else { Role::Read };
     let gig = home.profile()?.open(home).await?;
+    let owner = gig.user().clone();
     let shared = gig.share(&channel, &user, role, fingerprint).await.map_err(Failure::from);
     let told = json!({"channel": channel, "user": user, "role": role});
     finish(gig, shared, |()| {
         output.result(&told, || {
             let can = if write { "can read and write" } else { "can read" };
-            format!("{user} {can} {channel}, after `gig accept OWNER {channel}` on a device of {user}'s")
+            format!("{user} {can} {channel}, after `gig accept {owner} {channel}` on a device of {user}'s")
         })
     })
     .await

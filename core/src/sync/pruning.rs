@@ -277,6 +277,10 @@ impl Replica {
         }
         let id = checkpoint.id(name);
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
+        if !self.mode.sends() && stores.iter().any(|store| self.owes_roster(name, *store)) {
+            // Nobody could tell who made it.
+            return Err(PruneHold::Behind { stores });
+        }
         let down = self.unreachable(name);
         if !down.is_empty() {
             return Err(PruneHold::Unreachable { stores: down });

@@ -195,6 +195,15 @@ impl Replica {
         self.sealed.get(&name.channel).map(|sealed| &sealed.roster_log).filter(|roster| *roster != name)
     }
 
+    /// Tells whether a store is still to be brought what this replica has to say in the roster of a log's channel.
+    pub(super) fn owes_roster(&self, name: &LogName, store: StoreId) -> bool {
+        let roster = self.roster_of(name).and_then(|roster| self.logs.get(roster));
+        roster.is_some_and(|log| {
+            let owed = log.peers.get(&store).is_some_and(|peer| log.is_owed(self.config.actor, peer));
+            owed || !log.unsaved.is_empty()
+        })
+    }
+
     pub(super) fn is_roster(&self, name: &LogName) -> bool {
         self.sealed.get(&name.channel).is_some_and(|sealed| sealed.roster_log == *name)
     }
@@ -268,6 +277,7 @@ impl Replica {
 
     /// Takes in what is believed by a roster or a base that has changed.
     pub(super) fn believe_anew(&mut self, name: &LogName, roster: &Arc<Roster>) {
+        let receives = self.mode.receives();
         let log = self.log_mut(name);
         if let Some(sealer) = &mut log.sealer {
             sealer.set_roster(roster.clone());
@@ -289,7 +299,9 @@ impl Replica {
                 Taken::Known | Taken::Covered => {}
             }
         }
-        let origin = log.peers.keys().next().map_or(Origin::Here, |store| Origin::Store(*store));
+        // Where nothing is taken in, it is what a neighbour brought that vouches for what was heard before.
+        let from = log.peers.keys().next().copied().filter(|_| receives);
+        let origin = from.map_or(Origin::Neighbour, Origin::Store);
         self.gained(name, gained, doubtful, None, origin);
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
         self.keep_seen(name, &stores);

@@ -8,12 +8,14 @@ use gigfs::{Gig, Receipt, Standing};
 use gigfs_core::api::OpJson;
 use gigfs_core::{ChannelName, ErrorKind, Refusal};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::account::short;
 use crate::args::{LogArgs, OnArgs, PushArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, columns};
 use crate::profile::Home;
+use crate::stop::Stop;
 
 /// How long a command waits for the stores before it goes on with what this device has.
 pub(crate) const MOMENT: Duration = Duration::from_secs(2);
@@ -131,35 +133,40 @@ pub(crate) async fn get(home: &Home, output: Output, args: LogArgs) -> Result<()
 
 pub(crate) async fn on(home: &Home, output: Output, args: OnArgs) -> Result<(), Failure> {
     let gig = home.profile()?.open(home).await?;
-    let mut tasks = tokio::task::JoinSet::new();
-    let many = args.paths.len() > 1;
-    for path in args.paths {
-        let log = gig.log(&args.channel, &args.kind, &path)?;
-        let mut changes = log.on().await?;
-        let value = log.refresh(MOMENT).await?;
-        let print = move |value: &Value, ops: Vec<Value>| {
-            let result = json!({"path": path, "value": value, "ops": ops});
-            output.result(&result, || if many { format!("{path}\t{value}") } else { value.to_string() })
-        };
-        print(&value, Vec::new())?;
-        tasks.spawn(async move {
-            let mut last = value;
-            while let Some(change) = changes.next().await {
-                if change.value != last {
-                    let ops = change.ops.iter().map(|(_, op)| json!(OpJson::from(op))).collect();
-                    print(&change.value, ops)?;
-                    last = change.value;
+    let mut stop = Stop::listen()?;
+    let mut followers = JoinSet::new();
+    let following = async {
+        let many = args.paths.len() > 1;
+        for path in args.paths {
+            let log = gig.log(&args.channel, &args.kind, &path)?;
+            let mut changes = log.on().await?;
+            let value = log.refresh(MOMENT).await?;
+            let print = move |value: &Value, ops: Vec<Value>| {
+                let result = json!({"path": path, "value": value, "ops": ops});
+                output.result(&result, || if many { format!("{path}\t{value}") } else { value.to_string() })
+            };
+            print(&value, Vec::new())?;
+            followers.spawn(async move {
+                let mut last = value;
+                while let Some(change) = changes.next().await {
+                    if change.value != last {
+                        let ops = change.ops.iter().map(|(_, op)| json!(OpJson::from(op))).collect();
+                        print(&change.value, ops)?;
+                        last = change.value;
+                    }
                 }
-            }
-            Ok::<(), Failure>(())
-        });
-    }
-    let ended = tokio::select! {
-        Some(ended) = tasks.join_next() => ended.map_err(|error| Failure::machine("follow the log", error)).flatten(),
-        ended = logged_out(&gig) => Err(ended),
-        () = crate::serving::stop_signal() => Ok(()),
+                Ok::<(), Failure>(())
+            });
+        }
+        let Some(ended) = followers.join_next().await else { return Ok(()) };
+        ended.map_err(|error| Failure::machine("follow the log", error)).flatten()
     };
-    tasks.shutdown().await;
+    let ended = tokio::select! {
+        ended = following => ended,
+        ended = logged_out(&gig) => Err(ended),
+        () = stop.asked() => Ok(()),
+    };
+    followers.shutdown().await;
     finish(gig, ended, Ok).await
 }
 

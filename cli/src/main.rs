@@ -16,6 +16,7 @@ mod pruning;
 mod serving;
 mod sharing;
 mod standing;
+mod stop;
 mod upkeep;
 
 use std::process::ExitCode;

@@ -22,6 +22,7 @@ use crate::failure::{Exit, Failure};
 use crate::keyring;
 use crate::output::Output;
 use crate::profile::{Home, Profile, create_private_folder, write_private};
+use crate::stop::Stop;
 
 /// The user and the channel that `gig up` makes.
 const FIRST_USER: &str = "me";
@@ -71,25 +72,29 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
     });
     let table = table.await.map_err(|error| cannot_serve(&error))?;
 
+    let mut stop_asked = Stop::listen()?;
     let stop = watch::Sender::new(false);
     let (table_url, store_url) = (table.public_url().to_owned(), store.public_url().to_owned());
     let (at_table, at_store) = (table.table(), store.store());
     let store_run = tokio::spawn(run_store(store, store_config, stop.subscribe()));
     let table_run = tokio::spawn(table.run(stopped(stop.subscribe())));
-    let ready = get_ready(home, &data, &table_url, &at_table, &at_store, args.plain).await;
+    let ready = tokio::select! {
+        ready = get_ready(home, &data, &table_url, &at_table, &at_store, args.plain) => ready.map(|()| true),
+        () = stop_asked.asked() => Ok(false),
+    };
     // The store closes its data once nobody holds it.
     drop(at_store);
-    if ready.is_ok() {
+    if let Ok(true) = ready {
         let told =
             json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
         output.result(&told, || welcome(home, &table_url, &store_url, &data))?;
-        stop_signal().await;
+        stop_asked.asked().await;
     }
     stop.send_replace(true);
     let table_ended = flat(table_run.await.map(|run| run.map_err(|error| cannot_serve(&error))));
     flat(store_run.await)?;
     table_ended?;
-    ready
+    ready.map(|_| ())
 }
 
 /// Runs a store until it is told to stop. When it has met damage in its data, it is opened again, which mends the data.
@@ -263,18 +268,20 @@ fn welcome(home: &Home, table_url: &str, store_url: &str, data: &Path) -> String
 pub(crate) async fn table(output: Output, args: ServeArgs) -> Result<(), Failure> {
     let config = settings(table_server::Config::default(), "GIG_TABLE_", args)?;
     let server = table_server::Server::bind(config).await.map_err(|error| cannot_serve(&error))?;
+    let mut stop = Stop::listen()?;
     announce(output, "table", server.public_url(), server.admin_token_path())?;
-    server.run(stop_signal()).await.map_err(|error| cannot_serve(&error))
+    server.run(async move { stop.asked().await }).await.map_err(|error| cannot_serve(&error))
 }
 
 /// Runs a store server until it is told to stop.
 pub(crate) async fn store(output: Output, args: ServeArgs) -> Result<(), Failure> {
     let config = settings(store_server::Config::default(), "GIG_STORE_", args)?;
     let server = store_server::Server::bind(config.clone()).await.map_err(|error| cannot_serve(&error))?;
+    let mut stop_asked = Stop::listen()?;
     let stop = watch::Sender::new(false);
     let told_to_stop = stop.subscribe();
     tokio::spawn(async move {
-        stop_signal().await;
+        stop_asked.asked().await;
         stop.send_replace(true);
     });
     announce(output, "store", server.public_url(), server.admin_token_path())?;
@@ -318,21 +325,6 @@ fn settings<C: Serialize + for<'de> Deserialize<'de>>(defaults: C, env: &str, ar
         }
     }
     figment.extract().map_err(|error| Failure::usage(format!("a setting is wrong: {error}")))
-}
-
-/// Completes when the process is asked to stop: Ctrl-C or SIGTERM.
-pub(crate) async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => _ = signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
 }
 
 /// Returns the networks that the two servers may connect to: what they do by themselves on loopback, and elsewhere what

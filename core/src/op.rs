@@ -261,10 +261,9 @@ impl Op {
     /// Returns the operation with this signature instead of the one that it had.
     #[must_use]
     pub fn signed(self, signature: Option<Signature>) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(Arc::new(Inner::new(inner.draft, inner.sha, signature))),
-            Err(shared) => Self(Arc::new(Inner::new(shared.draft.clone(), shared.sha, signature))),
-        }
+        let sha = self.0.sha;
+        let draft = Arc::try_unwrap(self.0).map_or_else(|shared| shared.draft.clone(), |own| own.draft);
+        Self(Arc::new(Inner::new(draft, sha, signature)))
     }
 
     /// Signs the operation, for all clones of it, unless it is signed.

@@ -1,7 +1,5 @@
 //! Memberships: the word of a channel's owner, or of an admin among its members, on who may do what in it.
 
-use std::fmt;
-
 use minicbor::decode::{Decoder, Error as CborError};
 use serde::{Deserialize, Serialize};
 
@@ -63,16 +61,6 @@ impl Role {
             3 => Ok(Some(Self::Admin)),
             _ => Err(CborError::message(format!("a role of unknown code {code}"))),
         }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Admin => "admin",
-        })
     }
 }
 

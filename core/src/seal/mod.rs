@@ -39,7 +39,7 @@ pub use own_device::OwnDevice;
 pub use padding::{PADDING_STEP_BYTES, padded};
 pub use payload::{OpenError, SealError};
 pub use recovery::RecoveryCode;
-pub use roster::{Member, Roster, Unvouched};
+pub use roster::{Roster, Unvouched};
 pub use roster_log::{RosterEntry, roster_kind, roster_log, roster_type};
 pub use sealed_keyring::{KeyringError, KeyringKey, RootKey, SealedKeyring};
 pub use secret::Secret;

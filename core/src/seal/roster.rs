@@ -24,11 +24,11 @@ pub struct Roster {
 
 /// A member of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+struct Member {
     /// Who.
-    pub user: UserName,
+    user: UserName,
     /// The user's identity.
-    pub identity: PublicIdentity,
+    identity: PublicIdentity,
     /// The roles that were given, and taken away, with their dates, ascending.
     roles: Vec<(Date, Option<Role>)>,
 }
@@ -71,11 +71,6 @@ impl<R, T> Entry<R, T> {
 }
 
 impl Member {
-    /// Returns the role that was given last; nothing if it was taken away.
-    pub fn role(&self) -> Option<Role> {
-        self.roles.last().and_then(|(_, role)| *role)
-    }
-
     /// Returns the role at a date. What was given first counts before its date, too: clocks differ.
     fn role_at(&self, date: Date) -> Option<Role> {
         let begun = self.roles.iter().rev().find(|(since, _)| *since <= date);
@@ -153,16 +148,6 @@ impl Roster {
         if let Ok(record) = ActorCertificate::from_bytes(bytes) {
             self.actors.entry(record.actor).or_default().push(Entry::new(record));
         }
-    }
-
-    /// Iterates over the members, former ones and the owner among them.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
-    }
-
-    /// Returns whose devices an actor is known to write on: one user, unless somebody claims an actor that is another's.
-    pub fn users_of(&self, actor: ActorId) -> impl Iterator<Item = &UserName> {
-        self.trusted(actor).map(TrustedActor::user)
     }
 
     /// Tells whether a device is known to say that an actor writes on it.

@@ -101,9 +101,7 @@ impl Replica {
             self.notify(Notice::Changed { log: name.clone(), ops: Vec::new(), origin });
         }
         self.plan_pruning(name);
-        if let Some(roster) = self.log_mut(name).roster().cloned() {
-            self.believe_anew(name, &roster);
-        }
+        self.take_believed(name);
     }
 
     /// Forgets what is kept of an operation for as long as some store may lack it: the base covers it. Returns whether it

@@ -249,11 +249,14 @@ impl Log {
         if self.oplog.contains(&op.sha()) {
             return Taken::Known;
         }
-        self.unproven.remove(op);
         match self.base.as_ref().map_or(Place::Outside, |base| base.checkpoint.covers.place_of(op)) {
             Place::Outside => self.admit(op),
-            Place::Inside => Taken::Covered,
+            Place::Inside => {
+                self.unproven.remove(op);
+                Taken::Covered
+            }
             Place::Doubtful => {
+                self.unproven.remove(op);
                 self.known = true;
                 self.open(op);
                 match self.doubtful.insert(op.key(), op.clone()) {

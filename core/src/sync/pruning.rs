@@ -277,7 +277,9 @@ impl Replica {
         }
         let id = checkpoint.id(name);
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
-        if !self.mode.sends() && stores.iter().any(|store| self.owes_roster(name, *store)) {
+        let owes =
+            |store: &StoreId| self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some();
+        if !self.mode.sends() && stores.iter().any(owes) {
             // Nobody could tell who made it.
             return Err(PruneHold::Behind { stores });
         }

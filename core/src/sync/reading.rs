@@ -8,7 +8,7 @@ use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
 use crate::error::{ErrorKind, Refusal};
-use crate::id::{Sha, StoreId};
+use crate::id::Sha;
 use crate::limits::WATCHED_LOGS_MAX;
 use crate::name::{LogName, PathPrefix};
 use crate::op::{Op, OrderKey};
@@ -405,13 +405,10 @@ impl Replica {
         }
         self.hold(id, name, &keys, super::Standing::Accepted);
         self.gained(name, gained, doubtful, Some(id), Origin::Store(id.store));
-        match all_kept {
-            true if index == before => {}
-            true => self.keep_seen(name, &[id.store]),
-            false => {
-                let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
-                self.keep_seen(name, &stores);
-            }
+        if !all_kept {
+            self.keep_seen(name, None);
+        } else if index != before {
+            self.keep_seen(name, Some(id.store));
         }
         for what in bad {
             self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });

@@ -284,8 +284,7 @@ mod tests {
     use crate::covers::Covers;
     use crate::date::Date;
     use crate::fold::{Function, Logged};
-    use crate::id::DeviceId;
-    use crate::id::{ActorId, Digest, Seq};
+    use crate::id::{ActorId, DeviceId, Digest, Seq};
     use crate::name::TypeName;
     use crate::seal::{DeviceKey, Identity, Secret};
     use crate::sync::{Config, Event, PrunePolicy};

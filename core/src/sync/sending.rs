@@ -87,14 +87,10 @@ impl Replica {
     /// Takes the log whose turn it is. As long as a store lacks what this replica wrote in a channel's roster, that goes out
     /// alone: the store shall hold nothing of an actor on whose behalf it cannot show others the device's word.
     fn next_to_send(&mut self, id: &LinkId) -> Option<LogName> {
-        let (roster, actor) = (self.sealed.get(&id.channel).map(|sealed| &sealed.roster_log), self.config.actor);
-        let lacking = roster.filter(|roster| {
-            let Some(log) = self.logs.get(*roster) else { return false };
-            !log.unsaved.is_empty() || log.peers.get(&id.store).is_some_and(|peer| log.is_owed(actor, peer))
-        });
+        let owed = self.owed_roster(id).cloned();
         let turns = &mut self.links.get_mut(id)?.sending;
-        match lacking {
-            Some(roster) => turns.dequeue_only(roster),
+        match owed {
+            Some(roster) => turns.dequeue_only(&roster),
             None => turns.dequeue(),
         }
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::log::{Installed, Log, Taken};
 use super::{LinkId, Notice, Origin, PushError, Receipt, Record, Replica, Seen};
@@ -18,7 +18,7 @@ use crate::date::Date;
 use crate::id::{ActorId, Seq, Sha, StoreId};
 use crate::name::{ChannelName, LogName};
 use crate::op::{Op, OrderKey, Signature};
-use crate::seal::{Member, Roster, RosterEntry, Unvouched, roster_log};
+use crate::seal::{Roster, RosterEntry, Unvouched, roster_log};
 
 /// Operations that nobody vouches for yet, of one log.
 #[derive(Default)]
@@ -45,6 +45,11 @@ impl Unproven {
     fn insert(&mut self, op: Op) {
         self.shas.insert(op.sha());
         self.ops.entry(op.actor()).or_default().insert(op.key(), Waiting { op, why: None });
+    }
+
+    /// Forgets what was said of signatures by a roster that has changed.
+    fn forget_verdicts(&mut self) {
+        self.ops.values_mut().flat_map(BTreeMap::values_mut).for_each(|waiting| waiting.why = None);
     }
 
     /// Forgets an operation that is believed for another reason.
@@ -109,11 +114,11 @@ impl Log {
         believed
     }
 
-    /// Returns what is believed by a roster that has changed.
-    fn believe_by(&mut self, roster: &Roster) -> Vec<Op> {
-        self.unproven.ops.values_mut().flat_map(BTreeMap::values_mut).for_each(|waiting| waiting.why = None);
+    /// Returns of what waits what is believed by now, in the order of replay.
+    fn believed_now(&mut self) -> Vec<Op> {
+        let Some(roster) = self.roster().cloned() else { return Vec::new() };
         let actors: Vec<ActorId> = self.unproven.ops.keys().copied().collect();
-        let mut believed: Vec<Op> = actors.into_iter().flat_map(|actor| self.take_vouched(actor, roster)).collect();
+        let mut believed: Vec<Op> = actors.into_iter().flat_map(|actor| self.take_vouched(actor, &roster)).collect();
         believed.sort_by_key(Op::key);
         believed
     }
@@ -167,11 +172,6 @@ impl Replica {
         waiting.map(|waiting| (&waiting.op, waiting.why.as_ref().map(Unvouched::to_string).unwrap_or_default()))
     }
 
-    /// Returns the members of a sealed channel, as far as they are known here.
-    pub fn members(&self, channel: &ChannelName) -> impl Iterator<Item = &Member> {
-        self.sealed.get(channel).into_iter().flat_map(|sealed| sealed.roster.members())
-    }
-
     /// Opens the roster of a sealed channel. Returns the name that its log is known by; nothing if the channel is in the clear.
     pub fn open_roster(&mut self, now: Date, channel: &ChannelName) -> Option<LogName> {
         let log = self.sealed.get(channel)?.roster_log.clone();
@@ -195,13 +195,12 @@ impl Replica {
         self.sealed.get(&name.channel).map(|sealed| &sealed.roster_log).filter(|roster| *roster != name)
     }
 
-    /// Tells whether a store is still to be brought what this replica has to say in the roster of a log's channel.
-    pub(super) fn owes_roster(&self, name: &LogName, store: StoreId) -> bool {
-        let roster = self.roster_of(name).and_then(|roster| self.logs.get(roster));
-        roster.is_some_and(|log| {
-            let owed = log.peers.get(&store).is_some_and(|peer| log.is_owed(self.config.actor, peer));
-            owed || !log.unsaved.is_empty()
-        })
+    /// Returns the roster's log of a channel if a store is still to be brought what this replica has to say there.
+    pub(super) fn owed_roster(&self, id: &LinkId) -> Option<&LogName> {
+        let roster = &self.sealed.get(&id.channel)?.roster_log;
+        let log = self.logs.get(roster)?;
+        let owed = log.peers.get(&id.store).is_some_and(|peer| log.is_owed(self.config.actor, peer));
+        (owed || !log.unsaved.is_empty()).then_some(roster)
     }
 
     pub(super) fn is_roster(&self, name: &LogName) -> bool {
@@ -231,7 +230,7 @@ impl Replica {
 
     /// Signs of own operations that go out together those that no other of them names as what its author wrote before.
     pub(super) fn sign_last(&self, name: &LogName, keys: &[OrderKey]) {
-        let Some(log) = self.logs.get(name) else { return };
+        let Some(log) = self.logs.get(name).filter(|_| self.roster_of(name).is_some()) else { return };
         let mut before: BTreeSet<(ActorId, Seq, Sha)> = BTreeSet::new();
         for key in keys.iter().rev() {
             if !before.remove(&(key.actor, key.seq.next(), key.sha)) {
@@ -263,7 +262,7 @@ impl Replica {
         let Some(sealed) = self.sealed.get(channel) else { return };
         let (log, owner) = (sealed.roster_log.clone(), sealed.owner);
         let Some(value) = self.value(&log) else { return };
-        let entries: Vec<RosterEntry> = serde_json::from_value(Value::clone(&value)).unwrap_or_default();
+        let entries: Vec<RosterEntry> = Vec::deserialize(&*value).unwrap_or_default();
         let roster = Arc::new(Roster::new((&log.user, &owner), channel, entries));
         if let Some(sealed) = self.sealed.get_mut(channel) {
             sealed.roster = roster.clone();
@@ -271,23 +270,29 @@ impl Replica {
         let others: Vec<LogName> =
             self.logs.keys().filter(|name| name.channel == *channel && **name != log).cloned().collect();
         for name in others {
-            self.believe_anew(&name, &roster);
+            self.follow_roster(&name, &roster);
         }
     }
 
-    /// Takes in what is believed by a roster or a base that has changed.
-    pub(super) fn believe_anew(&mut self, name: &LogName, roster: &Arc<Roster>) {
-        let receives = self.mode.receives();
+    /// Has a log believed by a roster that has changed.
+    fn follow_roster(&mut self, name: &LogName, roster: &Arc<Roster>) {
         let log = self.log_mut(name);
         if let Some(sealer) = &mut log.sealer {
             sealer.set_roster(roster.clone());
         }
+        log.unproven.forget_verdicts();
         if log.fold.as_ref().is_some_and(|fold| fold.trouble().is_some()) {
             log.refold();
             self.notify(Notice::Read { log: name.clone() });
         }
+        self.take_believed(name);
+    }
+
+    /// Takes in what is believed now and was not before.
+    pub(super) fn take_believed(&mut self, name: &LogName) {
+        let receives = self.mode.receives();
         let log = self.log_mut(name);
-        let believed = log.believe_by(roster);
+        let believed = log.believed_now();
         if believed.is_empty() {
             return;
         }
@@ -303,8 +308,7 @@ impl Replica {
         let from = log.peers.keys().next().copied().filter(|_| receives);
         let origin = from.map_or(Origin::Neighbour, Origin::Store);
         self.gained(name, gained, doubtful, None, origin);
-        let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
-        self.keep_seen(name, &stores);
+        self.keep_seen(name, None);
     }
 
     /// Does what follows when operations were taken in that others wrote: they are kept, handed on, and told of.
@@ -332,12 +336,12 @@ impl Replica {
         }
     }
 
-    /// Keeps how far a log was read from stores, if everything that was read is kept: what nobody vouches for is read once
-    /// more after a restart.
-    pub(super) fn keep_seen(&mut self, name: &LogName, stores: &[StoreId]) {
+    /// Keeps how far a log was read from one store, or from all of them, if everything that was read is kept: what nobody
+    /// vouches for is read once more after a restart.
+    pub(super) fn keep_seen(&mut self, name: &LogName, only: Option<StoreId>) {
         let Some(log) = self.logs.get(name).filter(|log| log.unproven.is_empty()) else { return };
-        let seen = stores.iter().filter_map(|store| Some((*store, log.peers.get(store)?.seen?)));
-        let seen: Vec<(StoreId, Seen)> = seen.collect();
+        let peers = log.peers.iter().filter(|(store, _)| only.is_none_or(|only| only == **store));
+        let seen: Vec<(StoreId, Seen)> = peers.filter_map(|(store, peer)| Some((*store, peer.seen?))).collect();
         for (store, seen) in seen {
             self.persist_lazily(Record::Seen { log: name.clone(), store, seen });
         }

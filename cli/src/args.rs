@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use gigfs_core::limits::INTEGER_MAX;
 use gigfs_core::{ChannelName, UserName};
 use ipnet::IpNet;
@@ -105,6 +105,9 @@ pub(crate) enum Command {
         /// The owner's fingerprint, as `gig identity` prints it there. Needed the first time; compare it with the owner.
         #[arg(long)]
         fingerprint: Option<String>,
+        /// Use the channel in the clear if the table has no keys of it, because the owner says that it is.
+        #[arg(long)]
+        plain: bool,
     },
     /// List, make and remove channels.
     Channel {
@@ -375,20 +378,35 @@ pub(crate) struct LoginArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("role").required(true)))]
 pub(crate) struct ShareArgs {
     /// The channel.
     pub(crate) channel: ChannelName,
     /// With whom.
     pub(crate) user: UserName,
     /// Let them read only.
-    #[arg(long, required_unless_present = "write", conflicts_with = "write")]
+    #[arg(long, group = "role")]
     pub(crate) read: bool,
     /// Let them read and write.
-    #[arg(long)]
+    #[arg(long, group = "role")]
     pub(crate) write: bool,
+    /// Let them read and write, and let others in who are no admins (with --of and your name).
+    #[arg(long, group = "role")]
+    pub(crate) admin: bool,
     /// Their fingerprint, as `gig identity` prints it there. Needed the first time; compare it with them.
     #[arg(long)]
     pub(crate) fingerprint: Option<String>,
+}
+
+impl Command {
+    /// Tells whether the command reads, writes or shares the logs of a channel, and so may be about another user's.
+    pub(crate) fn is_about_logs(&self) -> bool {
+        use Command::{Flush, Get, Log, Ls, On, Prune, Push, Rm, Share, Shared, Status, Unshare};
+        let shares = matches!(self, Share(_) | Unshare { .. } | Shared { channel: Some(_) });
+        let writes = matches!(self, Push(_) | Prune(_) | Rm(_) | Flush { .. });
+        let reads = matches!(self, Get(_) | On(_) | Ls { .. } | Log(_) | Status);
+        shares || writes || reads
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -88,8 +88,13 @@ impl From<gigfs::Error> for Failure {
             gigfs::Error::ReservedType { .. } => (Exit::Usage, "reserved_type"),
             gigfs::Error::NotPinned { .. } => (Exit::Refused, "fingerprint_not_compared"),
             gigfs::Error::Identity { .. } | gigfs::Error::Pin(_) => (Exit::Refused, "other_identity"),
+            gigfs::Error::NotAdmin { .. } | gigfs::Error::OnlyOwner { .. } => {
+                (Exit::Refused, ErrorCode::Forbidden.as_str())
+            }
             gigfs::Error::Grant(_) => (Exit::Refused, "bad_grant"),
-            gigfs::Error::NoKeys { .. } => (Exit::Refused, "no_keys"),
+            gigfs::Error::NotGranted { .. } => (Exit::Refused, "not_granted"),
+            gigfs::Error::NotEnrolled { .. } => (Exit::Retry, "not_enrolled"),
+            gigfs::Error::NoKeys { .. } | gigfs::Error::NoUserKeys { .. } => (Exit::Refused, "no_keys"),
             gigfs::Error::UnknownType { .. } => (Exit::Refused, "unknown_type"),
             gigfs::Error::Name(_) => (Exit::Refused, ErrorCode::InvalidName.as_str()),
             gigfs::Error::Push(_) => (Exit::Refused, ErrorCode::InvalidOp.as_str()),

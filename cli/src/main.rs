@@ -65,6 +65,11 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         return output.line(String::from_utf8_lossy(&script).trim_end());
     }
     serving::set_up_logs(&cli.command);
+    if let Some(owner) = cli.of.as_ref().filter(|_| !cli.command.is_about_logs()) {
+        let message =
+            format!("--of {owner} means channels that {owner} shares, and this command is about your own things");
+        return Err(Failure::usage(message).hint("leave --of out, or log in as whoever is meant"));
+    }
     let home = &Home::find(cli.home, cli.of)?;
     match cli.command {
         Command::Up(args) => serving::up(home, output, args).await,
@@ -87,8 +92,8 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Share(args) => sharing::share(home, output, args).await,
         Command::Unshare { channel, user } => sharing::unshare(home, output, &channel, &user).await,
         Command::Shared { channel } => sharing::shared(home, output, channel).await,
-        Command::Accept { owner, channel, fingerprint } => {
-            sharing::accept(home, output, (owner, channel), fingerprint).await
+        Command::Accept { owner, channel, fingerprint, plain } => {
+            sharing::accept(home, output, (owner, channel), fingerprint, plain).await
         }
         Command::Channel { action } => mounting::channel(home, output, action).await,
         Command::Session { action } => account::session(home, output, action).await,

@@ -1,11 +1,12 @@
 //! The profile of a device: who is logged in where, in `GIG_HOME`.
 //!
 //! `profile.json` (mode 0600) holds the session; `keyring.json` (mode 0600) the key of the user's keyring and what the device
-//! signs with while somebody is logged in, and the last record of the keyring; `data/` is the device's local store.
+//! signs with while somebody is logged in, and the last record of the keyring; `data/` is the device's local store. What
+//! another user shares is in `shared/OWNER`: `identity`, whose fingerprint was compared, and `data/`.
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use gigfs::core::seal::{KeyringKey, PublicIdentity, SealedKeyring, Secret};
@@ -89,12 +90,14 @@ impl Home {
         &self.folder
     }
 
-    /// Returns the device's local store.
-    pub(crate) fn data(&self) -> PathBuf {
-        match &self.owner {
-            Some(owner) => self.shared_by(owner).join("data"),
-            None => self.folder.join("data"),
-        }
+    /// Returns the device's local store of what somebody shares, or of the user's own.
+    fn data_of(&self, owner: Option<&UserName>) -> PathBuf {
+        owner.map_or(self.folder.clone(), |owner| self.shared_by(owner)).join("data")
+    }
+
+    /// Returns whose channels are meant, if not those of whoever is logged in.
+    pub(crate) fn other_owner(&self, profile: &Profile) -> Option<&UserName> {
+        self.owner.as_ref().filter(|owner| **owner != profile.user)
     }
 
     fn shared_by(&self, owner: &UserName) -> PathBuf {
@@ -108,20 +111,18 @@ impl Home {
         write_private(&folder.join("identity"), &identity.to_bytes())
     }
 
-    /// Returns the keys for the channels that are meant, and whose they are.
-    fn keys_meant(&self, profile: &Profile) -> Result<(UserKeys, UserName), Failure> {
+    /// Returns the keys for the channels that are meant.
+    fn keys_meant(&self, profile: &Profile) -> Result<UserKeys, Failure> {
         let keys = self.keys(profile)?;
-        let Some(owner) = self.owner.clone().filter(|owner| *owner != profile.user) else {
-            return Ok((keys, profile.user.clone()));
-        };
+        let Some(owner) = self.other_owner(profile) else { return Ok(keys) };
         let none = || {
             let message = format!("no channel that {owner} shares was accepted on this device");
             let hint = format!("see what is shared with `gig shared`, and take it with `gig accept {owner} CHANNEL`");
             Failure::new(Exit::Refused, "not_accepted", message).hint(hint)
         };
-        let bytes = fs::read(self.shared_by(&owner).join("identity")).map_err(|_| none())?;
+        let bytes = fs::read(self.shared_by(owner).join("identity")).map_err(|_| none())?;
         let identity = PublicIdentity::from_bytes(&bytes).map_err(|_| none())?;
-        Ok((keys.of_owner(owner.clone(), identity)?, owner))
+        Ok(keys.of_owner(owner.clone(), identity)?)
     }
 
     /// Reads the profile, if there is one.
@@ -284,18 +285,24 @@ impl Profile {
         Ok(Table::new(&self.table, self.user.clone(), &trust)?.with_session(&self.token))
     }
 
+    /// Returns the table for the channels that are meant, with the session's credentials.
+    pub(crate) fn table_meant(&self, home: &Home) -> Result<Table, Failure> {
+        let table = self.table()?;
+        Ok(home.other_owner(self).map(|owner| table.of(owner)).unwrap_or(table))
+    }
+
     /// Opens the device's client.
     pub(crate) async fn open(&self, home: &Home) -> Result<Gig, Failure> {
         create_private_folder(home.folder())?;
-        let (keys, owner) = home.keys_meant(self)?;
+        let keys = home.keys_meant(self)?;
         let (at, table, user) = (home.clone(), self.table.clone(), self.user.clone());
         keys.keep_with(move |record, key| {
             if let Err(failure) = at.keep_newer(&table, &user, record, key) {
                 tracing::warn!(?failure, "what another device has changed in the keyring is not kept");
             }
         });
-        let table = self.table()?.of(&owner);
-        Ok(Gig::builder().table(table).user_keys(keys).local(home.data()).open().await?)
+        let (table, data) = (self.table_meant(home)?, home.data_of(home.other_owner(self)));
+        Ok(Gig::builder().table(table).user_keys(keys).local(data).open().await?)
     }
 }
 
@@ -310,12 +317,13 @@ pub(crate) fn create_private_folder(folder: &Path) -> Result<(), Failure> {
 
 /// Writes a file that only its owner can read, all of it or nothing.
 pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let fresh = file.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        fs::rename(&fresh, file)
+        // It gets a name of its own, since several commands may write at once, and mode 0600.
+        let mut fresh = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
+        fresh.write_all(bytes)?;
+        fresh.as_file().sync_all()?;
+        fresh.persist(file)?;
+        Ok(())
     };
     write().map_err(|error| Failure::machine(&format!("write {}", file.display()), error))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gigfs::{LinkStatus, SealMode, Status};
-use gigfs_core::ChannelName;
+use gigfs_core::{ChannelName, UserName};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -20,12 +20,14 @@ pub(crate) async fn status(home: &Home, output: Output) -> Result<(), Failure> {
     let profile = home.profile()?;
     let gig = profile.open(home).await?;
     gig.settled(SETTLE_TIMEOUT).await;
+    let to_renew = gig.to_renew(SETTLE_TIMEOUT).await;
     let status = gig.status();
-    let printed = output.result(&status_json(&profile.table, &status), || status_text(&profile.table, &status));
+    let table = &profile.table;
+    let printed = output.result(&status_json(table, &status, &to_renew), || status_text(table, &status, &to_renew));
     finish(gig, printed, Ok).await
 }
 
-fn status_text(table: &str, status: &Status) -> String {
+fn status_text(table: &str, status: &Status, to_renew: &[(ChannelName, UserName)]) -> String {
     let mut lines = Vec::new();
     let standing = match &status.table_down {
         Some(refusal) => format!("down: {refusal}"),
@@ -71,6 +73,11 @@ fn status_text(table: &str, status: &Status) -> String {
     for (log, ops) in &status.unproven {
         lines.push(format!("{log}: {} without effect, for which nobody who may write there vouches", operations(*ops)));
     }
+    for (channel, user) in to_renew {
+        lines.push(format!(
+            "{channel}: {user} was taken off by an admin; `gig unshare {channel} {user}` seals what is written from then on under new keys"
+        ));
+    }
     for trouble in &status.troubles {
         lines.push(format!("{}: {}", trouble.log, trouble.what));
     }
@@ -93,7 +100,7 @@ pub(crate) fn operations(count: usize) -> String {
     }
 }
 
-fn status_json(table: &str, status: &Status) -> Value {
+fn status_json(table: &str, status: &Status, to_renew: &[(ChannelName, UserName)]) -> Value {
     let store = |(url, link): &(String, LinkStatus)| {
         json!({
             "channel": link.link.channel, "store": link.link.store, "url": url,
@@ -114,6 +121,7 @@ fn status_json(table: &str, status: &Status) -> Value {
         "unproven": status.unproven.iter().map(|(log, ops)| json!({
             "channel": log.channel, "type": log.kind, "path": log.path, "ops": ops,
         })).collect::<Vec<_>>(),
+        "to_renew": to_renew.iter().map(|(channel, user)| json!({"channel": channel, "user": user})).collect::<Vec<_>>(),
         "troubles": status.troubles.iter().map(|trouble| json!({
             "channel": trouble.log.channel, "type": trouble.log.kind, "path": trouble.log.path, "what": trouble.what,
         })).collect::<Vec<_>>(),

@@ -9,11 +9,12 @@ use gigfs_core::sync::ChannelAccess;
 use gigfs_core::sync::{Config, Mode, PrunePolicy, Replica};
 use gigfs_core::{ActorId, ChannelName, Reduced, TypeName, UserName};
 use gigfs_reducers::{Counter, List, Map, Register, Set, Text};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::commits;
 use crate::error::Error;
-use crate::gig::{Gig, Tasks};
+use crate::gig::{Gig, Inner, Tasks};
 use crate::keys::UserKeys;
 use crate::local::LocalStore;
 use crate::mounts;
@@ -38,6 +39,7 @@ pub struct Builder {
     prune: PrunePolicy,
     sealed: BTreeMap<ChannelName, ChannelAccess>,
     user_keys: Option<UserKeys>,
+    in_the_clear: bool,
 }
 
 impl Builder {
@@ -79,10 +81,19 @@ impl Builder {
     }
 
     /// Works with the user's keyring: channels are sealed or in the clear as it says, and one of which it says nothing is not
-    /// used.
+    /// used. A client with a table needs this, or [`sealed`](Self::sealed) for each channel, or
+    /// [`in_the_clear`](Self::in_the_clear).
     #[must_use]
     pub fn user_keys(mut self, keys: UserKeys) -> Self {
         self.user_keys = Some(keys);
+        self
+    }
+
+    /// Reads and writes in the clear, for whoever runs the stores to read, every channel for which there are no keys. Without this a
+    /// client that has a table and no keys for a channel does not use the channel.
+    #[must_use]
+    pub fn in_the_clear(mut self) -> Self {
+        self.in_the_clear = true;
         self
     }
 
@@ -159,7 +170,11 @@ impl Builder {
             tasks.spawn(streams);
             tasks.spawn(mounts::follow(shared.clone(), table.clone(), mode.subscribe()));
         }
-        Ok(Gig::new(shared, user, self.table, self.local_channels, self.user_keys, mode, tasks))
+        // Without a table nothing leaves the device.
+        let in_the_clear = self.in_the_clear || self.table.is_none();
+        let Self { table, local_channels, user_keys: keys, .. } = self;
+        let tasks = Mutex::new(tasks);
+        Ok(Gig::new(Inner { shared, user, table, local_channels, keys, in_the_clear, mode, tasks }))
     }
 }
 

@@ -95,6 +95,56 @@ pub enum Error {
         /// The channel.
         channel: ChannelName,
     },
+    /// Only the owner of a channel and its admins let others in.
+    #[error(
+        "{user} may not let others into {owner}'s channel {channel}; ask {owner} to do it, or for `gig share {channel} {user} --admin`"
+    )]
+    NotAdmin {
+        /// Who owns the channel.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+        /// Who wanted to.
+        user: UserName,
+    },
+    /// Only the owner of a channel makes admins.
+    #[error("only {owner} makes admins of the channel {channel}; share it with --write, or ask {owner}")]
+    OnlyOwner {
+        /// Who owns the channel.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The client was given no keys, and not told to do without.
+    #[error(
+        "this client has no keys of {user}, so it cannot tell whether the channel {channel} is sealed; give it some (Builder::user_keys), or tell it that everything is in the clear (Builder::in_the_clear)"
+    )]
+    NoUserKeys {
+        /// Whose keys.
+        user: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The table has no keys of a channel for this user.
+    #[error(
+        "the table has no keys of {owner}'s channel {channel} for you; if {owner} says that the channel is in the clear, accept it with --plain, and if not, have it shared anew"
+    )]
+    NotGranted {
+        /// Who owns the channel.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// What a channel's members are to know of each other has reached no store.
+    #[error(
+        "no store of the channel {channel} took the entry about its members: {why}; do the same again once one does"
+    )]
+    NotEnrolled {
+        /// The channel.
+        channel: ChannelName,
+        /// What the stores say.
+        why: String,
+    },
     /// Nobody has compared another user's fingerprint.
     #[error(
         "the fingerprint of {user} was not compared yet; the table says that it is {fingerprint}: ask {user} for it (gig identity), and if it is the same, give it with --fingerprint"
@@ -204,9 +254,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused { refusal, .. } => refusal.code.kind(),
-            Self::Unreachable { .. } | Self::Unsent { .. } | Self::NoAnswer { .. } | Self::NotDrained { .. } => {
-                ErrorKind::Retry
-            }
+            Self::Unreachable { .. }
+            | Self::Unsent { .. }
+            | Self::NoAnswer { .. }
+            | Self::NotDrained { .. }
+            | Self::NotEnrolled { .. } => ErrorKind::Retry,
             Self::KeyringBusy { .. } => ErrorKind::Retry,
             Self::KeyringRolledBack { .. } => ErrorKind::GiveUp,
             // The keyring's key was replaced, which the password shows; or the record was changed, which it shows too.

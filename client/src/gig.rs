@@ -35,14 +35,16 @@ pub struct Gig {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    user: UserName,
-    table: Option<Table>,
-    local_channels: Vec<ChannelName>,
-    keys: Option<UserKeys>,
-    mode: watch::Sender<Mode>,
-    tasks: Mutex<Tasks>,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) user: UserName,
+    pub(crate) table: Option<Table>,
+    pub(crate) local_channels: Vec<ChannelName>,
+    pub(crate) keys: Option<UserKeys>,
+    /// Whether channels without keys are used.
+    pub(crate) in_the_clear: bool,
+    pub(crate) mode: watch::Sender<Mode>,
+    pub(crate) tasks: Mutex<Tasks>,
 }
 
 /// Everything that runs for a client and that [`Gig::close`] ends.
@@ -95,17 +97,8 @@ impl Gig {
         Builder::default()
     }
 
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        user: UserName,
-        table: Option<Table>,
-        local_channels: Vec<ChannelName>,
-        keys: Option<UserKeys>,
-        mode: watch::Sender<Mode>,
-        tasks: Tasks,
-    ) -> Self {
-        let tasks = Mutex::new(tasks);
-        Self { inner: Arc::new(Inner { shared, user, table, local_channels, keys, mode, tasks }) }
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Registers a reducer for a type. The stock types are registered already and may be replaced.
@@ -400,9 +393,15 @@ impl Gig {
         self.inner.keys.as_ref()
     }
 
-    /// Tells whether this device keeps a channel for itself.
+    /// Tells whether this device keeps a channel for itself, of which its table does not know.
     pub(crate) fn is_local(&self, channel: &ChannelName) -> bool {
-        self.inner.local_channels.contains(channel)
+        let is_mounted = || self.shared().look(|replica| replica.mounts().any(|(mounted, _)| mounted == channel));
+        self.inner.local_channels.contains(channel) && !is_mounted()
+    }
+
+    /// Tells whether channels without keys are used.
+    pub(crate) fn is_in_the_clear(&self) -> bool {
+        self.inner.in_the_clear
     }
 
     pub(crate) fn remote_table(&self) -> Option<&Table> {

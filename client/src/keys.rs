@@ -166,11 +166,11 @@ impl UserKeys {
     pub async fn refresh(&self, table: &Table) -> Result<u64, Error> {
         let table = &table.of(&self.user);
         self.read_newest(table).await?;
-        if let Some((owner, _)) = &self.owner {
+        if let Some((owner, identity)) = &self.owner {
             for shared in
                 table.shared().await?.iter().filter(|shared| shared.owner == *owner && !shared.grant.is_empty())
             {
-                self.take_grant(table, (owner, &shared.channel), &shared.grant).await?;
+                self.take_grant(table, (owner, identity), &shared.channel, &shared.grant).await?;
             }
         }
         Ok(self.revision())

@@ -51,5 +51,6 @@ pub use listing::Listed;
 pub use log::Log;
 pub use receipt::Pushed;
 pub use shared::{Suspicion, Trouble};
+pub use sharing::KeyRenewal;
 pub use store::Store;
 pub use table::{LoggedIn, Table};

@@ -19,7 +19,7 @@ impl Gig {
     /// read or written.
     ///
     /// # Errors
-    /// [`Error::UnknownChannel`]; [`Error::NoKeys`] if the user's keyring does not say how the channel is sealed; those of
+    /// [`Error::UnknownChannel`]; [`Error::NoUserKeys`] if the client was given none; [`Error::NoKeys`] if the user's keyring does not say how the channel is sealed; those of
     /// [`UserKeys::refresh`](crate::UserKeys::refresh).
     pub(crate) async fn know_channel(&self, channel: &ChannelName) -> Result<(), Error> {
         if self.check_channel(channel).is_err() {
@@ -27,10 +27,13 @@ impl Gig {
             self.mounts_heard().await;
             self.check_channel(channel)?;
         }
-        let Some(user_keys) = self.user_keys() else { return Ok(()) };
         if self.is_local(channel) || self.shared().look(|replica| replica.is_sealed(channel)) {
             return Ok(());
         }
+        let Some(user_keys) = self.user_keys() else {
+            let none = || Error::NoUserKeys { user: self.user().clone(), channel: channel.clone() };
+            return self.is_in_the_clear().then_some(()).ok_or_else(none);
+        };
         if user_keys.channel(channel).is_none()
             && self.mode() != Mode::Offline
             && let Some(table) = self.remote_table()

@@ -9,9 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gigfs_core::Date;
 use gigfs_core::api::MountTable;
+use gigfs_core::seal::RosterEntry;
 use gigfs_core::sync::{LinkId, Notice, Output, PruneHold, PushError, PushId, Receipt, Replica};
 use gigfs_core::wire::ClientMessage;
-use gigfs_core::{BaseId, LogName, Refusal};
+use gigfs_core::{BaseId, ChannelName, LogName, Refusal};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
@@ -184,6 +185,15 @@ impl Shared {
     /// Removes a log, and returns what follows that.
     pub(crate) fn remove(&self, log: &LogName) -> Result<watch::Receiver<Receipt>, PushError> {
         self.write(|replica, now| replica.remove(now, log))
+    }
+
+    /// Adds entries to the roster of a sealed channel, and returns what follows that.
+    pub(crate) fn enroll(
+        &self,
+        channel: &ChannelName,
+        entries: &[RosterEntry],
+    ) -> Result<watch::Receiver<Receipt>, PushError> {
+        self.write(|replica, now| replica.enroll(now, channel, entries))
     }
 
     fn write(

@@ -122,7 +122,7 @@ async fn a_local_store_of_another_user_is_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).await.close().await.unwrap();
     let table = gigfs::Table::new("http://127.0.0.1:1", "ana".parse().unwrap(), &[]).unwrap();
-    let error = Gig::builder().table(table).local(folder.path()).open().await.err().unwrap();
+    let error = Gig::builder().table(table).in_the_clear().local(folder.path()).open().await.err().unwrap();
     assert!(matches!(error, Error::OtherUser { .. }), "{error}");
 }
 
@@ -130,7 +130,7 @@ async fn a_local_store_of_another_user_is_not_opened() {
 async fn before_the_first_mount_table_nothing_is_flushed() {
     // Nobody listens there.
     let table = Table::new("http://127.0.0.1:9", UserName::parse("me").unwrap(), &[]).unwrap();
-    let gig = Gig::builder().table(table).open().await.unwrap();
+    let gig = Gig::builder().table(table).in_the_clear().open().await.unwrap();
     gig.flush(None, DEADLINE).await.unwrap();
     gig.push("home", "counter", "/visits", json!({"add": 1})).await.unwrap();
     gig.settled(DEADLINE).await;

@@ -17,6 +17,8 @@ pub struct Date(u64);
 impl Date {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
+    /// The last date that there is.
+    pub const MAX: Self = Self(INTEGER_MAX);
 
     /// Wraps microseconds, at most 2^53 - 1 (the year 2255).
     pub fn from_micros(micros: u64) -> Option<Self> {

@@ -255,7 +255,9 @@ impl<R: Reducer> Fold for ReducerFold<R> {
 
     fn inserted(&mut self, _oplog: &Oplog, op: &Op) {
         let key = op.key();
-        if let Some(seen) = removal::seen(op) {
+        if self.reducer.is_removable()
+            && let Some(seen) = removal::seen(op)
+        {
             self.removals.insert(key, seen);
         }
         if !self.removals.is_empty() {

@@ -61,6 +61,12 @@ pub trait Reducer: Send + Sync + 'static {
         false
     }
 
+    /// Tells whether a log of this type can be removed as a whole. Where it cannot, a removal is an operation like any other,
+    /// which means nothing to the reducer.
+    fn is_removable(&self) -> bool {
+        true
+    }
+
     /// Returns the value that the app sees.
     fn view(&self, state: &Self::State) -> Value;
 

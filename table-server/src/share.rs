@@ -5,7 +5,7 @@
 
 use gigfs_core::api::{Guest, GuestEntry, Guests, Shared, SharedChannel};
 use gigfs_core::limits::{CHANNEL_GUESTS_MAX, USER_SHARED_MAX};
-use gigfs_core::seal::{Grant, GrantError};
+use gigfs_core::seal::{GrantError, Invitation};
 use gigfs_core::token::Permission;
 use gigfs_core::{ChannelName, UserName};
 use gigfs_serve::Event;
@@ -32,6 +32,8 @@ pub(crate) enum ShareError {
     Grant(#[from] GrantError),
     #[error("the grant is not one of {owner}'s channel {channel} for {guest}")]
     OtherGrant { owner: UserName, channel: ChannelName, guest: UserName },
+    #[error("the channel {channel} has newer keys than those that are granted to {guest}")]
+    OlderGrant { channel: ChannelName, guest: UserName },
     #[error("the user {user} may not let others into {owner}'s channel {channel}")]
     NotAdmin { owner: UserName, channel: ChannelName, user: UserName },
     #[error("only {owner} makes admins of the channel {channel}, and takes that back")]
@@ -77,6 +79,7 @@ impl Table {
             if !seen.is_own() && (admin || before.as_ref().is_some_and(|before| before.admin)) {
                 return Err(ShareError::OnlyOwner { owner: seen.owner, channel: place });
             }
+            check_newest(&change.tx, (seen.key, &place, guest), &name, &new.grant)?;
             if before.is_none() {
                 check_room(&change.tx, &seen, &place, guest, &name)?;
             }
@@ -221,8 +224,8 @@ fn check(visit: &Visit, channel: &ChannelName, guest: &UserName, new: &Guest) ->
     if new.grant.is_empty() {
         return Ok(());
     }
-    let grant = Grant::from_bytes(&new.grant)?;
-    let scope = grant.scope();
+    let invitation = Invitation::from_bytes(&new.grant)?;
+    let scope = invitation.grant().scope();
     match (&scope.owner, &scope.channel, &scope.grantee) == (&owner, &channel, &guest) {
         true => Ok(()),
         false => Err(ShareError::OtherGrant { owner, channel, guest }),
@@ -240,6 +243,23 @@ fn may_share(tx: &Transaction<'_>, visit: &Visit, channel: &ChannelName) -> Resu
             let (owner, user) = (visit.owner.clone(), visit.by.user.clone());
             Err(ShareError::NotAdmin { owner, channel: channel.clone(), user })
         }
+    }
+}
+
+/// Refuses to replace the grant of a guest with one of older keys, which a device makes that has not heard of the newest.
+fn check_newest(
+    tx: &Transaction<'_>,
+    (owner, channel, guest): (UserKey, &ChannelName, UserKey),
+    name: &UserName,
+    new: &[u8],
+) -> Result<(), ShareError> {
+    let epoch = |grant: &[u8]| Invitation::from_bytes(grant).ok().map(|invitation| invitation.grant().scope().epoch);
+    let sql = "SELECT keys FROM guests WHERE owner = ?1 AND channel = ?2 AND guest = ?3";
+    let found = tx.query_row(sql, params![owner.0, channel.as_str(), guest.0], |row| row.get("keys"));
+    let known: Option<Vec<u8>> = found.optional().map_err(DatabaseError::from)?;
+    match known.and_then(|known| epoch(&known)) > epoch(new) {
+        true => Err(ShareError::OlderGrant { channel: channel.clone(), guest: name.clone() }),
+        false => Ok(()),
     }
 }
 

@@ -26,7 +26,7 @@ async fn a_device_that_writes_until_it_is_killed() {
     let (url, session) = (std::env::var(TABLE).unwrap(), std::env::var(SESSION).unwrap());
     let table = Table::new(&url, UserName::parse("me").unwrap(), &[]).unwrap().with_session(&session);
     let folder = std::env::var_os(FOLDER).unwrap();
-    let gig = Gig::builder().table(table).local(folder).offline().open().await.unwrap();
+    let gig = Gig::builder().table(table).in_the_clear().local(folder).offline().open().await.unwrap();
     for _ in 0..PUSHES {
         let mut pushed = gig.push("home", "counter", "/visits", json!({"add": 1})).await.unwrap();
         let receipt = pushed.durable().await;
@@ -57,7 +57,7 @@ fn write_and_die(up: &Up, folder: &PathBuf, random: &mut Random) -> BTreeSet<Str
 
 /// Opens what the device left behind, has it sent, and compares the store with what was reported.
 async fn comes_back(up: &Up, folder: &PathBuf, reported: &BTreeSet<String>, deaths: usize) {
-    let gig = Gig::builder().table(up.device.table()).local(folder).open().await.unwrap();
+    let gig = Gig::builder().table(up.device.table()).in_the_clear().local(folder).open().await.unwrap();
     let log = gig.log("home", "counter", "/visits").unwrap();
     log.refresh(DEADLINE).await.unwrap();
     gig.flush(None, DEADLINE).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_device_killed_while_it_writes_offline_sends_what_it_reported_durable_
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().join("data");
     // It has met its stores before.
-    let gig = Gig::builder().table(up.device.table()).local(&folder).open().await.unwrap();
+    let gig = Gig::builder().table(up.device.table()).in_the_clear().local(&folder).open().await.unwrap();
     gig.get("home", "counter", "/visits").await.unwrap();
     gig.close().await.unwrap();
     let mut reported = BTreeSet::new();

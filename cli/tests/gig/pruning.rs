@@ -24,7 +24,7 @@ async fn first_page(device: &Device, store: usize, kind: &str) -> (Value, usize)
 
 /// Opens a client of a device of its own, which prunes only when it is asked to.
 async fn client(world: &Apart, folder: Option<&std::path::Path>) -> Gig {
-    let builder = Gig::builder().table(world.device.table()).prune(PrunePolicy::OnDemand);
+    let builder = Gig::builder().table(world.device.table()).in_the_clear().prune(PrunePolicy::OnDemand);
     let builder = match folder {
         Some(folder) => builder.local(folder),
         None => builder,

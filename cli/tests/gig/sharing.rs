@@ -69,7 +69,7 @@ fn a_guest_reads_and_writes_what_is_shared_and_both_see_who_vouches_for_it() {
     let shared = world.guest.run(["--json", "shared"]).json();
     assert_eq!(shared["shared"][0]["accepted"], json!(true));
     let guests = world.owner().run(["--json", "shared", "diary"]).json();
-    assert_eq!(guests["guests"][0], json!({"user": "bob", "permission": "write"}));
+    assert_eq!(guests["guests"][0], json!({"user": "bob", "permission": "write", "admin": false}));
 }
 
 #[test]
@@ -134,4 +134,84 @@ fn whoever_is_taken_off_hears_nothing_more_at_once_and_those_who_stay_read_on_un
     other.run(["--of", "me", "flush"]).ok();
     let all = world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"].clone();
     assert_eq!(all, json!(["before", "meanwhile", "after", "by ann"]));
+}
+
+#[test]
+fn an_admin_lets_others_in_and_out_and_the_owner_renews_the_keys() {
+    let world = World::new();
+    world.write("by me");
+    world.share("--admin");
+    let (ann, eve) = (user(&world.apart, "ann"), user(&world.apart, "eve"));
+    let share = |by: &Device, whom: &Device, name: &str, how: &str| {
+        by.run(["--json", "--of", "me", "share", "diary", name, how, "--fingerprint", &fingerprint(whom)])
+    };
+    share(&world.guest, &ann, "ann", "--write").ok();
+    ann.run(["accept", "me", "diary", "--fingerprint", &fingerprint(world.owner())]).ok();
+    let read =
+        |device: &Device| device.run(["--json", "--of", "me", "get", "diary", "list", "/a"]).json()["value"].clone();
+    assert_eq!(read(&ann), json!(["by me"]));
+    ann.run(["--of", "me", "push", "diary", "list", "/a", r#"{"append":"by ann"}"#]).ok();
+    ann.run(["--of", "me", "flush"]).ok();
+    let both = json!(["by me", "by ann"]);
+    assert_eq!((read(world.owner()), read(&world.guest)), (both.clone(), both));
+
+    for refused in [share(&ann, &eve, "eve", "--read"), share(&world.guest, &eve, "eve", "--admin")] {
+        assert_eq!(refused.code, Some(5), "{refused:?}");
+        assert!(refused.err.contains("forbidden"), "{refused:?}");
+    }
+
+    let ended = world.guest.run(["--json", "--of", "me", "unshare", "diary", "ann"]).json();
+    assert_eq!(ended["keys"], json!("left_to_owner"));
+    let late = ann.run(["--json", "--of", "me", "push", "diary", "list", "/a", r#"{"append":"late"}"#]);
+    assert_eq!(late.json()["accepted"], json!(0), "it stays on the guest's device");
+    let to_renew = || world.owner().run(["--json", "status"]).json()["to_renew"].clone();
+    assert_eq!(to_renew(), json!([{"channel": "diary", "user": "ann"}]));
+    let renewed = world.owner().run(["--json", "unshare", "diary", "ann"]).json();
+    assert_eq!((renewed["keys"].clone(), to_renew()), (json!("renewed"), json!([])));
+    world.write("under new keys");
+    assert_eq!(read(&world.guest), json!(["by me", "by ann", "under new keys"]));
+    assert_eq!(world.owner().run(["unshare", "diary", "ann"]).code, Some(5), "there is nobody left to take off");
+}
+
+#[test]
+fn what_the_table_calls_a_channel_in_the_clear_is_accepted_only_if_the_person_does_too() {
+    let world = World::new();
+    world.owner().run(["channel", "add", "open", "--plain"]).ok();
+    world.owner().run(["push", "open", "list", "/a", r#"{"append":"for all"}"#]).ok();
+    world.owner().run(["share", "open", "bob", "--read", "--fingerprint", &fingerprint(&world.guest)]).ok();
+    let accept = ["--json", "accept", "me", "open", "--fingerprint", &fingerprint(world.owner())];
+    let refused = world.guest.run(accept);
+    assert_eq!((refused.code, refused.err.contains("not_granted")), (Some(5), true), "{refused:?}");
+    world.guest.run(accept.iter().chain(&["--plain"])).ok();
+    let read = world.guest.run(["--json", "--of", "me", "get", "open", "list", "/a"]).json();
+    assert_eq!(read["value"], json!(["for all"]));
+}
+
+#[test]
+fn one_store_that_takes_the_entry_is_enough_to_share_and_none_is_too_few() {
+    let mut apart = Apart::with_stores(2);
+    apart.device.run(["channel", "add", "diary"]).ok();
+    let guest = user(&apart, "bob");
+    let share = |apart: &Apart| {
+        apart.device.run(["--json", "share", "diary", "bob", "--read", "--fingerprint", &fingerprint(&guest)])
+    };
+    apart.stores[1].stop();
+    share(&apart).ok();
+    apart.stores[0].stop();
+    let refused = share(&apart);
+    assert_eq!((refused.code, refused.err.contains("not_enrolled")), (Some(3), true), "{refused:?}");
+}
+
+#[test]
+fn what_is_about_ones_own_things_is_not_done_in_anothers_name() {
+    let world = World::new();
+    world.share("--write");
+    for command in [&["channel", "rm", "diary"][..], &["channel", "ls"], &["store", "ls"], &["shared"], &["logout"]] {
+        let refused = world.guest.run(["--of", "me"].iter().chain(command));
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+    }
+    let own = world.guest.run(["--json", "--of", "me", "shared", "diary"]).json();
+    assert_eq!(own["guests"][0]["user"], json!("bob"), "the guests of the channel that is meant");
+    world.owner().run(["--of", "me", "push", "diary", "list", "/a", r#"{"append":"mine"}"#]).ok();
+    assert_eq!(world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"], json!(["mine"]));
 }

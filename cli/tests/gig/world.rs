@@ -232,7 +232,7 @@ impl Device {
 
     /// Opens a client in this process that keeps nothing.
     pub(crate) async fn client(&self) -> gigfs::Gig {
-        gigfs::Gig::builder().table(self.table()).open().await.unwrap()
+        gigfs::Gig::builder().table(self.table()).in_the_clear().open().await.unwrap()
     }
 }
 

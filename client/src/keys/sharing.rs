@@ -2,8 +2,7 @@
 
 use gigfs_core::api::SharedChannel;
 use gigfs_core::seal::{
-    AddKeysError, ChannelKeys, Fingerprint, Grant, GrantError, Keyring, Membership, PublicIdentity, Role, Scope,
-    Sealing,
+    AddKeysError, ChannelKeys, Fingerprint, Grant, Invitation, Keyring, Membership, PublicIdentity, Role, Sealing,
 };
 use gigfs_core::{ChannelName, Date, UserName};
 
@@ -24,7 +23,8 @@ impl UserKeys {
     /// it out; it is needed the first time, and kept. Returns the owner's identity.
     ///
     /// # Errors
-    /// [`Error::NotPinned`] without a fingerprint, [`Error::Grant`] if the grant is not the owner's or not for this user.
+    /// [`Error::NotPinned`] without a fingerprint, [`Error::Grant`] if the grant is neither the owner's nor an admin's, or not for
+    /// this user, [`Error::NotGranted`] if there is none.
     pub async fn accept(
         &self,
         table: &Table,
@@ -32,18 +32,46 @@ impl UserKeys {
         fingerprint: Option<Fingerprint>,
     ) -> Result<PublicIdentity, Error> {
         let SharedChannel { owner, channel, grant, .. } = shared;
-        let identity = table.identity_of(owner).await?;
-        let not_it = |error| Error::Identity { user: owner.clone(), error };
-        match fingerprint.or(self.pinned(owner)) {
-            Some(expected) => identity.check(expected).map_err(not_it)?,
-            None => return Err(Error::NotPinned { user: owner.clone(), fingerprint: identity.fingerprint() }),
-        }
-        self.pin(table, owner, identity.fingerprint()).await?;
         if grant.is_empty() {
-            self.mark_plain(table, owner, channel).await?;
-        } else {
-            self.take_grant(table, (owner, channel), grant).await?;
+            return Err(Error::NotGranted { owner: owner.clone(), channel: channel.clone() });
         }
+        let identity = self.identity_of(table, owner, fingerprint).await?;
+        self.take_grant(table, (owner, &identity), channel, grant).await?;
+        Ok(identity)
+    }
+
+    /// Takes over a channel that somebody shares in the clear. The table's word for that is not enough: ask the owner. Returns
+    /// the owner's identity.
+    ///
+    /// # Errors
+    /// [`Error::NotPinned`] without a fingerprint, [`Error::MarkPlain`] if the channel's keys are here.
+    pub async fn accept_plain(
+        &self,
+        table: &Table,
+        shared: &SharedChannel,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<PublicIdentity, Error> {
+        let identity = self.identity_of(table, &shared.owner, fingerprint).await?;
+        self.mark_plain(table, &shared.owner, &shared.channel).await?;
+        Ok(identity)
+    }
+
+    /// Returns another user's identity as the table hands it out, if it has the fingerprint that was compared, now or earlier.
+    ///
+    /// # Errors
+    /// [`Error::NotPinned`] if none was, [`Error::Identity`] if the table hands out another one.
+    pub async fn identity_of(
+        &self,
+        table: &Table,
+        user: &UserName,
+        compared: Option<Fingerprint>,
+    ) -> Result<PublicIdentity, Error> {
+        let identity = table.identity_of(user).await?;
+        let fingerprint = identity.fingerprint();
+        let expected =
+            compared.or(self.pinned(user)).ok_or_else(|| Error::NotPinned { user: user.clone(), fingerprint })?;
+        identity.check(expected).map_err(|error| Error::Identity { user: user.clone(), error })?;
+        self.pin(&table.of(&self.user), user, fingerprint).await?;
         Ok(identity)
     }
 
@@ -91,20 +119,28 @@ impl UserKeys {
         *self.opened.lock().keyring.identity().public()
     }
 
-    /// Grants the keys of a channel of the user's own; nothing if the channel is in the clear.
-    pub(crate) fn grant(
+    /// Grants the keys of a channel; nothing if the channel is in the clear. `admin` is the owner's word that this user may,
+    /// unless it is the owner.
+    pub(crate) fn invitation(
         &self,
         channel: &ChannelName,
         (guest, identity): (&UserName, &PublicIdentity),
-    ) -> Result<Option<Grant>, Error> {
+        admin: Option<Membership>,
+    ) -> Result<Option<Invitation>, Error> {
         let opened = self.opened.lock();
-        let Some(Sealing::Sealed(keys)) = opened.keyring.channel(&self.user, channel) else { return Ok(None) };
-        let (owner, channel) = (self.user.clone(), channel.clone());
+        let Some(Sealing::Sealed(keys)) = opened.keyring.channel(self.owner(), channel) else { return Ok(None) };
+        let (owner, channel) = (self.owner().clone(), channel.clone());
         let to = (guest.clone(), identity);
-        Ok(Some(Grant::seal(opened.keyring.identity(), owner, channel, to, keys, secret()?)?))
+        let grant = Grant::seal(opened.keyring.identity(), owner, channel, to, keys, secret()?)?;
+        Ok(Some(Invitation::new(grant, admin)))
     }
 
-    /// Says what a member may do in a channel of the user's own.
+    /// Tells whether the channels are the user's own.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.owner.is_none()
+    }
+
+    /// Says what a member may do in a channel.
     pub(crate) fn membership(
         &self,
         channel: &ChannelName,
@@ -113,25 +149,20 @@ impl UserKeys {
         since: Date,
     ) -> Membership {
         let opened = self.opened.lock();
-        opened.keyring.identity().grant_membership((&self.user, channel), member, role, since)
+        opened.keyring.identity().grant_membership((self.owner(), channel), member, role, since)
     }
 
-    /// Takes over what a grant has of a channel's keys, if its owner's fingerprint is pinned.
+    /// Takes over what a grant has of a channel's keys. `identity` is the owner's, by the pinned fingerprint.
     pub(crate) async fn take_grant(
         &self,
         table: &Table,
-        (owner, channel): (&UserName, &ChannelName),
+        (owner, identity): (&UserName, &PublicIdentity),
+        channel: &ChannelName,
         grant: &[u8],
     ) -> Result<(), Error> {
-        let grant = Grant::from_bytes(grant)?;
+        let invitation = Invitation::from_bytes(grant)?;
         let take = |keyring: &mut Keyring| {
-            let fingerprint = grant.granter().fingerprint();
-            let pinned = keyring.pinned(owner).ok_or_else(|| Error::NotPinned { user: owner.clone(), fingerprint })?;
-            let keys = grant.open(&self.user, keyring.identity(), pinned)?;
-            let Scope { owner: of, channel: what, .. } = grant.scope();
-            if (of, what) != (owner, channel) {
-                return Err(GrantError::Forged { owner: owner.clone(), channel: channel.clone() }.into());
-            }
+            let keys = invitation.open((&self.user, keyring.identity()), (owner, identity), channel)?;
             let known = keyring.channel(owner, channel).and_then(Sealing::keys).map(ChannelKeys::newest);
             keyring.add_keys(owner.clone(), channel.clone(), keys.clone())?;
             Ok(((), known < Some(keys.newest())))

@@ -1,5 +1,6 @@
 //! The roster of a sealed channel, read: who may write in it, on which devices, and which actors write there.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -17,20 +18,46 @@ use crate::op::{Op, Signature};
 /// Who may write in a channel, as far as its roster says. What an entry proves is checked when somebody asks.
 #[derive(Debug, Clone)]
 pub struct Roster {
+    owner: Fingerprint,
     members: BTreeMap<Fingerprint, Member>,
+    /// What the owner said last of each member.
+    by_owner: BTreeMap<Fingerprint, Membership>,
     devices: BTreeMap<DeviceId, Vec<Entry<DeviceCertificate, TrustedDevice>>>,
     actors: BTreeMap<ActorId, Vec<Entry<ActorCertificate, TrustedActor>>>,
 }
 
 /// A member of a channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Member {
     /// Who.
     user: UserName,
     /// The user's identity.
     identity: PublicIdentity,
-    /// The roles that were given, and taken away, with their dates, ascending.
-    roles: Vec<(Date, Option<Role>)>,
+    /// What was said of the member, ascending by date.
+    words: Vec<Word>,
+}
+
+/// From when on a member has which role, and who says so: nobody but the owner, unless an admin is named.
+#[derive(Debug, Clone)]
+struct Word {
+    since: Date,
+    role: Option<Role>,
+    admin: Option<Fingerprint>,
+}
+
+/// What a member may do now.
+#[derive(Debug, Clone, Copy)]
+pub struct MemberStanding<'a> {
+    /// Who.
+    pub user: &'a UserName,
+    /// The user's identity.
+    pub identity: &'a PublicIdentity,
+    /// The role; nothing if it was taken away.
+    pub role: Option<Role>,
+    /// The date of what was said last.
+    pub since: Date,
+    /// Whether an admin said that, and not the owner.
+    pub by_admin: bool,
 }
 
 /// Why something does not count as written by somebody who may write in the channel.
@@ -70,11 +97,17 @@ impl<R, T> Entry<R, T> {
     }
 }
 
+impl Word {
+    /// Orders what was said of a member: of the same date the owner's word counts, and the one that allows less.
+    fn place(&self) -> (Date, bool, Reverse<Option<Role>>) {
+        (self.since, self.admin.is_none(), Reverse(self.role))
+    }
+}
+
 impl Member {
-    /// Returns the role at a date. What was given first counts before its date, too: clocks differ.
-    fn role_at(&self, date: Date) -> Option<Role> {
-        let begun = self.roles.iter().rev().find(|(since, _)| *since <= date);
-        begun.or(self.roles.first()).and_then(|(_, role)| *role)
+    /// Returns what counts at a date. What was said first counts before its date, too: clocks differ.
+    fn word_at(&self, date: Date) -> Option<&Word> {
+        self.words.iter().rev().find(|word| word.since <= date).or(self.words.first())
     }
 }
 
@@ -85,9 +118,12 @@ impl Roster {
         channel: &ChannelName,
         entries: impl IntoIterator<Item = RosterEntry>,
     ) -> Self {
-        let own = Member { user: owner.clone(), identity: *identity, roles: vec![(Date::EPOCH, Some(Role::Admin))] };
+        let always = Word { since: Date::EPOCH, role: Some(Role::Admin), admin: None };
+        let own = Member { user: owner.clone(), identity: *identity, words: vec![always] };
         let mut roster = Self {
+            owner: identity.fingerprint(),
             members: BTreeMap::from([(identity.fingerprint(), own)]),
+            by_owner: BTreeMap::new(),
             devices: BTreeMap::new(),
             actors: BTreeMap::new(),
         };
@@ -112,30 +148,38 @@ impl Roster {
     ) {
         let own = identity.fingerprint();
         memberships.retain(|membership| membership.identity.fingerprint() != own);
-        memberships.sort_by_key(|membership| (membership.since, membership.role));
+        memberships.sort_by_key(|membership| (membership.since, Reverse(membership.role)));
         let (by_owner, by_others): (Vec<_>, Vec<_>) =
             memberships.into_iter().partition(|membership| membership.granter == own);
-        for membership in by_owner.iter().filter(|membership| membership.is_word_of(identity, owner, channel)) {
-            self.add_role(membership);
+        for membership in by_owner.into_iter().filter(|membership| membership.is_word_of(identity, owner, channel)) {
+            self.add_word(&membership, None);
+            self.by_owner.insert(membership.identity.fingerprint(), membership);
         }
-        let admins: BTreeMap<Fingerprint, Member> =
-            self.members.iter().map(|(fingerprint, member)| (*fingerprint, member.clone())).collect();
-        for membership in &by_others {
-            let Some(admin) = admins.get(&membership.granter) else { continue };
-            let may = admin.role_at(membership.since) == Some(Role::Admin) && membership.role < Some(Role::Admin);
-            let of = admins.get(&membership.identity.fingerprint()).and_then(|member| member.role_at(membership.since));
-            if may && of < Some(Role::Admin) && membership.is_word_of(&admin.identity, owner, channel) {
-                self.add_role(membership);
-            }
-        }
-        self.members.values_mut().for_each(|member| member.roles.sort_unstable());
+        let by_admins: Vec<&Membership> = by_others
+            .iter()
+            .filter(|membership| {
+                let is_admin = |of: &Fingerprint| self.role_at(of, membership.since) == Some(Role::Admin);
+                let admin = self.members.get(&membership.granter).filter(|_| is_admin(&membership.granter));
+                let may = membership.role < Some(Role::Admin) && !is_admin(&membership.identity.fingerprint());
+                admin.is_some_and(|admin| may && membership.is_word_of(&admin.identity, owner, channel))
+            })
+            .collect();
+        by_admins.into_iter().for_each(|membership| self.add_word(membership, Some(membership.granter)));
+        self.members.values_mut().for_each(|member| member.words.sort_unstable_by_key(Word::place));
     }
 
-    fn add_role(&mut self, membership: &Membership) {
+    fn add_word(&mut self, membership: &Membership, admin: Option<Fingerprint>) {
         let Membership { user, identity, role, since, .. } = membership;
-        let fresh = || Member { user: user.clone(), identity: *identity, roles: Vec::new() };
+        let fresh = || Member { user: user.clone(), identity: *identity, words: Vec::new() };
         let member = self.members.entry(identity.fingerprint()).or_insert_with(fresh);
-        member.roles.push((*since, *role));
+        member.words.push(Word { since: *since, role: *role, admin });
+    }
+
+    /// Returns the role of a member at a date. What an admin said counts as long as it is one.
+    fn role_at(&self, of: &Fingerprint, date: Date) -> Option<Role> {
+        let word = self.members.get(of)?.word_at(date)?;
+        let is_admin = |admin: Fingerprint| self.role_at(&admin, date.max(word.since)) == Some(Role::Admin);
+        word.role.filter(|_| word.admin.is_none_or(is_admin))
     }
 
     fn add_device(&mut self, bytes: &[u8]) {
@@ -148,6 +192,21 @@ impl Roster {
         if let Ok(record) = ActorCertificate::from_bytes(bytes) {
             self.actors.entry(record.actor).or_default().push(Entry::new(record));
         }
+    }
+
+    /// Returns what the owner said last of somebody, if that made an admin.
+    pub fn admin_word(&self, identity: &PublicIdentity) -> Option<&Membership> {
+        self.by_owner.get(&identity.fingerprint()).filter(|word| word.role == Some(Role::Admin))
+    }
+
+    /// Iterates over the members but the owner, former ones too, each with what was said last.
+    pub fn members(&self) -> impl Iterator<Item = MemberStanding<'_>> {
+        let members = self.members.iter().filter(|(fingerprint, _)| **fingerprint != self.owner);
+        members.filter_map(|(fingerprint, Member { user, identity, words })| {
+            let Word { since, admin, .. } = words.last()?;
+            let role = self.role_at(fingerprint, Date::MAX);
+            Some(MemberStanding { user, identity, role, since: *since, by_admin: admin.is_some() })
+        })
     }
 
     /// Tells whether a device is known to say that an actor writes on it.
@@ -196,8 +255,7 @@ impl Roster {
     }
 
     fn may_write(&self, trusted: &TrustedActor, date: Date) -> bool {
-        let member = self.members.get(&trusted.identity());
-        member.and_then(|member| member.role_at(date)) >= Some(Role::Write)
+        self.role_at(&trusted.identity(), date) >= Some(Role::Write)
     }
 
     /// Iterates over the devices that prove that an actor writes on them.

@@ -99,6 +99,10 @@ impl Reducer for RosterReducer {
         true
     }
 
+    fn is_removable(&self) -> bool {
+        false
+    }
+
     fn view(&self, state: &Self::State) -> Value {
         serde_json::to_value(state).unwrap_or_default()
     }

@@ -61,6 +61,7 @@ fn identity(byte: u8) -> Identity {
 
 mod grant;
 mod identity;
+mod invitation;
 mod keyring;
 mod keys;
 mod names;

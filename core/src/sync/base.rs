@@ -102,6 +102,9 @@ impl Replica {
         }
         self.plan_pruning(name);
         self.take_believed(name);
+        if self.is_roster(name) {
+            self.read_roster(&name.channel);
+        }
     }
 
     /// Forgets what is kept of an operation for as long as some store may lack it: the base covers it. Returns whether it

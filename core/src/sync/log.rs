@@ -34,6 +34,8 @@ pub(super) struct Log {
     pub(super) pruning: Pruning,
     /// What opens and seals it, if its channel is sealed.
     pub(super) sealer: Option<Sealer>,
+    /// Whether it was written before its channel was sealed: it stays here, for it would leave the device in the clear.
+    pub(super) stays: bool,
     pub(super) fold: Option<Box<dyn Fold>>,
     pub(super) loaded: Loaded,
     /// Whether the disk was told to bring back what the base archived.
@@ -222,6 +224,7 @@ impl Log {
             covered: BTreeSet::new(),
             pruning: Pruning::default(),
             sealer,
+            stays: false,
             fold,
             loaded: Loaded::Asked,
             restoring: false,
@@ -314,7 +317,7 @@ impl Log {
 
     /// Tells whether the log is as the local store has it, so that stores can be read and sent to.
     pub(super) fn is_in_use(&self) -> bool {
-        self.loaded == Loaded::Yes && !self.is_to_be_merged()
+        self.loaded == Loaded::Yes && !self.is_to_be_merged() && !self.stays
     }
 
     /// Returns the identity of the base.

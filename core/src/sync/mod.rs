@@ -262,6 +262,7 @@ impl Replica {
         }
         if !self.logs.contains_key(name) {
             let mut log = Log::new(self.sealer(name), self.kind_of(name).map(|kind| kind.fold()));
+            log.stays = self.sealed.contains_key(&name.channel) && log.sealer.is_none();
             if let Some(stores) = self.mounts.get(&name.channel) {
                 log.mount(stores);
             }

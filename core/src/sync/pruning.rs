@@ -95,6 +95,9 @@ impl Replica {
     /// Plans when to look whether a log is to be pruned, after something happened to it.
     pub(super) fn plan_pruning(&mut self, name: &LogName) {
         let PrunePolicy::Automatic { ops, bytes, quiet } = self.config.prune else { return };
+        if self.is_roster(name) {
+            return;
+        }
         let at = self.now.plus((quiet + self.random_below(quiet.max(1))) as i64);
         let Some(log) = self.logs.get(name) else { return };
         let much = |times: usize| log.oplog.len() / times >= ops || log.oplog.bytes() / times >= bytes;
@@ -173,6 +176,11 @@ impl Replica {
 
     /// Tells whether a log can be pruned, as far as that can be told before its state is encoded.
     fn check_prunable(&mut self, name: &LogName) -> Result<(), PruneHold> {
+        if self.is_roster(name) {
+            return Err(PruneHold::NoState {
+                why: "a roster is kept whole, so that nobody can leave an entry out".into(),
+            });
+        }
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else {
             return Err(PruneHold::NotOpen);
         };

@@ -17,7 +17,8 @@ use crate::wire::{ClientMessage, Event, LogRef, Tag, Watched, Which, WireOp};
 impl Replica {
     /// Starts everything that a stream that has come up is for.
     pub(super) fn begin_all(&mut self, id: &LinkId) {
-        let of_channel = |(name, log): &(&LogName, &Log)| name.channel == id.channel && log.loaded == Loaded::Yes;
+        let of_channel =
+            |(name, log): &(&LogName, &Log)| name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays;
         let names: Vec<(LogName, Interest)> =
             self.logs.iter().filter(of_channel).map(|(name, log)| (name.clone(), log.interest)).collect();
         if self.mode.receives() {

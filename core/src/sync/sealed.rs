@@ -2,6 +2,7 @@
 //!
 //! Everything else works on blinded names and sealed payloads, as stores do; only folds see what is inside.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +14,9 @@ use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
 use crate::name::{ChannelName, LogName, PathPrefix};
 use crate::op::{Draft, Op, Payload};
-use crate::seal::{BlindLog, ChannelKeys, OpenError, OwnDevice, PublicIdentity, Roster, SealError, roster_log};
+use crate::seal::{
+    BlindLog, ChannelKeys, OpenError, OwnDevice, PublicIdentity, Roster, RosterEntry, SealError, roster_log,
+};
 use crate::wire::ClientMessage;
 
 /// What a device needs for a sealed channel.
@@ -34,7 +37,9 @@ pub(super) struct Sealed {
     pub(super) device: Arc<OwnDevice>,
     /// The name under which stores know the log of the roster.
     pub(super) roster_log: LogName,
-    /// The roster, as far as it was read.
+    /// Every entry of the roster that was read.
+    pub(super) entries: BTreeSet<RosterEntry>,
+    /// What they come to.
     pub(super) roster: Arc<Roster>,
     /// The latest key epoch that something was sealed under.
     met: u32,
@@ -91,18 +96,17 @@ impl Replica {
         let ChannelAccess { keys, owner, device } = access;
         let clear = roster_log(&self.config.user, channel);
         let roster_log = keys.names().blind(&clear).into_log();
-        let known = self.sealed.remove(channel);
-        let met = known.as_ref().map_or(0, |sealed| sealed.met);
-        let roster = known
-            .map(|sealed| sealed.roster)
-            .unwrap_or_else(|| Arc::new(Roster::new((&clear.user, &owner), channel, [])));
+        let (met, entries) =
+            self.sealed.remove(channel).map_or_else(Default::default, |known| (known.met, known.entries));
+        let roster = Arc::new(Roster::new((&clear.user, &owner), channel, entries.iter().cloned()));
         self.clear_names.insert(roster_log.clone(), clear);
-        self.sealed
-            .insert(channel.clone(), Sealed { keys, owner, device, roster_log: roster_log.clone(), roster, met });
+        let sealed = Sealed { keys, owner, device, roster_log, entries, roster, met };
+        self.sealed.insert(channel.clone(), sealed);
         let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == *channel).cloned().collect();
         for name in names {
             let (sealer, fold) = (self.sealer(&name), self.kind_of(&name).map(|kind| kind.fold()));
             let log = self.log_mut(&name);
+            log.stays = sealer.is_none();
             (log.sealer, log.fold) = (sealer, fold);
             log.open_again();
             if log.loaded == Loaded::Yes {

@@ -172,6 +172,11 @@ impl Replica {
         waiting.map(|waiting| (&waiting.op, waiting.why.as_ref().map(Unvouched::to_string).unwrap_or_default()))
     }
 
+    /// Returns who may do what in a sealed channel, as far as its roster was read.
+    pub fn roster(&self, channel: &ChannelName) -> Option<&Arc<Roster>> {
+        self.sealed.get(channel).map(|sealed| &sealed.roster)
+    }
+
     /// Opens the roster of a sealed channel. Returns the name that its log is known by; nothing if the channel is in the clear.
     pub fn open_roster(&mut self, now: Date, channel: &ChannelName) -> Option<LogName> {
         let log = self.sealed.get(channel)?.roster_log.clone();
@@ -257,15 +262,21 @@ impl Replica {
         Some(sealed.device.sign_checkpoint(checkpoint.sha(name)))
     }
 
-    /// Reads a channel's roster anew, and believes what it says.
+    /// Reads a channel's roster anew, and believes what it says. An entry that was there stays: where somebody cut it out with
+    /// a base, it is written once more.
     pub(super) fn read_roster(&mut self, channel: &ChannelName) {
         let Some(sealed) = self.sealed.get(channel) else { return };
-        let (log, owner) = (sealed.roster_log.clone(), sealed.owner);
+        let log = sealed.roster_log.clone();
         let Some(value) = self.value(&log) else { return };
-        let entries: Vec<RosterEntry> = Vec::deserialize(&*value).unwrap_or_default();
-        let roster = Arc::new(Roster::new((&log.user, &owner), channel, entries));
-        if let Some(sealed) = self.sealed.get_mut(channel) {
-            sealed.roster = roster.clone();
+        let Some(sealed) = self.sealed.get_mut(channel) else { return };
+        let read: BTreeSet<RosterEntry> = BTreeSet::deserialize(&*value).unwrap_or_default();
+        let cut: Vec<RosterEntry> = sealed.entries.difference(&read).cloned().collect();
+        sealed.entries.extend(read);
+        let roster = Arc::new(Roster::new((&log.user, &sealed.owner), channel, sealed.entries.iter().cloned()));
+        sealed.roster = roster.clone();
+        if !cut.is_empty() {
+            // It cannot be refused: the roster is loaded, and these are its own entries.
+            _ = self.enroll(self.now, channel, &cut);
         }
         let others: Vec<LogName> =
             self.logs.keys().filter(|name| name.channel == *channel && **name != log).cloned().collect();

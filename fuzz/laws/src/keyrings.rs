@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use ed25519_dalek::{Signer as _, SigningKey};
 use gigfs_core::UserName;
 use gigfs_core::seal::{
-    Grant, GrantError, Keyring, KeyringError, KeyringKey, PublicIdentity, RecoveryCode, RootKey, SealedKeyring,
+    Grant, GrantError, Invitation, Keyring, KeyringError, KeyringKey, PublicIdentity, RecoveryCode, RootKey, Scope,
+    SealedKeyring,
 };
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -99,6 +100,11 @@ pub(crate) fn grants(bytes: &[u8]) {
     if let Ok(grant) = Grant::from_bytes(bytes) {
         assert_eq!(grant.to_bytes(), bytes, "a grant has one spelling");
         _ = grant.open(&user("you"), &identity(40), grant.granter().fingerprint());
+    }
+    if let Ok(invitation) = Invitation::from_bytes(bytes) {
+        assert_eq!(invitation.to_bytes(), bytes, "an invitation has one spelling");
+        let Scope { owner, channel, .. } = invitation.grant().scope();
+        _ = invitation.open((&user("you"), &identity(40)), (owner, invitation.grant().granter()), channel);
     }
     let (what, content) = choice(bytes);
     let plain = if what % 2 == 0 { padded(content) } else { content.to_vec() };

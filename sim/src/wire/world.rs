@@ -384,7 +384,7 @@ impl World {
     }
 
     async fn open(&self, session: &str, folder: Option<&PathBuf>) -> Result<Gig, Failure> {
-        let builder = Gig::builder().table(self.table_of(session)?).prune(self.spec.prune);
+        let builder = Gig::builder().table(self.table_of(session)?).in_the_clear().prune(self.spec.prune);
         let builder = match folder {
             Some(folder) => builder.local(folder),
             None => builder,
@@ -394,7 +394,7 @@ impl World {
 
     /// Opens a client that knows nothing, over wires that nothing befalls.
     pub(crate) async fn fresh(&self) -> Result<Gig, Failure> {
-        Ok(Gig::builder().table(self.operator()?).prune(PrunePolicy::OnDemand).open().await?)
+        Ok(Gig::builder().table(self.operator()?).in_the_clear().prune(PrunePolicy::OnDemand).open().await?)
     }
 
     pub(crate) fn operator(&self) -> Result<Table, Failure> {

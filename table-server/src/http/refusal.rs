@@ -276,6 +276,7 @@ impl Coded for ShareError {
                 ErrorCode::BadRequest
             }
             Self::NotAdmin { .. } | Self::OnlyOwner { .. } => ErrorCode::Forbidden,
+            Self::OlderGrant { .. } => ErrorCode::Conflict,
             Self::TooManyGuests { .. } | Self::TooManyShared { .. } => ErrorCode::TooMany,
             Self::Visit(error) => error.code(),
             Self::Database(error) => error.code(),
@@ -285,6 +286,7 @@ impl Coded for ShareError {
     fn hint(&self) -> &'static str {
         match self {
             Self::NotAdmin { .. } | Self::OnlyOwner { .. } => "ask the owner to do it",
+            Self::OlderGrant { .. } => "read the newest keys, and grant those",
             Self::ReadingAdmin => "share it to write, or not as admin",
             Self::TooManyGuests { .. } | Self::TooManyShared { .. } => "take one back that is not used any more",
             Self::Visit(error) => error.hint(),

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use gigfs_core::ErrorCode;
 use gigfs_core::api::{
     CommitResults, Confirm, Guest, GuestEntry, Guests, IdentityRecord, MountTable, MountedChannel, Shared, TableChanged,
 };
-use gigfs_core::seal::{ChannelKeys, Grant, Identity, Secret};
+use gigfs_core::seal::{ChannelKeys, Grant, Identity, Invitation, Role, Secret};
 use gigfs_core::token::{Permission, RevokeClaims};
+use gigfs_core::{Date, ErrorCode};
 use reqwest::{Method, Response};
 use serde_json::json;
 
@@ -333,7 +333,7 @@ async fn an_admin_lets_others_in_and_out_who_are_no_admins_and_any_guest_may_lea
 }
 
 #[tokio::test]
-async fn what_is_shared_comes_with_its_newest_grant_and_a_grant_for_somebody_else_is_refused() {
+async fn what_is_shared_comes_with_its_newest_grant_and_one_of_older_keys_or_for_somebody_else_is_refused() {
     let scene = Scene::new().await;
     let secret = |byte| Secret::from_bytes([byte; 32]);
     let [anns, bobs] = [1, 3].map(|byte| Identity::from_secrets(&secret(byte), secret(byte + 1)));
@@ -355,13 +355,27 @@ async fn what_is_shared_comes_with_its_newest_grant_and_a_grant_for_somebody_els
     assert_eq!(put("bobby", &grant("carolyn", 9)).await, ErrorCode::BadRequest);
     assert_eq!(put("bobby", &Guest { grant: vec![1, 2, 3], ..first.clone() }).await, ErrorCode::BadRequest);
     assert_eq!(put("bobby", &Guest { grant: vec![0; 65 * 1024], ..first.clone() }).await, ErrorCode::TooLarge);
+    let later = |epochs: usize| {
+        let mut keys = ChannelKeys::new(secret(7), secret(8));
+        (0..epochs).for_each(|_| _ = keys.rotate(secret(11)).unwrap());
+        let to = (user("bobby"), bobs.public());
+        let grant = Grant::seal(&bobs, user("ann"), channel("notes"), to, &keys, secret(12)).unwrap();
+        let word = (user("bobby"), *bobs.public());
+        let word = anns.grant_membership((&user("ann"), &channel("notes")), word, Some(Role::Admin), Date::EPOCH);
+        Guest { permission: READ, admin: false, grant: Invitation::new(grant, Some(word)).to_bytes() }
+    };
+    let newest = later(2);
+    epoch(scene.put(&scene.ann, "notes", "bobby", &newest).await).await;
+    for older in [&later(1), &second] {
+        assert_eq!(put("bobby", older).await, ErrorCode::Conflict);
+    }
     let plain = Guest { grant: Vec::new(), ..first.clone() };
     assert_eq!(put("ann", &plain).await, ErrorCode::BadRequest);
     assert_eq!(put("nobody", &plain).await, ErrorCode::UnknownUser);
     assert_eq!(put("bobby", &Guest { admin: true, ..plain.clone() }).await, ErrorCode::BadRequest);
     let answer = scene.put(&scene.ann, "none", "bobby", &plain).await;
     refused_as(ErrorCode::UnknownChannel, answer).await;
-    assert_eq!(scene.shared_with(&scene.bob).await.channels[0].grant, second.grant, "nothing was changed");
+    assert_eq!(scene.shared_with(&scene.bob).await.channels[0].grant, newest.grant, "nothing was changed");
 }
 
 #[tokio::test]

@@ -223,6 +223,99 @@ fn a_member_is_believed_as_long_as_the_owner_says_that_it_may_write() {
     assert_eq!((owner.value(), owner.unproven().len()), (json!(["before"]), 1));
 }
 
+/// Has a client say in the roster what somebody else's identity says of a user.
+fn say(client: &mut Client, granter: &str, of: &str, role: Option<Role>, since: u64) {
+    let of = (user(of), *identity(of).public());
+    let word = identity(granter).grant_membership((&user("me"), &link().channel), of, role, Date::saturating(since));
+    client.replica.enroll(Date::EPOCH, &link().channel, &[RosterEntry::Member(word.to_bytes())]).unwrap();
+    client.run();
+}
+
+fn roster(client: &Client) -> LogName {
+    client.replica.sealed[&link().channel].roster_log.clone()
+}
+
+/// Tells who may do what, by name.
+fn members(client: &Client) -> Vec<(String, Option<Role>)> {
+    let roster = client.replica.roster(&link().channel).unwrap();
+    roster.members().map(|member| (member.user.to_string(), member.role)).collect()
+}
+
+#[test]
+fn what_an_admin_says_counts_as_long_as_it_is_one() {
+    let (mut owner, mut guest) = (Client::new("me", 1), Client::new("bob", 3));
+    say(&mut owner, "ann", "bob", Some(Role::Write), 5);
+    guest.push(&json!("early"));
+    owner.hear_all(&guest);
+    assert_eq!(owner.value(), json!([]), "ann is nobody yet");
+    say(&mut owner, "me", "ann", Some(Role::Admin), 4);
+    assert_eq!(owner.value(), json!(["early"]));
+    say(&mut owner, "ann", "bob", Some(Role::Admin), 6);
+    say(&mut owner, "ann", "me", None, 6);
+    assert!(members(&owner).contains(&("bob".to_owned(), Some(Role::Write))), "admins make no admins");
+    say(&mut owner, "me", "ann", Some(Role::Write), 11);
+    say(&mut owner, "ann", "eve", Some(Role::Write), 5);
+    let at = guest.sent.len();
+    guest.replica.push(Date::saturating(12), &name(), &json!("late")).unwrap();
+    guest.run();
+    guest.sent[at..].iter().for_each(|(log, ops)| owner.hear(log, ops));
+    assert_eq!((owner.value(), owner.unproven().len()), (json!(["early"]), 1));
+    assert!(members(&owner).contains(&("eve".to_owned(), None)), "dated back, it counts for that time only");
+    say(&mut owner, "me", "bob", Some(Role::Write), 11);
+    assert_eq!(owner.value(), json!(["early", "late"]), "the owner's own word stays");
+}
+
+#[test]
+fn nobody_takes_an_entry_out_of_a_roster() {
+    let mut owner = Client::new("me", 1);
+    say(&mut owner, "me", "bob", Some(Role::Write), 1);
+    say(&mut owner, "me", "ann", None, 2);
+    let (before, log) = (members(&owner), roster(&owner));
+    assert!(matches!(owner.replica.prune(Date::EPOCH, &log), Err(PruneHold::NoState { .. })));
+
+    let ops: Vec<crate::Op> = owner.replica.oplog(&log).unwrap().iter().cloned().collect();
+    let shas: Vec<crate::id::Sha> = ops.iter().map(crate::Op::sha).collect();
+    let digest = crate::commit::with_all(crate::id::Digest::default(), &shas);
+    let seen = crate::removal::Seen { all: digest, ..Default::default() };
+    let (actor, seq) = (ActorId::from_bytes([7; 16]), Seq::FIRST);
+    let payload = Payload::plain(&crate::removal::payload(&seen));
+    let draft = Draft { actor, seq, date: Date::saturating(15), deps: shas, payload };
+    let payload = keys().seal_payload(&BlindLog::parse(log.clone()).unwrap(), &draft).unwrap();
+    let removal = Draft { payload, ..draft }.finish(&log).unwrap();
+    let mut reader = Client::new("me", 4);
+    reader.hear_all(&owner);
+    for client in [&mut owner, &mut reader] {
+        client.hear(&log, &[WireOp::from(&removal)]);
+        assert_eq!(members(client), before);
+    }
+    assert_eq!(logged(&reader, &log), [], "a removal means nothing there");
+
+    let cut = Checkpoint {
+        generation: Seq::FIRST,
+        parent: None,
+        covers: crate::covers::Covers::default().with(&ops),
+        absent: Vec::new(),
+        digest,
+        reducer: keys().names().blind_type(&crate::seal::roster_type()),
+        version: 1,
+        state: Payload::plain(&json!([])),
+        date: Date::EPOCH,
+        author: actor,
+    };
+    let state = keys().seal_state(&BlindLog::parse(log.clone()).unwrap(), &cut).unwrap();
+    let cut = Checkpoint { state, ..cut };
+    let record = cut.to_record(None).into();
+    let base = Base { sha: cut.sha(&log), record, certificate: "c".to_owned() };
+    let met = log::Installed::new(&log, cut, base);
+    owner.replica.install(&log, met, Origin::Store(STORE), false);
+    owner.run();
+    assert_eq!(members(&owner), before, "what a base left out is there");
+    let mut other = Client::new("me", 2);
+    let beside: Vec<WireOp> = owner.replica.oplog(&log).unwrap().iter().map(WireOp::from).collect();
+    other.hear(&log, &beside);
+    assert_eq!(members(&other), before, "and is written again, for whoever reads the base");
+}
+
 #[test]
 fn a_membership_that_somebody_else_wrote_or_that_is_for_another_channel_counts_for_nothing() {
     let (mut owner, mut guest) = (Client::new("me", 1), Client::new("bob", 3));
@@ -289,4 +382,22 @@ fn what_a_store_took_a_part_of_is_signed_alone_and_sent_again() {
     author.run();
     let again = logged(&author, &name());
     assert!(again[0].open(&name()).unwrap().signature().is_some());
+}
+
+#[test]
+fn what_was_written_before_its_channel_was_sealed_does_not_leave_the_device() {
+    let mut client = Client::new("me", 1);
+    let actor = ActorId::from_bytes([1; 16]);
+    let payload = Payload::plain(&json!("in the clear"));
+    let draft = Draft { actor, seq: Seq::FIRST, date: Date::saturating(5), deps: Vec::new(), payload };
+    let op = draft.finish(&log()).unwrap();
+    client.replica.open(Date::EPOCH, &log());
+    client.run();
+    let before = client.replica.log_mut(&log());
+    before.insert(&op);
+    before.pending.insert(op.key());
+    client.replica.may_send(&log(), &[op.key()]);
+    client.run();
+    assert_eq!(logged(&client, &log()), []);
+    assert!(client.replica.queued(None) > 0, "it is shown to wait");
 }

@@ -18,7 +18,7 @@ wire seeds="20":
 model:
     cargo run --release -p gigfs-sim --bin model
 
-# How fast this is beside Redis, etcd and NATS, in one run; some minutes: just bench-peers --short
+# How fast this is beside Redis, etcd, NATS and GiG.fs, in one run; some minutes: just bench-peers --short
 bench-peers *options:
     scripts/bench-peers {{options}}
 

@@ -1,6 +1,6 @@
 // What the drivers of all peers share, with the definitions of `gig bench`: `ack_N` is a closed loop of 256-byte payloads with N
-// in flight until the peer acknowledges; `prop` is from a write on one connection to the callback on another, one at a time.
-// Rows are `name value unit`.
+// in flight until the peer acknowledges; `prop` is from a write on one connection to the callback on another, one at a time;
+// `get_cold_N` is the first read of a log of N operations by a client that is connected. Rows are `name value unit`.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, openSync, rmSync } from "node:fs";
@@ -15,7 +15,11 @@ const opsMax = short ? 2_000 : 100_000;
 const warmUpOps = 200;
 const propagations = short ? 20 : 500;
 const betweenMs = 2;
+const readings = short ? 2 : 5;
 const deadlineMs = 10_000;
+
+// Operations of the log that is read.
+export const readLog = short ? 1_000 : 10_000;
 
 // A folder on the disk that is measured, which goes when the driver ends.
 export const folder = mkdtempSync(path.join(process.env.BENCH_DATA || tmpdir(), "gigfs-peer-"));
@@ -42,9 +46,10 @@ export async function freePort() {
 }
 
 // Starts a server, and waits until it takes connections.
-export async function start(command, args, port) {
+export async function start(command, args, port, environment = {}) {
   const log = openSync(path.join(folder, "log"), "a");
-  const server = spawn(command, args, { stdio: ["ignore", log, log] });
+  const env = { ...process.env, ...environment };
+  const server = spawn(command, args, { stdio: ["ignore", log, log], env });
   servers.push(server);
   const failed = new Promise((_, reject) => server.on("error", reject));
   const late = Date.now() + deadlineMs;
@@ -62,11 +67,12 @@ function accepts(port) {
   });
 }
 
-// Measures `write(number)`, which resolves when the peer has acknowledged.
+// Measures `write(number, inFlight)`, which resolves when the peer has acknowledged.
 export async function acknowledgements(peer, write) {
   for (const inFlight of [1, 64, 1024]) {
-    await load(write, inFlight, warmUpOps);
-    const { times, took } = await load(write, inFlight, opsMax);
+    const one = (number) => write(number, inFlight);
+    await load(one, inFlight, warmUpOps);
+    const { times, took } = await load(one, inFlight, opsMax);
     row(`${peer}_ack_${inFlight}_ops`, (times.length * 1000) / took, "ops/s");
     percentiles(`${peer}_ack_${inFlight}`, times);
   }
@@ -114,11 +120,27 @@ export function propagation(peer) {
   return { told, measure };
 }
 
+// Measures `read()`, which resolves to how long the first read of `readLog` operations took, and how many bytes were sent for it.
+export async function coldReads(peer, read) {
+  const times = [];
+  let sent;
+  for (let at = 0; at < readings; at++) {
+    const { took, bytes } = await read();
+    times.push(took);
+    sent = bytes;
+  }
+  row(`${peer}_get_cold_${readLog}_ms`, percentile(times, 50), "ms");
+  row(`${peer}_get_cold_${readLog}_bytes`, sent, "bytes");
+}
+
 function percentiles(name, times) {
+  row(`${name}_p50`, percentile(times, 50) * 1000, "us");
+  row(`${name}_p99`, percentile(times, 99) * 1000, "us");
+}
+
+function percentile(times, hundredths) {
   const sorted = Float64Array.from(times).sort();
-  const at = (hundredths) => sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * hundredths) / 100))];
-  row(`${name}_p50`, at(50) * 1000, "us");
-  row(`${name}_p99`, at(99) * 1000, "us");
+  return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * hundredths) / 100))];
 }
 
 function row(name, value, unit) {

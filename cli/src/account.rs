@@ -51,7 +51,7 @@ pub(crate) async fn enter(
     let LoggedIn { created, root } =
         table.log_in(password, &NewSession { timeout: SESSION_SECONDS, description }).await?;
     let table = table.with_session(&created.token);
-    let opened = match UserKeys::open_or_create(&table, &root, kept.as_ref()).await {
+    let opened = match UserKeys::open_and_publish(&table, &root, kept.as_ref()).await {
         Ok(opened) => opened,
         Err(error) => {
             // Nobody will use the session. If it cannot be ended, it runs out.
@@ -60,7 +60,6 @@ pub(crate) async fn enter(
         }
     };
     home.keep_keys(table.url(), &opened.keys)?;
-    opened.keys.publish(&table).await?;
     let profile = Profile {
         table: table.url().to_owned(),
         user: args.user,
@@ -170,7 +169,7 @@ pub(crate) async fn add_user(
     from_stdin: bool,
 ) -> Result<(), Failure> {
     let (table, token, master) = as_admin(&user, &admin, from_stdin)?;
-    table.create_user(token.trim(), &master).await?;
+    table.create_user(&token, &master).await?;
     output.result(&json!({"user": user, "table": table.url()}), || {
         format!("{user} can log in now with `gig login {} --user {user}`", table.url())
     })
@@ -184,7 +183,7 @@ pub(crate) async fn reset_password(
     from_stdin: bool,
 ) -> Result<(), Failure> {
     let (table, token, master) = as_admin(&user, &admin, from_stdin)?;
-    table.reset_master(token.trim(), &master).await?;
+    table.reset_master(&token, &master).await?;
     output.result(&json!({"user": user, "table": table.url()}), || {
         format!("{user} gets back in now with `gig recover {} --user {user}` and the recovery code", table.url())
     })
@@ -196,14 +195,20 @@ fn as_admin(
     admin: &AdminArgs,
     from_stdin: bool,
 ) -> Result<(Table, String, NewMaster), Failure> {
-    let token = read_text(&admin.admin_token)?;
-    let trust = admin.trust.as_deref().map(read_text).transpose()?;
-    let table = Table::new(&admin.url, user.clone(), &certificates(trust.as_deref()))?;
+    let (token, trust) = credentials(admin)?;
+    let table = Table::new(&admin.url, user.clone(), &trust)?;
     let password = match from_stdin {
         true => password(true, "")?,
         false => new_password()?,
     };
     Ok((table, token, gigfs::password::new_master(&password)?))
+}
+
+/// Reads an admin's token, and the certificates that are to be trusted.
+pub(crate) fn credentials(admin: &AdminArgs) -> Result<(String, Vec<Vec<u8>>), Failure> {
+    let token = read_text(&admin.admin_token)?.trim().to_owned();
+    let trust = admin.trust.as_deref().map(read_text).transpose()?;
+    Ok((token, certificates(trust.as_deref())))
 }
 
 /// Returns the certificates that a person named, as the client takes them.

@@ -109,6 +109,11 @@ pub(crate) enum Command {
         #[arg(long)]
         plain: bool,
     },
+    /// Forget the fingerprint that was compared with another user's, because that user has made a new identity.
+    Unpin {
+        /// Who.
+        user: UserName,
+    },
     /// List, make and remove channels.
     Channel {
         #[command(subcommand)]

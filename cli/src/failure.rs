@@ -94,6 +94,7 @@ impl From<gigfs::Error> for Failure {
             gigfs::Error::Grant(_) => (Exit::Refused, "bad_grant"),
             gigfs::Error::NotGranted { .. } => (Exit::Refused, "not_granted"),
             gigfs::Error::NotEnrolled { .. } => (Exit::Retry, "not_enrolled"),
+            gigfs::Error::NotAccepted { .. } => (Exit::Refused, "not_accepted"),
             gigfs::Error::NoKeys { .. } | gigfs::Error::NoUserKeys { .. } => (Exit::Refused, "no_keys"),
             gigfs::Error::UnknownType { .. } => (Exit::Refused, "unknown_type"),
             gigfs::Error::Name(_) => (Exit::Refused, ErrorCode::InvalidName.as_str()),
@@ -122,7 +123,7 @@ impl From<gigfs::Error> for Failure {
 fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
     match (error, exit) {
         (gigfs::Error::UnknownChannel { channel, .. }, _) => {
-            format!("make it with `gig channel add {channel}`; `gig channel ls` lists those that there are")
+            format!("make it with `gig channel add {channel}`; `gig channel ls` lists yours, and `gig shared` what others share")
         }
         (gigfs::Error::BadUrl { .. }, _) => "write it like http://HOST:PORT".to_owned(),
         (gigfs::Error::UnknownType { .. } | gigfs::Error::Name(_), _) => {
@@ -131,10 +132,14 @@ fn hint_of(error: &gigfs::Error, exit: Exit) -> String {
         (gigfs::Error::NotPruned { .. }, _) => {
             "nothing is lost and nothing is changed; `gig log` shows the log".to_owned()
         }
-        (gigfs::Error::UnreadableBase { .. }, _) => "update this program, or register the reducer".to_owned(),
+        (gigfs::Error::UnreadableBase { .. }, _) => {
+            "nothing is lost; where the version is too old, update this program, and where keys are missing, log in again".to_owned()
+        }
         (gigfs::Error::Keyring { error, .. }, _) => hint_of_keyring(error),
         (gigfs::Error::KeyringRolledBack { .. }, _) => {
-            "nothing was changed; ask whoever runs the table whether it was brought back from a backup".to_owned()
+            "nothing was changed; ask whoever runs the table whether it was brought back from a backup. If what it lost is gone for \
+             good, remove keyring.json in GIG_HOME and log in again: keys that only the newer keyring has are lost with it"
+                .to_owned()
         }
         (gigfs::Error::NoKeyring { .. }, _) => "`gig login` makes one".to_owned(),
         (gigfs::Error::AddKeys(_) | gigfs::Error::MarkPlain(_), _) => "nothing was changed".to_owned(),

@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 
 use gigfs::core::seal::{RecoveryCode, Sealing};
 use gigfs::{SealMode, Table, UserKeys};
-use gigfs_core::ChannelName;
+use gigfs_core::{ChannelName, UserName};
 use serde_json::json;
 
 use crate::account::{self, certificates};
 use crate::args::LoginArgs;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::profile::{Home, Profile};
 
@@ -63,6 +63,38 @@ pub(crate) async fn identity(home: &Home, output: Output) -> Result<(), Failure>
     let fingerprint = keys.fingerprint().to_string();
     let told = json!({"user": profile.user, "fingerprint": fingerprint, "revision": keys.revision()});
     output.result(&told, || format!("{}  {fingerprint}", profile.user))
+}
+
+/// Forgets which fingerprint was compared with another user's.
+pub(crate) async fn unpin(home: &Home, output: Output, user: &UserName) -> Result<(), Failure> {
+    let profile = home.profile()?;
+    let (table, keys) = (profile.table()?, home.keys(&profile)?);
+    keys.refresh(&table).await?;
+    let Some(fingerprint) = keys.unpin(&table, user).await? else {
+        let message = format!("no fingerprint of {user} was compared");
+        return Err(Failure::new(Exit::Refused, "not_found", message).hint("`gig share` and `gig accept` take it"));
+    };
+    home.keep_keys(&profile.table, &keys)?;
+    output.result(&json!({"user": user, "forgotten": fingerprint.to_string()}), || {
+        format!("{fingerprint} is not {user}'s any more; the next `gig share` or `gig accept` takes --fingerprint")
+    })
+}
+
+/// Settles how a channel is sealed that there was not before: it is, unless it is to be in the clear. A channel of that name
+/// that was of the other kind is not made over.
+pub(crate) async fn settle_new(
+    home: &Home,
+    profile: &Profile,
+    channel: &ChannelName,
+    plain: bool,
+) -> Result<(), Failure> {
+    let keys = refreshed(home, profile).await?;
+    let mode = if plain { SealMode::Plain } else { SealMode::Sealed };
+    keys.ensure(&profile.table()?, channel, mode).await.map_err(|error| {
+        let other = if plain { "without --plain" } else { "with --plain" };
+        Failure::from(error).hint(format!("nothing was changed; make it {other}, or under another name"))
+    })?;
+    home.keep_keys(&profile.table, &keys)
 }
 
 /// Settles how a channel is sealed before anything is mounted on it: it is, unless it is to be in the clear. What was settled

@@ -95,6 +95,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Accept { owner, channel, fingerprint, plain } => {
             sharing::accept(home, output, (owner, channel), fingerprint, plain).await
         }
+        Command::Unpin { user } => keyring::unpin(home, output, &user).await,
         Command::Channel { action } => mounting::channel(home, output, action).await,
         Command::Session { action } => account::session(home, output, action).await,
         Command::Push(args) => data::push(home, output, args).await,

@@ -8,12 +8,12 @@ use gigfs_core::api::{AddStore, MountTable};
 use gigfs_core::{ChannelName, StoreId, UserName};
 use serde_json::json;
 
-use crate::account::short;
+use crate::account::{credentials, short};
 use crate::args::{AdminArgs, ChannelAction, Quota, StoreAction, one_beginning_with};
 use crate::failure::{Exit, Failure};
 use crate::keyring;
 use crate::output::{Output, columns};
-use crate::profile::{Home, read_text};
+use crate::profile::Home;
 use crate::standing::progress;
 use crate::upkeep;
 
@@ -36,7 +36,7 @@ pub(crate) async fn channel(home: &Home, output: Output, action: ChannelAction) 
         }
         ChannelAction::Add { channel, like, plain } => {
             let stores = stores_of_new(&table, &channel, like.as_ref()).await?;
-            keyring::settle(home, &profile, &channel, plain).await?;
+            keyring::settle_new(home, &profile, &channel, plain).await?;
             add_channel(&table, output, &channel, stores).await
         }
         ChannelAction::Rm { channel } => {
@@ -202,10 +202,8 @@ async fn drain(home: &Home, output: Output, channel: &ChannelName, store: StoreI
 
 /// Returns a store and its admin token.
 pub(crate) fn as_admin(admin: &AdminArgs) -> Result<(Store, String), Failure> {
-    let token = read_text(&admin.admin_token)?;
-    let trust = admin.trust.as_deref().map(read_text).transpose()?;
-    let certificates: Vec<Vec<u8>> = trust.iter().map(|pem| pem.clone().into_bytes()).collect();
-    Ok((Store::new(&admin.url, &certificates)?, token.trim().to_owned()))
+    let (token, trust) = credentials(admin)?;
+    Ok((Store::new(&admin.url, &trust)?, token))
 }
 
 async fn quota(output: Output, user: &UserName, size: Option<Quota>, admin: AdminArgs) -> Result<(), Failure> {

@@ -186,9 +186,8 @@ async fn log_in_here(
         Ok(Some(LoggedIn { created, root })) => {
             let at_table = at_table.with_session(&created.token);
             let kept = home.record(table_url, user)?;
-            let opened = UserKeys::open_or_create(&at_table, &root, kept.as_ref()).await?;
+            let opened = UserKeys::open_and_publish(&at_table, &root, kept.as_ref()).await?;
             home.keep_keys(table_url, &opened.keys)?;
-            opened.keys.publish(&at_table).await?;
             if let Some(old) = profile {
                 // It may have ended already.
                 _ = at_table.revoke(old.session).await;

@@ -30,7 +30,7 @@ pub(crate) async fn verify(output: Output, folder: Option<PathBuf>, admin: Runni
     match verified.damage.len() {
         0 => Ok(()),
         count => {
-            let failure = Failure::new(Exit::Damaged, "damaged", format!("{count} things are damaged"));
+            let failure = Failure::new(Exit::Damaged, "damaged", damaged(count));
             Err(failure.hint(
                 "start the store, or start it again: it puts what is damaged aside, writes the rest anew, \
                 and is brought what it lost",
@@ -121,5 +121,12 @@ impl From<UpkeepError> for Failure {
             UpkeepError::Damaged { .. } => (Exit::Damaged, "damaged"),
         };
         Self::new(exit, code, error.to_string())
+    }
+}
+
+fn damaged(count: usize) -> String {
+    match count {
+        1 => "1 thing is damaged".to_owned(),
+        count => format!("{count} things are damaged"),
     }
 }

@@ -163,7 +163,7 @@ impl Builder {
         tasks.spawn(mounts::run_mergers(inbox));
         tasks.spawn(commits::run(shared.clone(), self.table.clone(), asked));
         if let Some((table, keys)) = self.table.as_ref().zip(self.user_keys.as_ref()) {
-            tasks.spawn(follow_keys(shared.clone(), table.clone(), keys.clone()));
+            tasks.spawn(follow_keys(shared.clone(), table.clone(), keys.clone(), mode.subscribe()));
         }
         if let Some(table) = &self.table {
             let streams = stream::supervise(shared.clone(), table.http().clone(), user.clone(), mode.subscribe());

@@ -103,8 +103,12 @@ impl Subscription {
                 (std::mem::take(&mut waiting.changed), std::mem::take(&mut waiting.ops), waiting.closed)
             };
             if changed {
-                let value = self.shared.look(|replica| replica.value(&self.kept))?;
-                return Some(Change { value, ops });
+                if let Some(value) = self.shared.look(|replica| replica.value(&self.kept)) {
+                    return Some(Change { value, ops });
+                }
+                // It cannot be read now, for want of a key, say. What happened is told of once it can.
+                let mut waiting = self.mailbox.waiting.lock();
+                waiting.ops.splice(..0, ops);
             }
             if closed || self.shared.is_closed() {
                 return None;

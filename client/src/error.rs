@@ -115,6 +115,16 @@ pub enum Error {
         /// The channel.
         channel: ChannelName,
     },
+    /// A channel that somebody shares was not accepted.
+    #[error(
+        "{owner}'s channel {channel} was not accepted here; `gig accept {owner} {channel}` does that, and `gig shared` lists what is shared"
+    )]
+    NotAccepted {
+        /// Who owns the channel.
+        owner: UserName,
+        /// The channel.
+        channel: ChannelName,
+    },
     /// The client was given no keys, and not told to do without.
     #[error(
         "this client has no keys of {user}, so it cannot tell whether the channel {channel} is sealed; give it some (Builder::user_keys), or tell it that everything is in the clear (Builder::in_the_clear)"

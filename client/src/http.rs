@@ -15,7 +15,7 @@ use crate::error::Error;
 /// How long a request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of one answer: that of a mount table with the most channels and stores, whose URLs are of a common length.
-const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one refusal.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection may take to come up.

@@ -107,6 +107,20 @@ impl UserKeys {
         Err(busy(table))
     }
 
+    /// Opens the user's keyring as [`open_or_create`](Self::open_or_create) does, and publishes the user's identity.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub async fn open_and_publish(
+        table: &Table,
+        root: &RootKey,
+        kept: Option<&SealedKeyring>,
+    ) -> Result<OpenedKeys, Error> {
+        let opened = Self::open_or_create(table, root, kept).await?;
+        opened.keys.publish(table).await?;
+        Ok(opened)
+    }
+
     /// Opens the record that a device kept, with the key that it kept, to sign as it did before. Needs no network.
     ///
     /// # Errors
@@ -262,7 +276,8 @@ impl UserKeys {
         Ok(code)
     }
 
-    /// Has every newer record kept as soon as it is met, for a device that is to start with it. Who keeps it is said once.
+    /// Has every newer record kept as soon as it is met, for a device that is to start with it. Who keeps it is said once, and may be
+    /// told of two records in another order than they came: the greater revision is the newer one.
     pub fn keep_with(&self, keep: impl Fn(&SealedKeyring, &KeyringKey) + Send + Sync + 'static) {
         // A second one changes nothing.
         _ = self.keep.set(Box::new(keep));
@@ -329,12 +344,15 @@ impl UserKeys {
 
     /// Takes what the table has, unless another clone took something newer meanwhile.
     fn take(&self, opened: Opened) {
-        let mut own = self.opened.lock();
-        if opened.sealed.revision() > own.sealed.revision() {
-            *own = opened;
-            if let Some(keep) = self.keep.get() {
-                keep(&own.sealed, &own.key);
+        {
+            let mut own = self.opened.lock();
+            if opened.sealed.revision() <= own.sealed.revision() {
+                return;
             }
+            *own = opened.clone();
+        }
+        if let Some(keep) = self.keep.get() {
+            keep(&opened.sealed, &opened.key);
         }
     }
 }

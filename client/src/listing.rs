@@ -112,7 +112,10 @@ impl Gig {
         loop {
             let after = logs.last().map(|(log, _)| (&log.kind, &log.path));
             let page = store.list(mount, self.user(), channel, prefix, after).await?;
-            let more = page.more && !page.logs.is_empty();
+            // A store that goes on without getting on has nothing more to say.
+            let before = logs.last().map(|(log, _)| (log.kind.clone(), log.path.clone()));
+            let last = page.logs.last().map(|log| (log.kind.clone(), log.path.clone()));
+            let more = page.more && last > before;
             logs.extend(page.logs.into_iter().map(named));
             if !more {
                 return Ok(logs);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gigfs_core::ChannelName;
 use gigfs_core::seal::Sealing;
 use gigfs_core::sync::Mode;
+use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::gig::Gig;
@@ -48,7 +49,8 @@ impl Gig {
                 Ok(())
             }
             Some(Sealing::Plain) => Ok(()),
-            None => Err(Error::NoKeys { user: self.user().clone(), channel: channel.clone() }),
+            None if user_keys.is_owner() => Err(Error::NoKeys { user: self.user().clone(), channel: channel.clone() }),
+            None => Err(Error::NotAccepted { owner: self.user().clone(), channel: channel.clone() }),
         }
     }
 
@@ -76,22 +78,34 @@ impl Gig {
 
     /// Reads newer keys, if something that was read is sealed under them.
     pub(crate) async fn renew_keys(&self) {
-        if let Some((table, keys)) = self.remote_table().zip(self.user_keys()) {
+        if let Some((table, keys)) = self.remote_table().zip(self.user_keys())
+            && self.mode() != Mode::Offline
+        {
             // What is still closed is shown as such.
             renew_keys(self.shared(), table, keys).await;
         }
     }
 }
 
-/// How long to wait when newer keys are asked for that are not there yet.
+/// How long to wait when newer keys are asked for that are not there yet: at first, and at most. Somebody may have made up what
+/// is sealed under them.
 const KEYS_RETRY: Duration = Duration::from_secs(10);
+const KEYS_RETRY_MAX: Duration = Duration::from_secs(600);
 
-/// Has the newest keys read whenever something is met that was sealed under them.
-pub(crate) async fn follow_keys(shared: Arc<Shared>, table: Table, keys: UserKeys) {
-    loop {
+/// Has the newest keys read whenever something is met that was sealed under them, unless the client is offline.
+pub(crate) async fn follow_keys(shared: Arc<Shared>, table: Table, keys: UserKeys, mut mode: watch::Receiver<Mode>) {
+    let mut wait = KEYS_RETRY;
+    // It ends with the client.
+    while mode.wait_for(|mode| *mode != Mode::Offline).await.is_ok() {
         shared.until(|replica| replica.lacking_keys().next().map(drop)).await;
-        if !renew_keys(&shared, &table, &keys).await {
-            tokio::time::sleep(KEYS_RETRY).await;
+        if *mode.borrow() == Mode::Offline {
+            continue;
+        }
+        if renew_keys(&shared, &table, &keys).await {
+            wait = KEYS_RETRY;
+        } else {
+            tokio::time::sleep(wait).await;
+            wait = KEYS_RETRY_MAX.min(wait * 2);
         }
     }
 }

@@ -51,7 +51,7 @@ impl Gig {
         role: Role,
         fingerprint: Option<Fingerprint>,
     ) -> Result<(), Error> {
-        let (table, keys) = self.table_and_keys()?;
+        let (table, keys) = self.table_and_keys(channel)?;
         let identity = keys.identity_of(table, guest, fingerprint).await?;
         self.read_roster(channel).await?;
         self.may_share(channel, role)?;
@@ -67,7 +67,7 @@ impl Gig {
     /// # Errors
     /// Those of [`share`](Self::share). What was done until then stays done: take the guest off again.
     pub async fn unshare(&self, channel: &ChannelName, guest: &UserName) -> Result<KeyRenewal, Error> {
-        let (table, keys) = self.table_and_keys()?;
+        let (table, keys) = self.table_and_keys(channel)?;
         let unknown = match table.remove_guest(channel, guest).await {
             Ok(()) => None,
             Err(Error::Refused { server, refusal }) if refusal.code == ErrorCode::NotFound => {
@@ -146,7 +146,7 @@ impl Gig {
 
     /// Refuses what only the owner or an admin may do, before anything of it is done.
     fn may_share(&self, channel: &ChannelName, role: Role) -> Result<(), Error> {
-        let (_, keys) = self.table_and_keys()?;
+        let (_, keys) = self.table_and_keys(channel)?;
         let owner = || self.user().clone();
         let is_sealed = matches!(keys.channel(channel), Some(Sealing::Sealed(_)));
         match keys.is_owner() {
@@ -167,7 +167,7 @@ impl Gig {
 
     /// Tells the table what a guest may do, and grants it the newest keys.
     async fn invite(&self, channel: &ChannelName, guest: GuestEntry, identity: &PublicIdentity) -> Result<(), Error> {
-        let (table, keys) = self.table_and_keys()?;
+        let (table, keys) = self.table_and_keys(channel)?;
         let GuestEntry { user, permission, admin } = guest;
         let body = || -> Result<Guest, Error> {
             let word = self.admin_word(channel).filter(|_| !keys.is_owner());
@@ -200,7 +200,7 @@ impl Gig {
         channel: &ChannelName,
         (guest, identity, role): (&UserName, PublicIdentity, Option<Role>),
     ) -> Result<(), Error> {
-        let (_, keys) = self.table_and_keys()?;
+        let (_, keys) = self.table_and_keys(channel)?;
         if !self.shared().look(|replica| replica.is_sealed(channel)) {
             return Ok(());
         }
@@ -233,8 +233,8 @@ impl Gig {
         Err(Error::NotEnrolled { channel: channel.clone(), why })
     }
 
-    fn table_and_keys(&self) -> Result<(&Table, &UserKeys), Error> {
+    fn table_and_keys(&self, channel: &ChannelName) -> Result<(&Table, &UserKeys), Error> {
         let parts = self.remote_table().zip(self.user_keys());
-        parts.ok_or_else(|| Error::NoKeyring { table: String::new(), user: self.user().clone() })
+        parts.ok_or_else(|| Error::NoUserKeys { user: self.user().clone(), channel: channel.clone() })
     }
 }

@@ -8,7 +8,7 @@ use gigfs_core::{ChannelName, Path, PathPrefix, TypeName, UserName};
 use reqwest::{Method, RequestBuilder};
 
 use crate::error::Error;
-use crate::http::{Http, server_url, unreachable};
+use crate::http::{ANSWER_BYTES_MAX, Http, server_url, unreachable};
 
 /// A store server.
 #[derive(Clone)]
@@ -122,6 +122,9 @@ impl Store {
         let mut answer = self.http.send(&self.url, request).await?;
         let mut waiting = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(&self.url, &error))? {
+            if waiting.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(self.unexpected());
+            }
             waiting.extend_from_slice(&chunk);
             while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = waiting.drain(..=end).collect();

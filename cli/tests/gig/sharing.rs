@@ -215,3 +215,25 @@ fn what_is_about_ones_own_things_is_not_done_in_anothers_name() {
     world.owner().run(["--of", "me", "push", "diary", "list", "/a", r#"{"append":"mine"}"#]).ok();
     assert_eq!(world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"], json!(["mine"]));
 }
+
+#[test]
+fn a_fingerprint_that_was_compared_stays_until_it_is_forgotten() {
+    let world = World::new();
+    world.share("--read");
+    world.owner().run(["share", "diary", "bob", "--write"]).ok();
+    world.owner().run(["unpin", "bob"]).ok();
+    let again = world.owner().run(["--json", "share", "diary", "bob", "--write"]);
+    assert_eq!((again.code, again.err.contains("fingerprint_not_compared")), (Some(5), true), "{again:?}");
+    let unknown = world.owner().run(["--json", "unpin", "bob"]);
+    assert_eq!((unknown.code, unknown.err.contains("not_found")), (Some(5), true), "{unknown:?}");
+}
+
+#[test]
+fn a_channel_is_not_in_the_clear_because_an_earlier_one_of_its_name_was() {
+    let world = World::new();
+    world.owner().run(["channel", "add", "open", "--plain"]).ok();
+    world.owner().run(["channel", "rm", "open"]).ok();
+    let refused = world.owner().run(["--json", "channel", "add", "open"]);
+    assert_eq!((refused.code, refused.err.contains("--plain")), (Some(5), true), "{refused:?}");
+    world.owner().run(["channel", "add", "open", "--plain"]).ok();
+}

@@ -104,6 +104,18 @@ impl UserKeys {
         self.change(table, pin, |sealed, _| sealed).await
     }
 
+    /// Forgets the fingerprint of another user, who has made a new identity. Returns it.
+    ///
+    /// # Errors
+    /// Those of a change of the keyring.
+    pub async fn unpin(&self, table: &Table, user: &UserName) -> Result<Option<Fingerprint>, Error> {
+        let unpin = |keyring: &mut Keyring| {
+            let forgotten = keyring.unpin(user);
+            Ok((forgotten, forgotten.is_some()))
+        };
+        self.change(table, unpin, |sealed, _| sealed).await
+    }
+
     /// Returns the fingerprint that is pinned for another user.
     pub fn pinned(&self, user: &UserName) -> Option<Fingerprint> {
         self.opened.lock().keyring.pinned(user)

@@ -60,7 +60,7 @@ pub enum GrantError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// It is over its limit.
-    #[error("the grant has {bytes} bytes and the limit is {GRANT_BYTES_MAX}; grant the later key epochs only")]
+    #[error("the grant has {bytes} bytes and the limit is {GRANT_BYTES_MAX}")]
     TooLarge {
         /// Its size in bytes.
         bytes: usize,

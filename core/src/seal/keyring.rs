@@ -45,7 +45,9 @@ pub enum Sealing {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
     /// Another one is pinned.
-    #[error("{user} is pinned with the fingerprint {pinned}, and not {found}; compare fingerprints with {user} again")]
+    #[error(
+        "the fingerprint that was compared with {user} is {pinned}, and not {found}; if {user} has made a new identity, compare again after `gig unpin {user}`"
+    )]
     Changed {
         /// Whose.
         user: UserName,
@@ -55,7 +57,7 @@ pub enum PinError {
         found: Fingerprint,
     },
     /// There is no room.
-    #[error("{KEYRING_PINS_MAX} fingerprints are pinned, which is the limit; forget some first")]
+    #[error("{KEYRING_PINS_MAX} fingerprints are pinned, which is the limit; `gig unpin USER` forgets one")]
     TooMany,
 }
 
@@ -74,7 +76,7 @@ pub enum AddKeysError {
         channel: ChannelName,
     },
     /// There is no room.
-    #[error("the keyring knows {KEYRING_CHANNELS_MAX} channels, which is the limit; forget some first")]
+    #[error("the keyring knows {KEYRING_CHANNELS_MAX} channels, which is the limit")]
     TooMany,
 }
 
@@ -90,7 +92,7 @@ pub enum MarkPlainError {
         channel: ChannelName,
     },
     /// There is no room.
-    #[error("the keyring knows {KEYRING_CHANNELS_MAX} channels, which is the limit; forget some first")]
+    #[error("the keyring knows {KEYRING_CHANNELS_MAX} channels, which is the limit")]
     TooMany,
 }
 

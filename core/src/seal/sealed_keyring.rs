@@ -49,7 +49,7 @@ pub enum KeyringError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// It is over its limit.
-    #[error("the keyring has {bytes} bytes and the limit is {KEYRING_BYTES_MAX}; forget channels or old key epochs")]
+    #[error("the keyring has {bytes} bytes and the limit is {KEYRING_BYTES_MAX}")]
     TooLarge {
         /// Its size in bytes.
         bytes: usize,

@@ -12,6 +12,7 @@ use super::log::{Loaded, Log};
 use super::{LinkId, Notice, Origin, Record, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
+use crate::limits::CHANNEL_EPOCHS_MAX;
 use crate::name::{ChannelName, LogName, PathPrefix};
 use crate::op::{Draft, Op, Payload};
 use crate::seal::{
@@ -123,7 +124,9 @@ impl Replica {
             Payload::Sealed { epoch, .. } => Some(*epoch),
             Payload::Plain(_) => None,
         });
-        sealed.met = epochs.max().max(Some(sealed.met)).unwrap_or_default();
+        // More epochs than a channel can have are nobody's: a store may have made that up.
+        let last = sealed.keys.newest().saturating_add(CHANNEL_EPOCHS_MAX as u32);
+        sealed.met = epochs.filter(|epoch| *epoch <= last).max().max(Some(sealed.met)).unwrap_or_default();
     }
 
     /// Returns the channels in which something is sealed under a later key epoch than is known here.

@@ -294,7 +294,7 @@ impl Replica {
         log.unproven.forget_verdicts();
         if log.fold.as_ref().is_some_and(|fold| fold.trouble().is_some()) {
             log.refold();
-            self.notify(Notice::Read { log: name.clone() });
+            self.notify(Notice::Changed { log: name.clone(), ops: Vec::new(), origin: Origin::Here });
         }
         self.take_believed(name);
     }

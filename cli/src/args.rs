@@ -527,6 +527,8 @@ pub(crate) enum BenchPart {
     Ack,
     /// Pushes until they are told on another connection.
     Prop,
+    /// Pushes until they are told to all of many subscribers.
+    Subscribers,
     /// Reading logs.
     Get,
     /// Pushes on a device without a network.

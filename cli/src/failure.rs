@@ -18,6 +18,8 @@ pub(crate) struct Failure {
 /// The exit codes that `gig --help` documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Nobody is left to be told.
+    Unread = 0,
     /// The machine failed.
     Machine = 1,
     /// The command line is wrong.
@@ -45,6 +47,11 @@ impl Failure {
             .hint("`gig --help` lists the commands, `gig COMMAND --help` what each takes")
     }
 
+    /// Makes the end of a command whose results nobody reads any more, which is no failure to whoever started it.
+    pub(crate) fn unread() -> Self {
+        Self::new(Exit::Unread, "unread", "nobody reads the results any more")
+    }
+
     /// Makes the failure of something on this machine.
     pub(crate) fn machine(doing: &str, error: impl Display) -> Self {
         Self::new(Exit::Machine, "machine", format!("cannot {doing}: {error}"))
@@ -64,6 +71,9 @@ impl Failure {
     /// Prints the failure on standard error and returns the exit code.
     #[allow(clippy::print_stderr, reason = "this is where errors reach the person")]
     pub(crate) fn report(&self, as_json: bool) -> u8 {
+        if self.exit == Exit::Unread {
+            return self.exit as u8;
+        }
         if as_json {
             eprintln!("{}", json!({"error": {"code": self.code, "message": self.message, "hint": self.hint}}));
         } else {

@@ -21,7 +21,7 @@ impl Output {
         }
     }
 
-    /// Prints one line. A reader that went away is no failure: the process ends quietly.
+    /// Prints one line. A reader that went away ends the command, quietly and in good order.
     pub(crate) fn line(self, line: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let written = match line.is_empty() {
@@ -29,7 +29,7 @@ impl Output {
             false => writeln!(out, "{line}").and_then(|()| out.flush()),
         };
         match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::unread()),
             Err(error) => Err(Failure::machine("write the result", error)),
             Ok(()) => Ok(()),
         }

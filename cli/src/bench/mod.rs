@@ -39,32 +39,42 @@ pub(crate) async fn bench(home: &Home, output: Output, args: BenchArgs) -> Resul
         Some(channel) => Ground::given(home, channel, args.data.as_deref()).await?,
         None => Ground::own(args.data.as_deref()).await?,
     };
+    let measured = measure(&mut ground, &sizes, &args, &mut report).await;
+    report.step("cleaning up");
+    let cleaned_up = ground.clean_up().await;
+    measured?;
+    cleaned_up?;
+    report.finish()
+}
+
+async fn measure(ground: &mut Ground, sizes: &Sizes, args: &BenchArgs, report: &mut Report) -> Result<(), Failure> {
     report.machine(machine::Machine::of(ground.folder())?)?;
     let wants = |part: BenchPart| args.only.is_empty() || args.only.contains(&part);
     if wants(BenchPart::Ack) {
-        pace::acknowledgements(&mut ground, &sizes, &mut report).await?;
+        pace::acknowledgements(ground, sizes, report).await?;
     }
     if wants(BenchPart::Prop) {
-        pace::propagation(&mut ground, &sizes, &mut report).await?;
+        pace::propagation(ground, sizes, report).await?;
+    }
+    if wants(BenchPart::Subscribers) && ground.has_own_store() {
+        pace::subscribers(ground, sizes, report).await?;
     }
     if wants(BenchPart::Get) {
-        reading::gets(&mut ground, &sizes, &mut report).await?;
+        reading::gets(ground, sizes, report).await?;
     }
     if wants(BenchPart::Push) {
-        device::pushes(&ground, &sizes, &mut report).await?;
+        device::pushes(ground, sizes, report).await?;
     }
     if wants(BenchPart::Fold) {
-        device::folds(&sizes, &mut report).await?;
+        device::folds(sizes, report).await?;
     }
     if wants(BenchPart::CatchUp) && ground.has_own_store() {
-        reading::catch_up(&mut ground, &sizes, &mut report).await?;
+        reading::catch_up(ground, sizes, report).await?;
     }
     if wants(BenchPart::Open) && ground.has_own_store() {
-        store::opening(&mut ground, &sizes, &mut report).await?;
+        store::opening(ground, sizes, report).await?;
     }
-    report.step("cleaning up");
-    ground.clean_up().await?;
-    report.finish()
+    Ok(())
 }
 
 /// Closes a client that keeps nothing on disk. Everything that it pushed is at a store by then.

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use gigfs::{Gig, Log};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::bench::ground::{Channel, Ground};
@@ -132,6 +134,52 @@ async fn propagations(ground: &Ground, log: &Log, reader: &Gig, count: usize) ->
         tokio::time::sleep(BETWEEN).await;
     }
     Ok(samples)
+}
+
+/// Pushes on one connection, one at a time, until the change is told on each of many others, which live in this process too.
+pub(super) async fn subscribers(ground: &mut Ground, sizes: &Sizes, report: &mut Report) -> Result<(), Failure> {
+    let (count, ops) = sizes.subscribers;
+    report.step(format!("{count} subscribers"));
+    let channel = ground.channel();
+    let writer = ground.client().await?;
+    let log = ground.log(&writer, &channel, "register", "/subscribers")?;
+    let (told, mut hears) = mpsc::unbounded_channel();
+    let (mut clients, mut followers) = (Vec::new(), JoinSet::new());
+    for _ in 0..count {
+        let gig = ground.client().await?;
+        let read = ground.same(&log, &gig)?;
+        let (mut changes, told) = (read.on().await?, told.clone());
+        read.refresh(DEADLINE).await?;
+        followers.spawn(async move {
+            while let Some(change) = changes.next().await {
+                // The measuring is over if nobody hears it.
+                _ = told.send((Instant::now(), change.value));
+            }
+        });
+        clients.push(gig);
+    }
+    let (mut samples, mut last) = (Samples::default(), Samples::default());
+    for number in 0..ops {
+        let intent = setting(number);
+        let started = Instant::now();
+        log.push(&intent).await?;
+        for _ in 0..count {
+            let heard =
+                timeout(DEADLINE, hears.recv()).await.ok().flatten().filter(|(_, value)| **value == intent["set"]);
+            let (at, _) = heard.ok_or_else(|| Failure::machine("measure subscribers", "a change was not told"))?;
+            samples.add(at - started);
+        }
+        last.add(started.elapsed());
+        tokio::time::sleep(BETWEEN).await;
+    }
+    report.row("subscribers", count as f64, "clients")?;
+    report.times("subscribers", &samples)?;
+    report.times("subscribers_all", &last)?;
+    followers.shutdown().await;
+    for gig in clients {
+        close(gig).await?;
+    }
+    close(writer).await
 }
 
 const WARM_UP_OPS: usize = 200;

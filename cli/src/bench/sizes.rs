@@ -15,6 +15,8 @@ pub(super) struct Sizes {
     pub(super) connections: usize,
     /// Operations whose propagation is measured, one after the other.
     pub(super) propagations: usize,
+    /// Clients that follow one log, and operations that are told to all of them.
+    pub(super) subscribers: (usize, usize),
     /// Operations of the logs that are read.
     pub(super) read_logs: &'static [usize],
     /// How often a reading is repeated.
@@ -48,6 +50,7 @@ impl Sizes {
             ops: 100_000,
             connections: 64,
             propagations: 500,
+            subscribers: (1_000, 100),
             read_logs: &[10, 1_000, 10_000],
             readings: 5,
             local_ops: 10_000,
@@ -67,6 +70,7 @@ impl Sizes {
             ops: 2_000,
             connections: 8,
             propagations: 20,
+            subscribers: (10, 10),
             read_logs: &[10, 1_000],
             readings: 2,
             local_ops: 500,

@@ -197,9 +197,19 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn a_bench_whose_reader_goes_away_leaves_nothing_behind() {
+    let (device, data) = (Device::new(), tempfile::tempdir().unwrap());
+    let args = ["bench", "--short", "--only", "prop", "--data", data.path().to_str().unwrap()];
+    let mut child = device.command(args).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "its servers and their data are gone");
+}
+
+#[test]
 fn help_documents_the_exit_codes() {
     let help = Device::new().run(["--help"]).ok();
-    for code in 0..=6 {
+    for code in 0..=7 {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))), "{help}");
     }
 }

@@ -92,11 +92,14 @@ impl Work {
     }
 
     fn tell(&self, name: &str, ops: usize, report: &mut Report) -> Result<(), Failure> {
-        let ops = ops as f64;
-        report.row(&format!("{name}_syncs"), self.commits / ops, "syncs/op")?;
+        report.row(&format!("{name}_syncs"), self.commits / ops as f64, "syncs/op")?;
         report.row(&format!("{name}_commit"), self.commit_seconds / self.commits * 1e6, "us")?;
-        report.row(&format!("{name}_store_cpu"), self.store_seconds / ops * 1e6, "us/op")?;
-        report.row(&format!("{name}_client_cpu"), self.client_seconds / ops * 1e6, "us/op")
+        self.tell_processors(name, ops, report)
+    }
+
+    fn tell_processors(&self, name: &str, ops: usize, report: &mut Report) -> Result<(), Failure> {
+        report.row(&format!("{name}_store_cpu"), self.store_seconds / ops as f64 * 1e6, "us/op")?;
+        report.row(&format!("{name}_client_cpu"), self.client_seconds / ops as f64 * 1e6, "us/op")
     }
 }
 
@@ -138,11 +141,18 @@ async fn propagations(ground: &Ground, log: &Log, reader: &Gig, count: usize) ->
 
 /// Pushes on one connection, one at a time, until the change is told on each of many others, which live in this process too.
 pub(super) async fn subscribers(ground: &mut Ground, sizes: &Sizes, report: &mut Report) -> Result<(), Failure> {
+    report.row("subscribers", sizes.subscribers.0 as f64, "clients")?;
+    for channel in ground.channels() {
+        report.step(format!("{} subscribers", sizes.subscribers.0));
+        subscribed(ground, sizes, report, &channel).await?;
+    }
+    Ok(())
+}
+
+async fn subscribed(ground: &mut Ground, sizes: &Sizes, report: &mut Report, channel: &Channel) -> Result<(), Failure> {
     let (count, ops) = sizes.subscribers;
-    report.step(format!("{count} subscribers"));
-    let channel = ground.channel();
     let writer = ground.client().await?;
-    let log = ground.log(&writer, &channel, "register", "/subscribers")?;
+    let log = ground.log(&writer, channel, "register", "/subscribers")?;
     let (told, mut hears) = mpsc::unbounded_channel();
     let (mut clients, mut followers) = (Vec::new(), JoinSet::new());
     for _ in 0..count {
@@ -158,6 +168,7 @@ pub(super) async fn subscribers(ground: &mut Ground, sizes: &Sizes, report: &mut
         });
         clients.push(gig);
     }
+    let before = Work::of(ground).await?;
     let (mut samples, mut last) = (Samples::default(), Samples::default());
     for number in 0..ops {
         let intent = setting(number);
@@ -172,9 +183,11 @@ pub(super) async fn subscribers(ground: &mut Ground, sizes: &Sizes, report: &mut
         last.add(started.elapsed());
         tokio::time::sleep(BETWEEN).await;
     }
-    report.row("subscribers", count as f64, "clients")?;
-    report.times("subscribers", &samples)?;
-    report.times("subscribers_all", &last)?;
+    report.times(&format!("subscribers{}", channel.suffix), &samples)?;
+    report.times(&format!("subscribers_all{}", channel.suffix), &last)?;
+    if let Some((before, after)) = before.zip(Work::of(ground).await?) {
+        after.less(&before).tell_processors(&format!("subscribers{}", channel.suffix), samples.len(), report)?;
+    }
     followers.shutdown().await;
     for gig in clients {
         close(gig).await?;

@@ -31,6 +31,7 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["--json", role, "--listen", listen, "--data"]).arg(&data);
         command.env("GIG_LOG", "error").env("GIG_STORE_SESSION_OPS_PER_SECOND", SESSION_OPS_PER_SECOND);
+        command.env("GIG_TABLE_CONNECTIONS", CONNECTIONS).env("GIG_STORE_CONNECTIONS", CONNECTIONS);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -138,4 +139,6 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// What `st_blocks` counts.
 const BLOCK_BYTES: u64 = 512;
 /// More than any session here can push: the bound is for sharing a store, and it is the store that is measured.
+/// All clients are at one address.
+const CONNECTIONS: &str = "{most_of_address=16384}";
 const SESSION_OPS_PER_SECOND: &str = "100000000";

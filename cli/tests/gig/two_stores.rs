@@ -1,8 +1,8 @@
-//! One channel on two stores, one of which comes and goes.
+//! One channel on two stores, one of which comes and goes; and two tables at one store.
 
 use serde_json::{Value, json};
 
-use crate::world::{Apart, Curl, Device, Server, Up};
+use crate::world::{Apart, Curl, Device, PASSWORD, Server, Up};
 
 const ADD: &str = r#"{"add":1}"#;
 
@@ -124,4 +124,28 @@ fn the_follower_of_a_revoked_session_ends_and_others_go_on() {
     assert_eq!(on.ended(), Some(4));
     up.device.push("counter", "/v", ADD);
     goes_on.until(|line| line["value"] == json!(1));
+}
+
+#[test]
+fn users_of_two_tables_share_a_store_and_see_nothing_of_each_other() {
+    let mut world = Apart::with_stores(1);
+    let table = Server::start_in("table", &std::env::temp_dir());
+    table.admin(&["table", "add-user", "ben", "--password-stdin"], PASSWORD).ok();
+    let ben = Device::new();
+    ben.run_with(["login", &table.url, "--user", "ben", "--password-stdin"], PASSWORD.as_bytes()).ok();
+    let store = &world.stores[0];
+    ben.run(["store", "add", "home", &store.url, "--code", &store.code_of("ben"), "--plain"]).ok();
+    let me = &world.device;
+    for (device, add) in [(me, r#"{"add":1}"#), (&ben, r#"{"add":2}"#)] {
+        device.push("counter", "/visits", add);
+    }
+    assert_eq!((me.get("counter", "/visits"), ben.get("counter", "/visits")), (json!(1), json!(2)));
+    table.admin(&["table", "add-user", "me", "--password-stdin"], PASSWORD).ok();
+    let impostor = Device::new();
+    impostor.run_with(["login", &table.url, "--user", "me", "--password-stdin"], PASSWORD.as_bytes()).ok();
+    let refused = impostor.run(["--json", "store", "add", "home", &world.stores[0].url]);
+    assert_eq!(refused.code, Some(5), "the other table's user of that name has no code: {refused:?}");
+    world.stores[0].stop();
+    world.stores[0].again();
+    assert_eq!((world.device.get("counter", "/visits"), ben.get("counter", "/visits")), (json!(1), json!(2)));
 }

@@ -440,7 +440,12 @@ impl Server {
 
     /// Returns a code with which a user mounts this store.
     pub(crate) fn code(&self) -> String {
-        self.admin(&["--json", "store", "code", "me"], "").json()["code"].as_str().unwrap().to_owned()
+        self.code_of("me")
+    }
+
+    /// Returns a code with which this user mounts this store.
+    pub(crate) fn code_of(&self, user: &str) -> String {
+        self.admin(&["--json", "store", "code", user], "").json()["code"].as_str().unwrap().to_owned()
     }
 
     /// Mounts this store on the channel `home`.

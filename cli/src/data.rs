@@ -134,6 +134,7 @@ pub(crate) async fn get(home: &Home, output: Output, args: LogArgs) -> Result<()
 pub(crate) async fn on(home: &Home, output: Output, args: OnArgs) -> Result<(), Failure> {
     let gig = home.profile()?.open(home).await?;
     let mut stop = Stop::listen()?;
+    let channel = ChannelName::parse(&args.channel)?;
     let mut followers = JoinSet::new();
     let following = async {
         let many = args.paths.len() > 1;
@@ -164,6 +165,7 @@ pub(crate) async fn on(home: &Home, output: Output, args: OnArgs) -> Result<(), 
     let ended = tokio::select! {
         ended = following => ended,
         ended = logged_out(&gig) => Err(ended),
+        gone = gig.unmounted(&channel) => Err(gone.into()),
         () = stop.asked() => Ok(()),
     };
     followers.shutdown().await;

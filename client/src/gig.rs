@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gigfs_core::sync::{Event, LinkId, LinkStatus, Mode, Replica};
-use gigfs_core::{ActorId, ChannelName, ErrorKind, Function, Kind, LogName, Logged, PathPrefix};
+use gigfs_core::{ActorId, ChannelName, ErrorCode, ErrorKind, Function, Kind, LogName, Logged, PathPrefix};
 use gigfs_core::{Reduced, Reducer, Refusal, StoreId, TypeName, UserName};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -350,6 +350,20 @@ impl Gig {
         let shared = self.shared();
         let ended = || shared.table_down.lock().clone().filter(|refusal| refusal.code.kind() == ErrorKind::LogIn);
         shared.until(|_| ended()).await
+    }
+
+    /// Waits until the table says that a channel is gone, or is not shared with this user any more, and returns that.
+    pub async fn unmounted(&self, channel: &ChannelName) -> Error {
+        let shared = self.shared();
+        let gone = || {
+            let down = shared.table_down.lock().clone().filter(|refusal| refusal.code == ErrorCode::Forbidden);
+            let server = || self.remote_table().map(|table| table.url().to_owned()).unwrap_or_default();
+            let forbidden = down.map(|refusal| Error::Refused { server: server(), refusal });
+            // What was kept of the mount table says nothing of a channel that is new.
+            let heard = shared.fetched.load(Ordering::Acquire);
+            forbidden.or_else(|| self.check_channel(channel).err().filter(|_| heard))
+        };
+        shared.until(|_| gone()).await
     }
 
     /// Returns whose client it is.

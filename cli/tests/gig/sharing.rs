@@ -125,7 +125,7 @@ fn whoever_is_taken_off_hears_nothing_more_at_once_and_those_who_stay_read_on_un
     world.owner().run(["unshare", "diary", "bob"]).ok();
     world.write("after");
     ann.until(|line| line["value"] == json!(["before", "meanwhile", "after"]));
-    follows.kill();
+    assert_eq!(follows.ended(), Some(5), "it says that it is over");
     let heard = bob.rest();
     assert!(heard.iter().all(|line| !line.contains("after")), "{heard:?}");
     let refused = world.guest.run(["--json", "--of", "me", "push", "diary", "list", "/a", r#"{"append":"late"}"#]);

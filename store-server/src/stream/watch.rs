@@ -218,7 +218,10 @@ impl Filter {
     fn add(&mut self, watched: Watched) {
         match watched {
             Watched::Logs(logs) => self.logs.extend(logs),
-            Watched::Prefix(prefix) => drop(self.prefixes.insert(prefix)),
+            Watched::Prefix(prefix) => {
+                self.logs.retain(|log| !prefix.covers(&log.path));
+                self.prefixes.insert(prefix);
+            }
         }
     }
 
@@ -227,11 +230,12 @@ impl Filter {
     }
 
     fn has_room_for(&self, watched: &Watched) -> Result<(), Refusal> {
-        let more = match watched {
-            Watched::Logs(logs) => logs.iter().filter(|log| !self.logs.contains(log)).count(),
-            Watched::Prefix(prefix) => usize::from(!self.prefixes.contains(prefix)),
+        let logs = match watched {
+            Watched::Logs(logs) => self.logs.len() + logs.iter().filter(|log| !self.logs.contains(log)).count(),
+            // Who names logs until there are too many, and then watches all, has room for that.
+            Watched::Prefix(prefix) => 1 + self.logs.iter().filter(|log| !prefix.covers(&log.path)).count(),
         };
-        if self.logs.len() + self.prefixes.len() + more <= WATCHED_LOGS_MAX {
+        if logs + self.prefixes.len() <= WATCHED_LOGS_MAX {
             return Ok(());
         }
         let message = format!("a stream watches at most {WATCHED_LOGS_MAX} logs and prefixes");

@@ -70,7 +70,7 @@ struct Desk {
 struct Moved {
     /// Those who wait for a log to which something happened.
     logs: Vec<Bell>,
-    /// Whether a stream came up or went down.
+    /// Whether a stream came up, went down or told what was missed.
     links: bool,
     anything: bool,
 }
@@ -166,7 +166,7 @@ impl Shared {
             | Notice::Conflict { log, .. }
             | Notice::Read { log }
             | Notice::Suspicion { log, .. } => moved.logs.extend(self.waiting.bell(log)),
-            Notice::Link { .. } => moved.links = true,
+            Notice::Link { .. } | Notice::Resumed { .. } => moved.links = true,
             Notice::Receipt(_) | Notice::Drained { .. } => {}
         }
     }
@@ -363,7 +363,7 @@ impl Desk {
                 let what = format!("checkpoint {generation} is not part of the log's history any more; {kept}");
                 self.trouble(Trouble { log, what });
             }
-            Notice::Read { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
+            Notice::Read { .. } | Notice::Resumed { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
         }
     }
 }

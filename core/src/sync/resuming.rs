@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::log::{Interest, Loaded, Log, Peer, Reading, can_tell};
+use super::log::{Installed, Interest, Loaded, Log, Peer, Reading, can_tell};
 use super::{LinkId, Notice, Replica};
 use crate::api::BaseHeader;
 use crate::id::{Incarnation, RunId};
@@ -58,6 +58,14 @@ impl Peer {
         self.left_off.take_if(|left_off| left_off.gained.len() > GAINED_MAX);
     }
 
+    /// Goes on where the log was left off, if it is quiet and neither side had another base then. Tells whether it does.
+    fn goes_on(&mut self, base: Option<&Installed>, is_quiet: bool) -> bool {
+        self.left_off.take_if(|left_off| !is_quiet || !can_tell(left_off.base.as_ref(), base));
+        let Some(left_off) = &self.left_off else { return false };
+        (self.base, self.watched) = (left_off.base, true);
+        true
+    }
+
     /// Takes note that the store holds an operation.
     pub(super) fn held_already(&mut self, key: &OrderKey) {
         if let Some(left_off) = &mut self.left_off {
@@ -73,22 +81,23 @@ impl Replica {
         let cursor = self.links.get(id).and_then(|link| link.cursor);
         let tells = cursor.filter(|_| self.mode.receives());
         let (mut count, mut logs, mut begins) = (0, Vec::new(), Vec::new());
-        let here = |(name, log): &(&LogName, &mut Log)| {
-            name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays
-        };
+        let here =
+            |(name, log): &(&LogName, &mut Log)| name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays;
         for (name, log) in self.logs.iter_mut().filter(here) {
-            let goes_on = tells.is_some() && log.goes_on(id);
+            let is_quiet = log.is_quiet();
+            let Log { base, peers, interest, .. } = log;
+            let Some(peer) = peers.get_mut(&id.store) else { continue };
+            peer.left_off.take_if(|_| cursor.is_none());
+            peer.backlog.offer_refused();
+            let goes_on = tells.is_some() && peer.goes_on(base.as_ref(), is_quiet);
             if goes_on {
                 count += 1;
                 if count <= WATCHED_LOGS_MAX {
                     logs.push(LogRef::from(name));
                 }
             }
-            let Some(peer) = log.peers.get_mut(&id.store) else { continue };
-            peer.left_off.take_if(|_| cursor.is_none());
-            peer.backlog.offer_refused();
             if !goes_on || peer.backlog.keys().next().is_some() {
-                begins.push((name.clone(), log.interest));
+                begins.push((name.clone(), *interest));
             }
         }
         if let Some(cursor) = tells.filter(|_| count > 0) {
@@ -131,12 +140,13 @@ impl Replica {
         let (now, at) = (self.now, self.forward_at());
         let (mut begins, mut sends) = (Vec::new(), Vec::new());
         for (name, log) in self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel) {
-            let is_ready = log.is_as_left_off(id);
-            let Some(peer) = log.peers.get_mut(&id.store) else { continue };
-            let left_off = peer.left_off.take();
-            if let Some(left_off) = left_off.filter(|_| is_ready) {
+            let is_quiet = log.is_quiet();
+            let Log { base, oplog, peers, .. } = log;
+            let Some(peer) = peers.get_mut(&id.store) else { continue };
+            let left_off = peer.left_off.take().filter(|_| is_quiet && peer.can_tell(base.as_ref()));
+            if let Some(left_off) = left_off {
                 peer.current = true;
-                let gained = left_off.gained.into_iter().filter(|key| log.oplog.at(key).is_some());
+                let gained = left_off.gained.into_iter().filter(|key| oplog.at(key).is_some());
                 gained.for_each(|key| peer.backlog.offer(key, at, now));
                 if peer.backlog.keys().next().is_some() {
                     sends.push(name.clone());
@@ -177,30 +187,9 @@ impl Replica {
 }
 
 impl Log {
-    /// Goes on at a store where the log was left off, if it is as it was then. Tells whether it does.
-    fn goes_on(&mut self, id: &LinkId) -> bool {
-        let Some(peer) = self.peers.get_mut(&id.store) else { return false };
-        let Some(left_off) = &peer.left_off else { return false };
-        peer.base = left_off.base;
-        let goes_on = self.is_as_left_off(id);
-        if let Some(peer) = self.peers.get_mut(&id.store) {
-            match goes_on {
-                true => peer.watched = true,
-                false => (peer.left_off, peer.base) = (None, None),
-            }
-        }
-        goes_on
-    }
-
-    /// Tells whether nothing about the log asks for a closer look at a store's: neither side has another base, and no
-    /// operation is in doubt.
-    fn is_as_left_off(&self, id: &LinkId) -> bool {
-        let same_base = |peer: &Peer| can_tell(peer.base.as_ref(), self.base.as_ref());
-        self.is_in_use()
-            && self.interest == Interest::Watch
-            && self.doubtful.is_empty()
-            && self.pruning.seed.is_none()
-            && self.peers.get(&id.store).is_some_and(same_base)
+    /// Tells whether nothing about the log asks for a closer look at what the stores have of it.
+    fn is_quiet(&self) -> bool {
+        self.is_in_use() && self.interest == Interest::Watch && self.doubtful.is_empty() && self.pruning.seed.is_none()
     }
 }
 

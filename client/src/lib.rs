@@ -36,6 +36,7 @@ mod sharing;
 mod store;
 mod stream;
 mod table;
+mod waiting;
 
 pub mod password;
 

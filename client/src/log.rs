@@ -263,7 +263,9 @@ impl Log {
         self.gig.mounts_known().await;
         self.open().await?;
         let reached = |replica: &mut Replica| (self.count(replica) >= count).then_some(());
-        timeout(deadline, self.shared().until(reached)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
+        timeout(deadline, self.shared().until_of(self.kept(), reached))
+            .await
+            .map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 
     /// Tells whether no operation is here.
@@ -279,7 +281,9 @@ impl Log {
         self.gig.mounts_known().await;
         self.open().await?;
         let look = |replica: &mut Replica| replica.value(self.kept()).filter(|value| done(value));
-        timeout(deadline, self.shared().until(look)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
+        timeout(deadline, self.shared().until_of(self.kept(), look))
+            .await
+            .map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -306,12 +310,14 @@ impl Log {
         self.gig.know_channel(&self.name.channel).await?;
         self.kept.get_or_init(|| shared.look(|replica| replica.name(&self.name)));
         shared.act(|replica, now| replica.open(now, self.kept()));
-        shared.until(|replica| replica.is_loaded(self.kept()).then_some(())).await;
+        shared.until_of(self.kept(), |replica| replica.is_loaded(self.kept()).then_some(())).await;
         Ok(())
     }
 
     async fn until_read(&self, done: impl Fn(ReadStanding) -> bool, deadline: Duration) -> Result<(), Error> {
         let read = |replica: &mut Replica| done(replica.read_standing(self.kept())).then_some(());
-        timeout(deadline, self.shared().until(read)).await.map_err(|_| Error::NoAnswer { log: self.name.clone() })
+        timeout(deadline, self.shared().until_of(self.kept(), read))
+            .await
+            .map_err(|_| Error::NoAnswer { log: self.name.clone() })
     }
 }

@@ -21,6 +21,7 @@ use crate::changes::Listeners;
 use crate::commits::Asked;
 use crate::local::{Job, LocalStore};
 use crate::mounts::Merger;
+use crate::waiting::{Bell, Waiting};
 
 /// What all tasks of a client share.
 pub(crate) struct Shared {
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) local: Option<LocalStore>,
     /// Counts everything that a waiting call may wait for.
     progress: watch::Sender<u64>,
+    /// Calls that wait for one log.
+    waiting: Waiting,
     /// Wakes the timer task when it may have to wake earlier.
     pub(crate) timer: Notify,
     /// The last known mount table; nothing before the first.
@@ -60,6 +63,16 @@ struct Desk {
     troubles: Vec<Trouble>,
     /// What came of pruning the logs that somebody waits for.
     pruned: BTreeMap<LogName, Option<Result<BaseId, PruneHold>>>,
+}
+
+/// For whom there may be news after a call into the replica.
+#[derive(Default)]
+struct Moved {
+    /// Those who wait for a log to which something happened.
+    logs: Vec<Bell>,
+    /// Whether a stream came up, went down or told what was missed.
+    links: bool,
+    anything: bool,
 }
 
 /// Something odd that a store did.
@@ -97,6 +110,7 @@ impl Shared {
             desk: Mutex::new(Desk::default()),
             local,
             progress: watch::Sender::new(0),
+            waiting: Waiting::default(),
             timer: Notify::new(),
             mounts: watch::Sender::new(None),
             table_down: Mutex::new(None),
@@ -115,12 +129,13 @@ impl Shared {
         let mut replica = self.replica.lock();
         let before = replica.wake_at();
         let result = call(&mut replica, now());
-        let mut moved = false;
+        let mut moved = Moved::default();
         if let Some(first) = replica.poll() {
             let mut desk = self.desk.lock();
             let mut next = Some(first);
             while let Some(output) = next {
-                moved |= self.hand_out(&mut desk, in_clear(&replica, output));
+                self.note(&mut moved, &output);
+                self.hand_out(&mut desk, in_clear(&replica, output));
                 next = replica.poll();
             }
         }
@@ -129,10 +144,31 @@ impl Shared {
         if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
             self.timer.notify_one();
         }
-        if moved {
+        moved.logs.into_iter().for_each(|bell| _ = bell.send(()));
+        if moved.links {
+            self.waiting.ring_all();
+        }
+        if moved.anything {
             self.progress.send_modify(|count| *count += 1);
         }
         result
+    }
+
+    /// Notes who may be waiting for an output.
+    fn note(&self, moved: &mut Moved, output: &Output) {
+        moved.anything |= !matches!(output, Output::Send { .. } | Output::Commit { .. });
+        let Output::Notify(notice) = output else { return };
+        match notice {
+            Notice::Changed { log, .. }
+            | Notice::Pruned { log, .. }
+            | Notice::NotPruned { log, .. }
+            | Notice::Disputed { log, .. }
+            | Notice::Conflict { log, .. }
+            | Notice::Read { log }
+            | Notice::Suspicion { log, .. } => moved.logs.extend(self.waiting.bell(log)),
+            Notice::Link { .. } | Notice::Resumed { .. } => moved.links = true,
+            Notice::Receipt(_) | Notice::Drained { .. } => {}
+        }
     }
 
     /// Reads from the replica without changing it.
@@ -140,8 +176,8 @@ impl Shared {
         call(&mut self.replica.lock())
     }
 
-    /// Puts one output where it belongs. Returns whether somebody may be waiting for it.
-    fn hand_out(&self, desk: &mut Desk, output: Output) -> bool {
+    /// Puts one output where it belongs.
+    fn hand_out(&self, desk: &mut Desk, output: Output) {
         match output {
             Output::Load(log) => self.job(Job::Load(log)),
             Output::Persist { id, records } => self.job(Job::Persist { id, records }),
@@ -150,17 +186,12 @@ impl Shared {
                 if let Some(sender) = desk.links.get(&link) {
                     _ = sender.send(message);
                 }
-                return false;
             }
-            Output::Commit { log, proposal } => {
-                // The task ends only with the client.
-                _ = self.commits.send((log, proposal));
-                return false;
-            }
+            // The task ends only with the client.
+            Output::Commit { log, proposal } => _ = self.commits.send((log, proposal)),
             Output::List { log } => self.job(Job::List(log)),
             Output::Notify(notice) => desk.notice(notice),
         }
-        true
     }
 
     fn job(&self, job: Job) {
@@ -253,8 +284,24 @@ impl Shared {
         }
     }
 
+    /// Waits until `done` says so of one log, by the name that stores know, looking again whenever something happened to
+    /// it or to a stream. The caller sets the deadline.
+    pub(crate) async fn until_of<T>(&self, log: &LogName, mut done: impl FnMut(&mut Replica) -> Option<T>) -> T {
+        if let Some(result) = self.look(&mut done) {
+            return result;
+        }
+        let mut place = self.waiting.place(log);
+        loop {
+            if let Some(result) = self.look(&mut done) {
+                return result;
+            }
+            place.news().await;
+        }
+    }
+
     /// Has every waiting call look again.
     pub(crate) fn progressed(&self) {
+        self.waiting.ring_all();
         self.progress.send_modify(|count| *count += 1);
     }
 
@@ -316,7 +363,7 @@ impl Desk {
                 let what = format!("checkpoint {generation} is not part of the log's history any more; {kept}");
                 self.trouble(Trouble { log, what });
             }
-            Notice::Read { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
+            Notice::Read { .. } | Notice::Resumed { .. } | Notice::Link { .. } | Notice::Drained { .. } => {}
         }
     }
 }

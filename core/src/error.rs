@@ -87,6 +87,8 @@ codes! {
     NotFound = "not_found", 404, FixInput;
     /// It is there already, or changed meanwhile.
     Conflict = "conflict", 409, FixInput;
+    /// The store does not know any more all that has changed since the position.
+    StaleCursor = "stale_cursor", 409, FixInput;
     /// The store's base is not the checkpoint's parent.
     StaleBase = "stale_base", 409, FixInput;
     /// The store's base is not part of the checkpoint's history.

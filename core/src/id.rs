@@ -109,6 +109,13 @@ byte_id!(
     "an incarnation"
 );
 byte_id!(
+    /// One process of a store, from its start to its end. What it said of positions holds as long as it runs: after a
+    /// restart nobody can tell whether the disk kept all that was said to be on it.
+    RunId,
+    16,
+    "a run"
+);
+byte_id!(
     /// A session at a table.
     SessionId,
     16,

@@ -35,7 +35,7 @@ pub use covers::{Covers, Heads, Place};
 pub use date::Date;
 pub use error::{ErrorCode, ErrorKind, Refusal};
 pub use fold::{Fold, Folded, Function, Kind, Logged, Reduced};
-pub use id::{ActorId, BlobName, DeviceId, Digest, IdError, Incarnation, Seq, SessionId, Sha, StoreId};
+pub use id::{ActorId, BlobName, DeviceId, Digest, IdError, Incarnation, RunId, Seq, SessionId, Sha, StoreId};
 pub use name::{ChannelName, LogName, NameError, Path, PathPrefix, TypeName, UserName};
 pub use op::{Draft, Op, OpError, OrderKey, Payload, Signature};
 pub use oplog::Oplog;

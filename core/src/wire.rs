@@ -11,7 +11,7 @@ use crate::api::{IndexedOp, LogHeader, OpJson, PushResult};
 use crate::checkpoint::{Base, BaseId, Checkpoint};
 use crate::date::Date;
 use crate::error::Refusal;
-use crate::id::{Incarnation, Sha, StoreId};
+use crate::id::{Incarnation, RunId, Sha, StoreId};
 use crate::name::{ChannelName, LogName, Path, PathPrefix, TypeName, UserName};
 use crate::op::{Draft, Op, OpError};
 use crate::token::CertificateClaims;
@@ -213,7 +213,7 @@ pub enum ClientMessage {
         tag: Tag,
         /// What to be told of, beside what is watched already.
         watched: Watched,
-        /// The channel position after which to begin; the present one if left out.
+        /// The channel position, heard in this run of the store, after which to begin; the present one if left out.
         after: Option<u64>,
     },
     /// Ends all watching. Answered by [`ServerMessage::Unwatched`], after which no event comes.
@@ -423,6 +423,9 @@ pub struct Welcome {
     pub position: u64,
     /// The store's clock.
     pub now: Date,
+    /// The run of the store; positions that were heard in another one are no cursors. Where none is said, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 /// Operations of one log, stored at consecutive positions of the channel.

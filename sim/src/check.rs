@@ -6,6 +6,7 @@ use gigfs_core::sync::Mode;
 use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, Payload, Sha, json};
 
 use crate::payload;
+use crate::store::Store;
 use crate::world::{Violation, World};
 
 impl World {
@@ -57,6 +58,8 @@ impl World {
     /// [`Violation`] says what does not hold.
     pub fn returns_cheaply(&mut self) -> Result<(), Violation> {
         let (read, pushed) = (self.counts.ops_read, self.counts.ops_pushed);
+        let answers = |world: &Self| world.clients.iter().map(|client| client.answers_read).sum::<u64>();
+        let answered = answers(self);
         for client in 0..self.clients.len() {
             (0..self.stores.len()).for_each(|store| self.cut(client, store, false));
         }
@@ -64,6 +67,12 @@ impl World {
         let (read, pushed) = (self.counts.ops_read - read, self.counts.ops_pushed - pushed);
         if (self.spec.manners.echo && read > 0) || pushed > 0 {
             return Err(Violation(format!("clients that came back read {read} and sent {pushed} operations again")));
+        }
+        let asked = answers(self) - answered;
+        let settled = self.logs.iter().all(|log| !self.lists_are_lost(log)) && !self.has_lost_data();
+        let remembered = self.stores.iter().all(Store::remembers);
+        if self.spec.manners.echo && remembered && settled && asked > 0 {
+            return Err(Violation(format!("clients that came back read {asked} logs that had not changed")));
         }
         Ok(())
     }

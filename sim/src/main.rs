@@ -84,7 +84,8 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
             "seeds": options.seeds, "seed_base": options.base, "steps": options.steps as u64 * options.seeds,
             "events": counts.events, "writes": counts.writes, "ops_pushed": counts.ops_pushed,
             "ops_read": counts.ops_read, "refused": counts.refused, "dated_again": counts.dated_again,
-            "suspicions": counts.suspicions, "committed": counts.committed, "installed": counts.pruned, "seconds": seconds, "failed": failed,
+            "suspicions": counts.suspicions, "committed": counts.committed, "installed": counts.pruned,
+            "resumed": counts.resumed, "seconds": seconds, "failed": failed,
         });
         _ = writeln!(out, "{line}");
         return;
@@ -110,7 +111,7 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
     _ = writeln!(
         out,
         "{} worlds, {} steps, {} events, {} writes, {} operations sent, {} read, {} refused, {} dated again, \
-         {} suspicions, {} checkpoints committed, {} bases installed, {} broke, {seconds:.1} s",
+         {} suspicions, {} checkpoints committed, {} bases installed, {} times gone on, {} broke, {seconds:.1} s",
         options.seeds,
         options.steps as u64 * options.seeds,
         counts.events,
@@ -122,6 +123,7 @@ fn report(options: &Options, counts: &Counts, failures: &[Failure], seconds: f64
         counts.suspicions,
         counts.committed,
         counts.pruned,
+        counts.resumed,
         failures.len(),
     );
 }

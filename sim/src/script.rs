@@ -184,7 +184,8 @@ fn spec(seed: u64, rng: &mut Rng) -> Spec {
     };
     let channels: Vec<BTreeSet<usize>> = (0..1 + rng.index(2)).map(|_| channel(rng)).collect();
     let logs = (0..1 + rng.index(5)).map(|_| (rng.index(channels.len()), TYPES[rng.index(TYPES.len())])).collect();
-    let manners = Manners { page: 1 + rng.index(8), echo: rng.chance(80), events_first: rng.chance(50) };
+    let (page, echo, events_first) = (1 + rng.index(8), rng.chance(80), rng.chance(50));
+    let manners = Manners { page, echo, events_first, forgetful: seed / 2 % 8 == 3 };
     let delay = [1_000, 30_000, 400_000][rng.index(3)];
     let prune = match rng.below(3) {
         0 => PrunePolicy::OnDemand,

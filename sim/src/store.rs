@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use gigfs_core::api::{LogHeader, PushResult};
 use gigfs_core::token::{AckClaims, AckUse};
-use gigfs_core::wire::{ClientMessage, Event, LogRef, ServerMessage, Tag, Watched, Welcome, Which, WireBase, WireOp};
-use gigfs_core::{BaseId, ChannelName, Date, ErrorCode, Incarnation, LogName, Op, PathPrefix, Refusal, Sha, StoreId};
-use gigfs_core::{UserName, base64_text};
+use gigfs_core::wire::{ClientMessage, LogRef, ServerMessage, Tag, Welcome, Which, WireBase, WireOp};
+use gigfs_core::{BaseId, ChannelName, Date, ErrorCode, Incarnation, LogName, Op, PathPrefix, Refusal, RunId, Sha};
+use gigfs_core::{StoreId, UserName, base64_text};
 use gigfs_storage::{Append, Appended, Batch, Engine as _, Fault, Faulty, Page, StorageError, StoredOp, pruning};
+
+mod watch;
 
 /// Names one stream of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +34,10 @@ pub struct Store {
     sessions: BTreeMap<StreamId, Session>,
     /// Up to which position of each channel watchers were told.
     told: BTreeMap<ChannelName, u64>,
+    /// Of each channel, at which position a log's base changed last in this run; nothing once that is not known.
+    rebased: BTreeMap<ChannelName, Option<BTreeMap<LogName, u64>>>,
+    /// How many runs of the process there were before this one.
+    runs: u64,
     manners: Manners,
 }
 
@@ -44,6 +50,8 @@ pub struct Manners {
     pub echo: bool,
     /// Whether watchers are told before the pusher is answered.
     pub events_first: bool,
+    /// Whether they never know what has changed since a position.
+    pub forgetful: bool,
 }
 
 /// An open stream.
@@ -111,6 +119,8 @@ impl Store {
             sealed: BTreeSet::new(),
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),
+            rebased: BTreeMap::new(),
+            runs: 0,
             manners,
         }
     }
@@ -122,11 +132,12 @@ impl Store {
 
     /// Opens a stream, and returns the greeting.
     pub fn open(&mut self, stream: StreamId, user: &UserName, channel: &ChannelName, now: Date) -> ServerMessage {
-        let session = Session { channel: channel.clone(), logs: BTreeSet::new(), prefixes: Vec::new() };
-        self.sessions.insert(stream, session);
+        self.sessions.insert(stream, Session::of(channel));
         let position = self.engine.position(user, channel).unwrap_or(0);
         self.told.entry(channel.clone()).or_insert(position);
-        ServerMessage::Welcome(Welcome { store: self.id(), incarnation: self.engine.incarnation(), position, now })
+        let (store, incarnation) = (self.id(), self.engine.incarnation());
+        let run = Some(RunId::from_bytes(u128::from(self.runs).to_be_bytes()));
+        ServerMessage::Welcome(Welcome { store, incarnation, position, now, run })
     }
 
     /// Ends a stream.
@@ -139,6 +150,8 @@ impl Store {
         self.up = false;
         self.sessions.clear();
         self.told.clear();
+        self.rebased.clear();
+        self.runs += 1;
         self.engine = self.engine.crash();
     }
 
@@ -184,16 +197,7 @@ impl Store {
             }
             ClientMessage::Name { tag, .. } => answer(ServerMessage::Named { tag }),
             ClientMessage::Retained { tag, log } => answer(self.retained(&log.log(user, &channel), tag)),
-            ClientMessage::Watch { tag, watched, .. } => {
-                let position = self.engine.position(user, &channel).unwrap_or(0);
-                if let Some(session) = self.sessions.get_mut(&stream) {
-                    match watched {
-                        Watched::Logs(logs) => session.logs.extend(logs),
-                        Watched::Prefix(prefix) => session.prefixes.push(prefix),
-                    }
-                }
-                answer(ServerMessage::Watching { tag, position })
-            }
+            ClientMessage::Watch { tag, watched, after } => self.watch(user, (stream, tag), watched, after),
             ClientMessage::Unwatch { tag } => {
                 if let Some(session) = self.sessions.get_mut(&stream) {
                     session.logs.clear();
@@ -253,6 +257,7 @@ impl Store {
             Ok(Ok(()))
         };
         let changed: Result<Result<(), Refusal>, StorageError> = change();
+        self.note_base(name);
         // What came back to life is told too.
         let mut messages = self.tell_watchers(&name.user, &name.channel, None);
         let after = self.header(name);
@@ -371,31 +376,6 @@ impl Store {
         Reaction { messages, stored, work: None }
     }
 
-    /// Returns what those who watch a channel are to be told of: all that can be read and was not told yet, however it
-    /// came there.
-    pub fn tell_watchers(
-        &mut self,
-        user: &UserName,
-        channel: &ChannelName,
-        pusher: Option<StreamId>,
-    ) -> Vec<(StreamId, ServerMessage)> {
-        let told = self.told.entry(channel.clone()).or_default();
-        let arrivals = self.engine.feed(user, channel, *told, Page::ALL).unwrap_or_default();
-        let mut messages = Vec::new();
-        for arrival in arrivals {
-            *told = arrival.position;
-            let log = LogRef::from(&arrival.log);
-            let ops = vec![(arrival.stored.index, WireOp { sha: arrival.stored.sha, record: arrival.stored.record })];
-            let event = Event { position: arrival.position, log: log.clone(), ops };
-            let watchers = self
-                .sessions
-                .iter()
-                .filter(|(id, session)| session.watches(channel, &log) && (self.manners.echo || Some(**id) != pusher));
-            messages.extend(watchers.map(|(id, _)| (*id, ServerMessage::Event(event.clone()))));
-        }
-        messages
-    }
-
     /// Gives the next part of an answer.
     pub fn work(&mut self, user: &UserName, stream: StreamId, work: Work) -> Reaction {
         let Some(session) = self.sessions.get(&stream) else { return Reaction::default() };
@@ -487,13 +467,6 @@ impl Store {
     pub fn ops(&self, log: &LogName) -> Vec<Op> {
         let stored = self.engine.read(log, 0, Page::ALL).unwrap_or_default();
         stored.iter().filter_map(|op| Op::from_record(log, &op.record, Some(op.sha)).ok()).collect()
-    }
-}
-
-impl Session {
-    fn watches(&self, channel: &ChannelName, log: &LogRef) -> bool {
-        self.channel == *channel
-            && (self.logs.contains(log) || self.prefixes.iter().any(|prefix| prefix.covers(&log.path)))
     }
 }
 

@@ -135,6 +135,8 @@ pub struct Counts {
     pub pruned: u64,
     /// Bases that clients found to be computed wrongly.
     pub disputes: u64,
+    /// Times that a client went on with a store where it had left off.
+    pub resumed: u64,
 }
 
 impl Counts {
@@ -150,6 +152,7 @@ impl Counts {
         self.committed += other.committed;
         self.pruned += other.pruned;
         self.disputes += other.disputes;
+        self.resumed += other.resumed;
     }
 }
 

@@ -36,7 +36,7 @@ fn spec(kind: &'static str, clients: &[Option<usize>], stores: usize) -> Spec {
         skews: vec![0; stores],
         channels: vec![(0..stores).collect::<BTreeSet<usize>>()],
         logs: vec![(0, kind)],
-        manners: Manners { page: 7, echo: true, events_first: false },
+        manners: Manners { page: 7, echo: true, events_first: false, forgetful: false },
         delay: 5_000,
         prune: PrunePolicy::OnDemand,
         sealed: false,
@@ -1061,7 +1061,7 @@ fn a_long_log_is_pruned_without_anybody_asking_once_a_round() {
 
 #[test]
 fn a_log_of_ten_thousand_operations_is_read_cold_in_one_answer_after_a_prune() {
-    let manners = Manners { page: 1_000, echo: false, events_first: false };
+    let manners = Manners { page: 1_000, echo: false, events_first: false, forgetful: false };
     let mut w = begin(Spec { manners, ..spec("counter", &[MEMORY, MEMORY], 1) });
     away(&mut w, ANNA);
     w.crash(BERT);

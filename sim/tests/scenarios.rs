@@ -27,7 +27,7 @@ fn world(kind: &'static str, clients: &[Option<usize>], stores: usize) -> World 
         skews: vec![0; stores],
         channels: vec![(0..stores).collect::<BTreeSet<usize>>()],
         logs: vec![(0, kind)],
-        manners: Manners { page: 7, echo: true, events_first: false },
+        manners: Manners { page: 7, echo: true, events_first: false, forgetful: false },
         delay: 5_000,
         prune: PrunePolicy::OnDemand,
         sealed: false,

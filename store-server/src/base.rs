@@ -139,7 +139,7 @@ impl Store {
     pub(crate) async fn dispute(&self, log: LogName, base: Sha, room: Room) -> Result<LogHeader, Refusal> {
         let decide = move |inner: &Inner, log: &LogName| {
             let batch = decided(pruning::dispute(&*inner.engine, log, base))?;
-            inner.commits.write(batch, None)?;
+            inner.commits.write(batch, Some(log.clone()))?;
             header(inner, log)
         };
         self.in_turn(log, room, decide).await

@@ -4,7 +4,7 @@
 //! nothing else: those after it are tried as if nothing had happened. What seals a channel comes through here like the
 //! pushes, so each push is either on disk before the seal or refused because of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -203,6 +203,9 @@ impl Writer {
         let started = Instant::now();
         let result = counted.and_then(|counted| Ok((self.engine.commit(&batch)?, counted)));
         self.metrics.commit(batch.appends.len(), started.elapsed(), result.is_ok());
+        // A disk that says no may have written it all the same.
+        let rebased = changed_bases(&batch);
+        rebased.iter().for_each(|log| self.note_base(log));
         match result {
             Ok((appended, counted)) => {
                 self.quotas.counted(counted);
@@ -230,6 +233,7 @@ impl Writer {
             }
             Err(error) => {
                 let refusal = refusal::storage(&error);
+                rebased.iter().for_each(|log| self.tell_of_base(log));
                 jobs.into_iter().for_each(|job| self.answer(job, Err(&refusal)));
             }
         }
@@ -269,13 +273,27 @@ impl Writer {
         Some(job)
     }
 
+    /// Notes for streams that come back that a log's base may have changed. Nothing was written since, so whoever was not
+    /// told of it has a cursor that is no greater.
+    fn note_base(&self, log: &LogName) {
+        match self.engine.position(&log.user, &log.channel) {
+            Ok(position) => self.hub.rebased.note(log, position),
+            Err(error) => self.lose_track(log, &error),
+        }
+    }
+
+    fn lose_track(&self, log: &LogName, error: &StorageError) {
+        drop::<Refusal>(refusal::storage(error));
+        self.hub.rebased.lose_track(log);
+    }
+
     /// Tells whoever watches a log of its base.
     fn tell_of_base(&self, log: &LogName) {
         let read = || Ok((self.engine.tail(log)?, self.engine.position(&log.user, &log.channel)?));
         match read() {
             Ok((tail, position)) => self.hub.prune(log, tail.unwrap_or_default().header, position),
-            // They learn of it when they read the log.
-            Err(error) => drop::<Refusal>(refusal::storage(&error)),
+            // They learn of it when they read the log, and read it when they come back.
+            Err(error) => self.lose_track(log, &error),
         }
     }
 
@@ -359,6 +377,12 @@ impl Job {
             Self::Stop => 0,
         }
     }
+}
+
+/// Returns the logs about whose bases a batch writes.
+fn changed_bases(batch: &Batch) -> BTreeSet<LogName> {
+    let installed = batch.installs.iter().map(|install| &install.log);
+    installed.chain(batch.disputes.iter().map(|(log, _)| log)).chain(&batch.restores).cloned().collect()
 }
 
 /// Jobs that wait for the thread; whoever has one more waits for a place.

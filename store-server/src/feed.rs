@@ -1,7 +1,7 @@
 //! Arrivals on their way to the streams that watch: one short queue a channel, each event encoded once an encoding.
 //!
 //! The queue forgets what a slow stream has not taken, and holds no large operations: a stream that misses something
-//! reads it from the engine's feed, where it left off. So no stream makes the server hold memory, and none misses anything.
+//! reads it from the engine's feed, where it left off, and which logs have another base from [`Rebased`]. So no stream makes the server hold memory, and none misses anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +13,14 @@ use gigfs_storage::{Appended, Arrival};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
+use crate::rebased::Rebased;
 use crate::stream::{Encoding, Frame};
 
 /// The queues of the channels that somebody watches.
 #[derive(Default)]
 pub(crate) struct Hub {
     channels: Mutex<BTreeMap<(UserName, ChannelName), Queue>>,
+    pub(crate) rebased: Rebased,
 }
 
 type Queue = broadcast::Sender<Arc<Published>>;
@@ -41,7 +43,7 @@ pub(crate) enum What {
     /// Operations arrived at consecutive positions, from the first to the last.
     Arrived { first: u64, last: u64 },
     /// It has another base, since the channel's last arrival was at this position. This has no position of its own: a
-    /// stream that misses it learns of the base when it reads the log.
+    /// stream that misses it is told by [`Rebased`].
     Pruned { at: u64 },
 }
 

@@ -20,6 +20,7 @@ mod name;
 mod push;
 mod quota;
 mod read;
+mod rebased;
 mod refusal;
 mod revocation;
 mod seal;

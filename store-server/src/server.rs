@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use gigfs_core::{Date, StoreId};
+use gigfs_core::{Date, RunId, StoreId};
 use gigfs_serve::{Attempts, Audit, Door, Listener, Networks, Stop, TlsError, files, tls};
 use gigfs_storage::{Engine, Fjall, Memory, Mended, StorageError};
 use reqwest::{Certificate, Url};
@@ -293,12 +293,15 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let (commits, thread) = Commits::start(engine.clone(), hub.clone(), metrics.clone(), seals, quotas.clone(), mirror);
     let (stopping, streams, jobs) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
     let bases = Bases::default();
+    let mut run = [0; 16];
+    getrandom::fill(&mut run).map_err(|error| data(dir)(std::io::Error::other(error)))?;
     let inner = Inner {
         engine,
         disk,
         data_dir: dir.clone(),
         commits,
         hub,
+        run: RunId::from_bytes(run),
         users,
         quotas,
         sessions: Sessions::new(config.session_ops_per_second, config.session_streams),

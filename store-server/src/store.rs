@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gigfs_core::api::{ConfirmCode, UserRoom};
-use gigfs_core::{Refusal, StoreId, UserName};
+use gigfs_core::{Refusal, RunId, StoreId, UserName};
 use gigfs_serve::{Attempts, Audit, Connections, Event};
 use gigfs_storage::{Engine, Fjall, StorageError};
 use ipnet::IpNet;
@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) data_dir: PathBuf,
     pub(crate) commits: Commits,
     pub(crate) hub: Arc<Hub>,
+    /// Which run of the store this is.
+    pub(crate) run: RunId,
     pub(crate) users: Users,
     pub(crate) quotas: Quotas,
     pub(crate) sessions: Sessions,

@@ -308,7 +308,8 @@ async fn welcome(context: &Context) -> Result<(), Refusal> {
     let position = context.store.read(move |engine| engine.position(&user, &channel)).await?;
     let engine = &context.store.inner.engine;
     let (store, incarnation) = (engine.store_id(), engine.incarnation());
-    let welcome = ServerMessage::Welcome(Welcome { store, incarnation, position, now: clock::date() });
+    let (now, run) = (clock::date(), Some(context.store.inner.run));
+    let welcome = ServerMessage::Welcome(Welcome { store, incarnation, position, now, run });
     // The queue is still empty, and its other end is open.
     drop(context.out.send(Outgoing::part(welcome)).await);
     Ok(())

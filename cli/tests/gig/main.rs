@@ -4,6 +4,7 @@
 
 mod apart;
 mod bench;
+mod coming_back;
 mod connections;
 mod curl;
 mod cuts;

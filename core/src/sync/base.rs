@@ -189,7 +189,7 @@ impl Replica {
         let Some(log) = self.logs.get_mut(name) else { return };
         let ours = log.base_id();
         let Some(peer) = log.peers.get_mut(&id.store) else { return };
-        peer.current = false;
+        peer.unsettle();
         if peer.base.map(|base| base.id) == ours {
             // It will tell of its new base. If it does not, its answers contradict each other, and there is time.
             return self.read_again(id, name, later);
@@ -207,7 +207,7 @@ impl Replica {
         peer.base = header.base;
         if header.base.map(|base| base.id) > ours {
             if self.mode.receives() {
-                peer.current = false;
+                peer.unsettle();
                 self.begin(id, &name);
                 self.start_reads(id);
             }
@@ -352,7 +352,7 @@ impl Replica {
             (Some(Request::Cover { .. }), _) if header.base.is_some_and(|base| base.complete) => {
                 // What it has of the log may be less now.
                 peer.listing = Listing::No;
-                peer.current = false;
+                peer.unsettle();
                 self.begin(id, name);
                 self.start_reads(id);
             }
@@ -491,7 +491,10 @@ impl Log {
         self.unsaved.clear();
         self.replacing.clear();
         // What is pending is offered again, and nothing was sent.
-        self.peers.values_mut().for_each(|peer| peer.backlog = Backlog::default());
+        for peer in self.peers.values_mut() {
+            peer.backlog = Backlog::default();
+            peer.left_off = None;
+        }
         self.refold();
     }
 }

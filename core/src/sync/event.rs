@@ -312,6 +312,11 @@ pub enum Notice {
         /// The log.
         log: LogName,
     },
+    /// A store has told all that was missed of the logs that were in step with it when they were left off: they are again.
+    Resumed {
+        /// Which.
+        link: LinkId,
+    },
     /// A stream came up or went down.
     Link {
         /// Which.

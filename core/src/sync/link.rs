@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::resuming::Cursor;
 use crate::checkpoint::BaseId;
 use crate::date::Date;
 use crate::error::Refusal;
-use crate::id::{Incarnation, Sha, StoreId};
+use crate::id::{Incarnation, RunId, Sha, StoreId};
 use crate::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_OPS_MAX};
 use crate::name::LogName;
 use crate::op::OrderKey;
-use crate::wire::Tag;
+use crate::wire::{Tag, Welcome};
 
 /// A stream of a channel to a store.
 #[derive(Default)]
@@ -17,6 +18,8 @@ pub(super) struct Link {
     pub(super) up: Option<Up>,
     /// Why it is down, if it ever was.
     pub(super) down: Option<Refusal>,
+    /// Up to where everything was told of what is watched.
+    pub(super) cursor: Option<Cursor>,
     /// Logs that may have something to send, in turn.
     pub(super) sending: Turns,
     /// Logs that are to be read, in turn.
@@ -35,12 +38,18 @@ pub(super) struct Turns {
 /// What a stream has while it is up.
 pub(super) struct Up {
     pub(super) incarnation: Incarnation,
+    /// The run of the store, if it says which one.
+    pub(super) run: Option<RunId>,
     /// The store's clock less ours when the stream came up, in microseconds.
     pub(super) clock_offset: i64,
     /// How many logs the store was asked by name to tell of.
     pub(super) watched_logs: usize,
     /// Whether the store was asked to tell of all logs of the channel.
     pub(super) watches_all: bool,
+    /// How often watching ended on this stream: answers to what was asked before say nothing of what is told now.
+    pub(super) unwatched: u32,
+    /// Whether the store tells what happens, and has told what was missed.
+    pub(super) follows: bool,
     next_tag: Tag,
     requests: BTreeMap<Tag, Request>,
     /// How many pushes of a log are unanswered, where there are any.
@@ -95,7 +104,12 @@ pub(super) enum Request {
     Retained {
         log: LogName,
     },
-    Watch,
+    /// To be told of logs, asked when watching had ended so often on this stream.
+    Watch {
+        unwatched: u32,
+        /// Whether what was missed is told first.
+        resumes: bool,
+    },
     Other,
 }
 
@@ -106,12 +120,15 @@ const READS_MAX: usize = 256;
 const PUSHES_OF_LOG_MAX: usize = 4;
 
 impl Up {
-    pub(super) fn new(incarnation: Incarnation, store_now: Date, now: Date) -> Self {
+    pub(super) fn new(welcome: &Welcome, now: Date) -> Self {
         Self {
-            incarnation,
-            clock_offset: store_now.micros() as i64 - now.micros() as i64,
+            incarnation: welcome.incarnation,
+            run: welcome.run,
+            clock_offset: welcome.now.micros() as i64 - now.micros() as i64,
             watched_logs: 0,
             watches_all: false,
+            unwatched: 0,
+            follows: false,
             next_tag: 1,
             requests: BTreeMap::new(),
             pushes: BTreeMap::new(),
@@ -119,6 +136,17 @@ impl Up {
             in_flight_bytes: 0,
             reads: 0,
         }
+    }
+
+    /// Takes note that the store tells of nothing any more.
+    pub(super) fn unwatch(&mut self) {
+        (self.watched_logs, self.watches_all, self.follows) = (0, false, false);
+        self.unwatched += 1;
+    }
+
+    /// Notes that the store was asked to tell of logs, and gives the request a tag.
+    pub(super) fn ask_to_tell(&mut self, resumes: bool) -> Tag {
+        self.ask(Request::Watch { unwatched: self.unwatched, resumes })
     }
 
     /// Notes a request and gives it a tag.

@@ -92,7 +92,7 @@ impl Replica {
         self.list_failed(name, id.store);
         let Some(peer) = self.logs.get_mut(name).and_then(|log| log.peers.get_mut(&id.store)) else { return };
         if matches!(refusal.code.kind(), ErrorKind::Retry | ErrorKind::LogIn) {
-            peer.current = false;
+            peer.unsettle();
             let at = self.retry_at();
             self.read_again(id, name, at);
         }

@@ -16,6 +16,7 @@ use crate::wire::Tag;
 use super::backlog::Backlog;
 use super::event::{PushId, Seen};
 use super::pruning::Pruning;
+use super::resuming::LeftOff;
 use super::sealed::Sealer;
 use super::vouching::Unproven;
 
@@ -124,6 +125,8 @@ pub(super) struct Peer {
     pub(super) current: bool,
     /// Whether the store was asked, on this stream, to tell of changes.
     pub(super) watched: bool,
+    /// What it was when the store stopped telling, if the log was in step then.
+    pub(super) left_off: Option<LeftOff>,
     /// Whether the store was told, on this stream, what the log is called.
     pub(super) named: bool,
     /// What the store is not known to hold.
@@ -177,10 +180,10 @@ pub(super) enum Reading {
 }
 
 impl Peer {
-    /// Takes note that the stream was lost.
-    pub(super) fn lost(&mut self) {
+    /// Takes note that the stream was lost, of which there is a cursor or not.
+    pub(super) fn lost(&mut self, has_cursor: bool) {
         self.backlog.lost();
-        self.stop_reading();
+        self.stop_reading(has_cursor);
         self.base = None;
         self.asked_base = None;
         self.listing = Listing::No;
@@ -192,12 +195,21 @@ impl Peer {
         can_tell(self.base.as_ref(), base)
     }
 
-    /// Takes note that nothing is read any more, and nothing told.
-    pub(super) fn stop_reading(&mut self) {
+    /// Takes note that nothing is read any more, and nothing told. If there is a cursor, a log in step can go on from there.
+    pub(super) fn stop_reading(&mut self, has_cursor: bool) {
+        if has_cursor && self.current && self.watched && self.unreadable.is_empty() {
+            self.left_off = Some(LeftOff::at(self.base));
+        }
         self.reading = Reading::Idle;
         self.current = false;
         self.watched = false;
         self.read_again_at = None;
+    }
+
+    /// Takes note that the log is to be compared with the store anew.
+    pub(super) fn unsettle(&mut self) {
+        self.current = false;
+        self.left_off = None;
     }
 
     /// Returns when something is to be done about the log at this store.

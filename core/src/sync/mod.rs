@@ -37,6 +37,7 @@ mod pruning;
 mod reading;
 mod redate;
 mod repair;
+mod resuming;
 mod sealed;
 mod sending;
 mod status;
@@ -179,14 +180,14 @@ impl Replica {
     pub fn compare_again(&mut self, now: Date, log: &LogName, store: StoreId) {
         self.compare(now, log);
         let id = LinkId { channel: log.channel.clone(), store };
-        if self.links.get(&id).is_none_or(|link| link.up.is_none()) {
-            // It is compared when its stream comes up.
-            return;
-        }
+        let is_up = self.links.get(&id).is_some_and(|link| link.up.is_some());
         if let Some(peer) = self.log_mut(log).peers.get_mut(&store) {
-            (peer.current, peer.reading) = (false, log::Reading::Idle);
-            self.begin(&id, log);
-            self.start_reads(&id);
+            peer.unsettle();
+            peer.reading = log::Reading::Idle;
+            if is_up {
+                self.begin(&id, log);
+                self.start_reads(&id);
+            }
         }
     }
 
@@ -377,18 +378,19 @@ impl Replica {
     fn connected(&mut self, id: LinkId, welcome: &Welcome) {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
-        let up = Up::new(welcome.incarnation, welcome.now, now);
+        let up = Up::new(welcome, now);
         if up.clock_offset > -(CLOCK_AHEAD_MICROS_MAX as i64) {
             // The clock was ahead once and is right again.
             self.clock_offset = 0;
         }
-        link.up = Some(up);
+        // A stream may be replaced before its loss is noticed.
+        let replaced = link.up.replace(up).is_some();
         link.down = None;
         link.reading.clear();
-        for (_, peer) in self.peers_mut(&id) {
-            // A stream may be replaced before its loss is noticed.
-            peer.lost();
-            peer.backlog.offer_refused();
+        let had_cursor = link.cursor.is_some();
+        link.cursor = link.cursor.filter(|cursor| cursor.is_good_for(welcome));
+        if replaced {
+            self.peers_mut(&id).for_each(|(_, peer)| peer.lost(had_cursor));
         }
         self.notify(Notice::Link { link: id.clone(), down: None });
         self.begin_all(&id);
@@ -399,7 +401,8 @@ impl Replica {
         link.up = None;
         link.down = Some(reason.clone());
         link.reading.clear();
-        self.peers_mut(&id).for_each(|(_, peer)| peer.lost());
+        let has_cursor = link.cursor.is_some();
+        self.peers_mut(&id).for_each(|(_, peer)| peer.lost(has_cursor));
         self.notify(Notice::Link { link: id.clone(), down: Some(reason) });
         self.lists_lost(&id);
         self.withdraw_from(&id);
@@ -423,10 +426,8 @@ impl Replica {
             ServerMessage::Shas { tag, shas, header, more } => self.read_shas(id, tag, shas, &header, more),
             ServerMessage::Event(event) => self.told(id, &event),
             ServerMessage::Failed { tag, refusal } => self.request_failed(id, tag, refusal),
-            ServerMessage::Watching { tag, .. }
-            | ServerMessage::Unwatched { tag }
-            | ServerMessage::Renewed { tag }
-            | ServerMessage::Named { tag } => {
+            ServerMessage::Watching { tag, position } => self.watching(id, tag, position),
+            ServerMessage::Unwatched { tag } | ServerMessage::Renewed { tag } | ServerMessage::Named { tag } => {
                 self.up_mut(id).answered(tag);
             }
             ServerMessage::Pruned { log, header } => self.pruned(id, &log, &header),
@@ -455,7 +456,7 @@ impl Replica {
             Some(Request::List { log, to }) => self.list_failed(&log, to),
             Some(Request::Cover { log }) => self.cover_failed(id, &log, &refusal),
             Some(Request::Retained { log }) => self.repair_failed(&log, refusal),
-            Some(Request::Watch) => self.watch_failed(id),
+            Some(Request::Watch { unwatched, resumes }) => self.not_watching(id, unwatched, resumes),
             Some(Request::Other) | None => {}
         }
         self.pump(id);

@@ -340,7 +340,7 @@ impl Replica {
         let differs = matches!(refusal.code, ErrorCode::StaleBase | ErrorCode::MissingOps);
         if let Some(peer) = log.peers.get_mut(&id.store).filter(|_| differs) {
             // It has another base or lacks something, without having told.
-            peer.current = false;
+            peer.unsettle();
             self.begin(id, name);
             self.start_reads(id);
         }
@@ -438,7 +438,7 @@ impl Replica {
             && let Some(peer) = log.peers.get_mut(&id.store)
             && peer.base.map(|theirs| theirs.id) < Some(base)
         {
-            peer.current = false;
+            peer.unsettle();
             self.begin(id, name);
             self.start_reads(id);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::link::Request;
-use super::log::{Interest, Loaded, Log, Peer, Reading, Taken, can_tell};
+use super::log::{Interest, Loaded, Peer, Reading, Taken, can_tell};
 use super::{LinkId, Notice, Origin, Output, Record, Replica, Seen};
 use crate::api::LogHeader;
 use crate::date::Date;
@@ -17,10 +17,7 @@ use crate::wire::{ClientMessage, Event, LogRef, Tag, Watched, Which, WireOp};
 impl Replica {
     /// Starts everything that a stream that has come up is for.
     pub(super) fn begin_all(&mut self, id: &LinkId) {
-        let of_channel =
-            |(name, log): &(&LogName, &Log)| name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays;
-        let names: Vec<(LogName, Interest)> =
-            self.logs.iter().filter(of_channel).map(|(name, log)| (name.clone(), log.interest)).collect();
+        let names = self.go_on(id);
         if self.mode.receives() {
             let watched = names.iter().filter(|(_, interest)| *interest == Interest::Watch);
             let watched: Vec<LogName> = watched.map(|(name, _)| name.clone()).collect();
@@ -55,7 +52,8 @@ impl Replica {
             if peer.watched {
                 return false;
             }
-            peer.stop_reading();
+            peer.stop_reading(false);
+            peer.unsettle();
             peer.watched = true;
             true
         };
@@ -70,7 +68,7 @@ impl Replica {
             true => Watched::Prefix(PathPrefix::default()),
             false => Watched::Logs(fresh),
         };
-        let tag = up.ask(Request::Watch);
+        let tag = up.ask_to_tell(false);
         self.send(id, ClientMessage::Watch { tag, watched, after: None });
     }
 
@@ -83,7 +81,7 @@ impl Replica {
             self.watch(id, std::slice::from_ref(name));
         }
         let Some(peer) = self.log_mut(name).peers.get_mut(&id.store) else { return };
-        let reads = wanted && matches!(peer.reading, Reading::Idle) && !peer.current;
+        let reads = wanted && matches!(peer.reading, Reading::Idle) && !peer.current && peer.left_off.is_none();
         if reads {
             peer.reading = Reading::Waiting;
             peer.read_again_at = None;
@@ -118,10 +116,13 @@ impl Replica {
     /// nothing that others wrote would be believed.
     fn next_to_read(&mut self, id: &LinkId) -> Option<LogName> {
         let roster = self.sealed.get(&id.channel).map(|sealed| &sealed.roster_log);
-        let unread = roster.filter(|roster| {
-            let peer = self.logs.get(*roster).and_then(|log| log.peers.get(&id.store));
-            peer.is_some_and(|peer| !matches!(peer.reading, Reading::Idle))
-        });
+        let at_store = |roster: &LogName| self.logs.get(roster).and_then(|log| log.peers.get(&id.store));
+        if roster.and_then(at_store).is_some_and(|peer| peer.left_off.is_some()) {
+            // The store is telling what was missed of it.
+            return None;
+        }
+        let is_read = |roster: &LogName| at_store(roster).is_none_or(|peer| matches!(peer.reading, Reading::Idle));
+        let unread = roster.filter(|roster| !is_read(roster));
         let turns = &mut self.links.get_mut(id)?.reading;
         match unread {
             Some(roster) => turns.dequeue_only(roster),
@@ -148,15 +149,13 @@ impl Replica {
     /// Stops being told and forgets what is being read; own operations go on going out.
     pub(super) fn stop_reading(&mut self, id: &LinkId) {
         let up = self.up_mut(id);
-        (up.watched_logs, up.watches_all) = (0, false);
+        up.unwatch();
         let tag = up.ask(Request::Other);
         self.send(id, ClientMessage::Unwatch { tag });
-        if let Some(link) = self.links.get_mut(id) {
-            link.reading.clear();
-        }
-        for (_, peer) in self.peers_mut(id) {
-            peer.stop_reading();
-        }
+        let Some(link) = self.links.get_mut(id) else { return };
+        link.reading.clear();
+        let has_cursor = link.cursor.is_some();
+        self.peers_mut(id).for_each(|(_, peer)| peer.stop_reading(has_cursor));
     }
 
     /// Notes that a store would not tell of changes, and asks it again a little later.
@@ -351,25 +350,31 @@ impl Replica {
     pub(super) fn told(&mut self, id: &LinkId, event: &Event) {
         let name = event.log.log(&self.config.user, &id.channel);
         let loaded = self.logs.get(&name).is_some_and(|log| log.loaded == Loaded::Yes);
-        if !loaded || !self.mode.receives() {
+        if !self.mode.receives() {
             return;
         }
-        self.take_in(id, &name, &event.ops, false);
+        self.move_cursor(id, event.position);
+        if !loaded {
+            return;
+        }
+        let whole = self.take_in(id, &name, &event.ops, false);
         let last = event.ops.last().map_or(0, |(index, _)| *index);
         let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) else { return };
-        if peer.current && peer.seen.is_none_or(|seen| seen.index < last) {
-            // Something before it was not told.
-            peer.current = false;
+        let missed = peer.seen.is_none_or(|seen| seen.index < last);
+        if (peer.current || peer.left_off.is_some()) && (missed || !whole) {
+            // Something before it was not told, or it came damaged.
+            peer.unsettle();
             self.begin(id, &name);
             self.start_reads(id);
         }
     }
 
-    /// Takes in operations that a store holds: inserts, persists, tells the app, and has the other stores follow.
-    fn take_in(&mut self, id: &LinkId, name: &LogName, ops: &[(u64, WireOp)], reading: bool) {
+    /// Takes in operations that a store holds: inserts, persists, tells the app, and has the other stores follow. Returns
+    /// whether all of them can be read.
+    fn take_in(&mut self, id: &LinkId, name: &LogName, ops: &[(u64, WireOp)], reading: bool) -> bool {
         let incarnation = self.up_mut(id).incarnation;
         let log = self.log_mut(name);
-        let Some(peer) = log.peers.get_mut(&id.store) else { return };
+        let Some(peer) = log.peers.get_mut(&id.store) else { return true };
         let mut index = peer.seen.filter(|seen| seen.incarnation == incarnation).map_or(0, |seen| seen.index);
         let before = index;
         let (mut opened, mut bad) = (Vec::with_capacity(ops.len()), Vec::new());
@@ -411,9 +416,11 @@ impl Replica {
         } else if index != before {
             self.keep_seen(name, Some(id.store));
         }
+        let whole = bad.is_empty();
         for what in bad {
             self.notify(Notice::Suspicion { link: id.clone(), log: name.clone(), what });
         }
+        whole
     }
 
     /// Notes operations that others wrote for the stores that lack them, each after a while: most likely their author or
@@ -429,6 +436,7 @@ impl Replica {
             if peer.current {
                 keys.iter().for_each(|key| peer.backlog.offer(*key, at, now));
             }
+            peer.gained_elsewhere(keys);
             if peer.current || peer.backlog.has_ready() {
                 stores.push(*store);
             }

@@ -178,6 +178,7 @@ impl Replica {
             let log = self.log_mut(name);
             if let Some(peer) = log.peers.get_mut(&id.store) {
                 peer.backlog.remove(key);
+                peer.held_already(key);
             }
             let pending = log.pending.contains(key);
             let everywhere = pending && log.is_everywhere(key);

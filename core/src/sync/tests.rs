@@ -9,16 +9,16 @@ use super::*;
 use crate::api::{LogHeader, PushResult};
 use crate::error::ErrorCode;
 use crate::fold::{Function, Logged};
-use crate::id::Incarnation;
+use crate::id::{Incarnation, RunId};
 use crate::wire::{ClientMessage, Watched, WireOp};
 
 /// A machine with what it was asked to send and persist since the last look.
-struct Machine {
-    replica: Replica,
-    now: Date,
+pub(super) struct Machine {
+    pub(super) replica: Replica,
+    pub(super) now: Date,
 }
 
-fn log() -> LogName {
+pub(super) fn log() -> LogName {
     LogName::parse("me", "home", "raw", "/a").unwrap()
 }
 
@@ -26,12 +26,12 @@ fn store(number: u8) -> StoreId {
     StoreId::from_bytes([number; 16])
 }
 
-fn link(number: u8) -> LinkId {
+pub(super) fn link(number: u8) -> LinkId {
     LinkId { channel: log().channel, store: store(number) }
 }
 
 impl Machine {
-    fn new(durable: bool, stores: u8) -> Self {
+    pub(super) fn new(durable: bool, stores: u8) -> Self {
         let user = log().user;
         let mut replica = Replica::new(Config {
             user,
@@ -52,33 +52,38 @@ impl Machine {
         machine
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         self.replica.handle(self.now, event);
     }
 
-    fn mount(&mut self, stores: u8) {
+    pub(super) fn mount(&mut self, stores: u8) {
         self.handle(Event::Mounted { channel: log().channel, stores: (1..=stores).map(store).collect(), epoch: 1 });
     }
 
     fn connect(&mut self, number: u8) {
+        self.greet(number, 0, None);
+    }
+
+    /// Has a stream come up to a store whose channel is at a position.
+    pub(super) fn greet(&mut self, number: u8, position: u64, run: Option<RunId>) {
         let incarnation = Incarnation::from_bytes([7; 16]);
-        let welcome = Welcome { store: store(number), incarnation, position: 0, now: self.now };
+        let welcome = Welcome { store: store(number), incarnation, position, now: self.now, run };
         self.handle(Event::Connected { link: link(number), welcome });
     }
 
-    fn answer(&mut self, number: u8, message: ServerMessage) {
+    pub(super) fn answer(&mut self, number: u8, message: ServerMessage) {
         self.handle(Event::Received { link: link(number), message });
     }
 
-    fn push(&mut self, payload: &Value) -> Receipt {
+    pub(super) fn push(&mut self, payload: &Value) -> Receipt {
         self.replica.push(self.now, &log(), payload).unwrap()
     }
 
-    fn drain(&mut self) -> Vec<Output> {
+    pub(super) fn drain(&mut self) -> Vec<Output> {
         std::iter::from_fn(|| self.replica.poll()).collect()
     }
 
-    fn sent(&mut self) -> Vec<ClientMessage> {
+    pub(super) fn sent(&mut self) -> Vec<ClientMessage> {
         let sent = |output| match output {
             Output::Send { message, .. } => Some(message),
             _ => None,
@@ -102,13 +107,13 @@ impl Machine {
         }
     }
 
-    fn pass(&mut self, micros: i64) {
+    pub(super) fn pass(&mut self, micros: i64) {
         self.now = self.now.plus(micros);
         self.handle(Event::Tick);
     }
 }
 
-fn pushes(sent: &[ClientMessage]) -> Vec<(u64, Vec<Sha>)> {
+pub(super) fn pushes(sent: &[ClientMessage]) -> Vec<(u64, Vec<Sha>)> {
     let push = |message: &ClientMessage| match message {
         ClientMessage::Push { tag, ops, .. } => Some((*tag, ops.iter().map(|op| op.sha).collect())),
         _ => None,
@@ -116,7 +121,7 @@ fn pushes(sent: &[ClientMessage]) -> Vec<(u64, Vec<Sha>)> {
     sent.iter().filter_map(push).collect()
 }
 
-fn gets(sent: &[ClientMessage]) -> Vec<(u64, u64)> {
+pub(super) fn gets(sent: &[ClientMessage]) -> Vec<(u64, u64)> {
     let get = |message: &ClientMessage| match message {
         ClientMessage::Get { tag, after, .. } => Some((*tag, *after)),
         _ => None,

@@ -10,7 +10,7 @@ use crate::api::{BaseHeader, LogHeader, PushResult};
 use crate::checkpoint::BaseId;
 use crate::codec::{self, Writer};
 use crate::error::Refusal;
-use crate::id::{Digest, Incarnation, Sha, StoreId};
+use crate::id::{Digest, Incarnation, RunId, Sha, StoreId};
 use crate::limits::{
     CERTIFICATE_BYTES_MAX, CHECKPOINT_RECORD_BYTES_MAX, INVENTORY_SHAS_MAX, LIST_LOGS_MAX, OP_RECORD_BYTES_MAX,
     PUSH_OPS_MAX, READ_OPS_MAX, SEALED_NAME_BYTES_MAX, WATCHED_LOGS_MAX,
@@ -151,9 +151,14 @@ impl Message for ClientMessage {
 impl Message for ServerMessage {
     fn to_cbor(&self) -> Vec<u8> {
         codec::encode(|to| match self {
-            Self::Welcome(Welcome { store, incarnation, position, now }) => {
-                to.array(5)?.u8(0)?.bytes(store.as_bytes())?.bytes(incarnation.as_bytes())?;
-                to.u64(*position)?.u64(now.micros())?.ok()
+            Self::Welcome(Welcome { store, incarnation, position, now, run }) => {
+                to.array(if run.is_some() { 6 } else { 5 })?.u8(0)?;
+                to.bytes(store.as_bytes())?.bytes(incarnation.as_bytes())?;
+                to.u64(*position)?.u64(now.micros())?;
+                match run {
+                    Some(run) => to.bytes(run.as_bytes())?.ok(),
+                    None => Ok(()),
+                }
             }
             Self::Pushed { tag, results } => {
                 to.array(3)?.u8(1)?.u64(*tag)?;
@@ -219,11 +224,12 @@ impl Message for ServerMessage {
 
     fn from_cbor(bytes: &[u8]) -> Result<Self, WireError> {
         read_message(bytes, |from, length| match (from.u8()?, length) {
-            (0, 5) => Ok(Self::Welcome(Welcome {
+            (0, 5 | 6) => Ok(Self::Welcome(Welcome {
                 store: StoreId::from_bytes(codec::fixed(from)?),
                 incarnation: Incarnation::from_bytes(codec::fixed(from)?),
                 position: from.u64()?,
                 now: codec::date(from)?,
+                run: if length == 6 { Some(RunId::from_bytes(codec::fixed(from)?)) } else { None },
             })),
             (1, 3) => Ok(Self::Pushed { tag: from.u64()?, results: read_all(from, PUSH_OPS_MAX, read_result)? }),
             (2, 6) => Ok(Self::Ops {

@@ -77,6 +77,7 @@ fn server_messages() -> Vec<ServerMessage> {
             incarnation: Incarnation::from_bytes([3; 16]),
             position: 70_000,
             now: Date::saturating(1_700_000_000_000_000),
+            run: None,
         }),
         ServerMessage::Pushed { tag: 1, results },
         ServerMessage::Ops { tag: 2, base: None, ops: vec![(7, op(1))], header, more: true },
@@ -94,6 +95,13 @@ fn server_messages() -> Vec<ServerMessage> {
         ServerMessage::Installed { tag: 10, header: pruned },
         ServerMessage::Retained { tag: 11, base: Some(base()), ops: vec![(3, op(1))], more: false },
         ServerMessage::Named { tag: 12 },
+        ServerMessage::Welcome(Welcome {
+            store: StoreId::from_bytes([2; 16]),
+            incarnation: Incarnation::from_bytes([3; 16]),
+            position: 70_000,
+            now: Date::saturating(1_700_000_000_000_000),
+            run: Some(RunId::from_bytes([4; 16])),
+        }),
     ]
 }
 

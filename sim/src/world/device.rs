@@ -128,6 +128,7 @@ impl World {
                 self.break_law(format!("client {client} took operations in while it only sends"));
             }
             Notice::Changed { .. } | Notice::Read { .. } | Notice::Link { .. } => {}
+            Notice::Resumed { .. } => self.counts.resumed += 1,
             Notice::Drained { .. } => {}
         }
     }

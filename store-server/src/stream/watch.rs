@@ -104,8 +104,7 @@ impl Watch<'_> {
                 let Context { store, user, channel, .. } = self.context;
                 // First the queue and then the position: nothing falls in between.
                 let queue = store.inner.hub.subscribe(user, channel);
-                let (user, channel) = (user.clone(), channel.clone());
-                match store.read(move |engine| engine.position(&user, &channel)).await {
+                match self.position().await {
                     Ok(cursor) => {
                         self.live = Some(Live { queue, cursor });
                         cursor
@@ -132,7 +131,7 @@ impl Watch<'_> {
         let Some(live) = &mut self.live else { return Ok(()) };
         let event = match event {
             Ok(event) => event,
-            Err(RecvError::Lagged(_)) => return self.catch_up(0).await,
+            Err(RecvError::Lagged(_)) => return self.catch_up().await,
             // The queue outlives its readers.
             Err(RecvError::Closed) => return Ok(()),
         };
@@ -149,12 +148,12 @@ impl Watch<'_> {
                         live.cursor = last;
                         self.send(Message::Event(frame)).await
                     }
-                    None => self.catch_up(last).await,
+                    None => self.catch_up().await,
                 }
             }
             What::Pruned { at } => {
                 if live.cursor < at {
-                    self.catch_up(at).await?;
+                    self.catch_up().await?;
                 }
                 match event.frame(self.context.encoding).filter(|_| is_watched) {
                     Some(frame) => self.send(Message::Event(frame)).await,
@@ -164,15 +163,18 @@ impl Watch<'_> {
         }
     }
 
-    /// Sends everything that arrived after the cursor, from the engine. All up to `least` is there.
-    async fn catch_up(&mut self, least: u64) -> Result<(), Gone> {
+    /// Sends everything that happened after the cursor, from the engine.
+    async fn catch_up(&mut self) -> Result<(), Gone> {
         let Some(live) = &self.live else { return Ok(()) };
         let cursor = live.cursor;
         let filter = std::mem::take(&mut self.filter);
-        let replayed = self.replay(&filter, cursor, u64::MAX).await?;
+        let replayed = match self.position().await {
+            Ok(until) => self.replay(&filter, cursor, until).await?.map(|()| until),
+            Err(refusal) => Err(refusal),
+        };
         self.filter = filter;
         match (replayed, &mut self.live) {
-            (Ok(reached), Some(live)) => live.cursor = reached.max(least),
+            (Ok(reached), Some(live)) => live.cursor = reached.max(cursor),
             (Ok(_), None) => {}
             // What was missed cannot be read: the client has to know, and begins again from its own cursor.
             (Err(refusal), _) => self.context.end.because(refusal),
@@ -180,10 +182,22 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Sends what arrived after one position up to another and is covered, from the engine. Returns the position reached.
-    async fn replay(&self, filter: &Filter, mut after: u64, until: u64) -> Result<Result<u64, Refusal>, Gone> {
+    async fn position(&self) -> Result<u64, Refusal> {
+        let Context { store, user, channel, .. } = self.context;
+        let (user, channel) = (user.clone(), channel.clone());
+        store.read(move |engine| engine.position(&user, &channel)).await
+    }
+
+    /// Sends what arrived after one position up to another and is covered, from the engine, and which of the logs have had
+    /// another base since. That `until` was read before is what makes it safe: a base that changes while this looks has a
+    /// position that is no less, so nobody's cursor goes past it untold.
+    async fn replay(&self, filter: &Filter, mut after: u64, until: u64) -> Result<Result<(), Refusal>, Gone> {
+        let Context { store, user, channel, .. } = self.context;
+        let Some(rebased) = store.inner.hub.rebased.since(user, channel, after) else {
+            return Ok(Err(stale(after)));
+        };
+        let mut rebased = rebased.into_iter().filter(|(_, log)| filter.covers(log)).peekable();
         while after < until {
-            let Context { store, user, channel, .. } = self.context;
             let (user, channel) = (user.clone(), channel.clone());
             let page = Page { ops: REPLAYED_OPS_MAX, bytes: READ_BYTES_MAX };
             let arrivals = match store.read(move |engine| engine.feed(&user, &channel, after, page)).await {
@@ -195,16 +209,45 @@ impl Watch<'_> {
             let covered = |arrival: &&Arrival| arrival.position <= until && filter.covers(&LogRef::from(&arrival.log));
             let covered: Vec<_> = arrivals.iter().filter(covered).collect();
             for run in feed::runs(&covered, READ_BYTES_MAX) {
+                let last = run[run.len() - 1].position;
+                while let Some((_, log)) = rebased.next_if(|(at, _)| *at < last) {
+                    if let Err(refusal) = self.tell_of_base(log).await? {
+                        return Ok(Err(refusal));
+                    }
+                }
                 self.send(Message::Plain(Box::new(feed::event(run)))).await?;
             }
         }
-        Ok(Ok(after))
+        for (_, log) in rebased {
+            if let Err(refusal) = self.tell_of_base(log).await? {
+                return Ok(Err(refusal));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn tell_of_base(&self, log: LogRef) -> Result<Result<(), Refusal>, Gone> {
+        let Context { store, user, channel, .. } = self.context;
+        let name = log.log(user, channel);
+        match store.read(move |engine| engine.tail(&name)).await {
+            Ok(tail) => {
+                let header = tail.unwrap_or_default().header;
+                self.send(Message::Plain(Box::new(ServerMessage::Pruned { log, header }))).await.map(Ok)
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        }
     }
 
     async fn send(&self, message: Message) -> Result<(), Gone> {
         self.context.store.inner.metrics.events.increment(1);
         self.context.send(Outgoing { message, permit: None, room: None }).await
     }
+}
+
+/// Says that nobody knows any more all that has changed since a position.
+fn stale(position: u64) -> Refusal {
+    let message = format!("what has changed since the position {position} is not all known here any more");
+    Refusal::new(ErrorCode::StaleCursor, message).hint("watch without a position, and read what is watched")
 }
 
 /// What is watched.
@@ -218,7 +261,10 @@ impl Filter {
     fn add(&mut self, watched: Watched) {
         match watched {
             Watched::Logs(logs) => self.logs.extend(logs),
-            Watched::Prefix(prefix) => drop(self.prefixes.insert(prefix)),
+            Watched::Prefix(prefix) => {
+                self.logs.retain(|log| !prefix.covers(&log.path));
+                self.prefixes.insert(prefix);
+            }
         }
     }
 
@@ -227,11 +273,12 @@ impl Filter {
     }
 
     fn has_room_for(&self, watched: &Watched) -> Result<(), Refusal> {
-        let more = match watched {
-            Watched::Logs(logs) => logs.iter().filter(|log| !self.logs.contains(log)).count(),
-            Watched::Prefix(prefix) => usize::from(!self.prefixes.contains(prefix)),
+        let logs = match watched {
+            Watched::Logs(logs) => self.logs.len() + logs.iter().filter(|log| !self.logs.contains(log)).count(),
+            // Who names logs until there are too many, and then watches all, has room for that.
+            Watched::Prefix(prefix) => 1 + self.logs.iter().filter(|log| !prefix.covers(&log.path)).count(),
         };
-        if self.logs.len() + self.prefixes.len() + more <= WATCHED_LOGS_MAX {
+        if logs + self.prefixes.len() <= WATCHED_LOGS_MAX {
             return Ok(());
         }
         let message = format!("a stream watches at most {WATCHED_LOGS_MAX} logs and prefixes");

@@ -319,6 +319,62 @@ async fn a_watcher_is_told_of_a_base_between_what_came_before_it_and_what_came_a
 }
 
 #[tokio::test]
+async fn who_comes_back_is_told_of_the_bases_that_changed_and_of_no_others() {
+    let world = World::start().await;
+    let mut writer = world.stream().await.welcomed().await;
+    let (a, b, c) = (log("/in/a"), log("/in/b"), log("/in/c"));
+    let known = chain(&c, 1, 1..=1);
+    writer.pushed(&c, &known).await.unwrap();
+    writer.install(&c, world.table.certified(&checkpoint(&c, None, &known, &json!([0])))).await.unwrap();
+    writer.pushed(&c, &chain(&c, 2, 1..=1)).await.unwrap();
+    let mut before = world.stream().await.welcomed().await;
+    before.watch(1, "/in", None).await;
+    let Some(ServerMessage::Watching { position, .. }) = before.next().await else { panic!("it does not watch") };
+
+    let (pruned, disputed) = (chain(&a, 1, 1..=2), chain(&b, 1, 1..=1));
+    writer.pushed(&a, &pruned).await.unwrap();
+    writer.pushed(&b, &disputed).await.unwrap();
+    let made = checkpoint(&b, None, &disputed, &json!([1]));
+    writer.install(&b, world.table.certified(&made)).await.unwrap();
+    let header = writer.dispute(&b, made.id.sha).await.unwrap();
+    let late = chain(&b, 2, 1..=1);
+    writer.pushed(&b, &late).await.unwrap();
+    let last = checkpoint(&a, None, &pruned, &json!([1]));
+    let of_a = writer.install(&a, world.table.certified(&last)).await.unwrap();
+
+    for prefix in ["/in", "/"] {
+        let mut again = world.stream().await.welcomed().await;
+        again.watch(2, prefix, Some(position)).await;
+        // Each in its place among what is left of the arrivals.
+        match again.next().await {
+            Some(ServerMessage::Pruned { log, header: now }) => {
+                assert_eq!((log, now.base), (LogRef::from(&b), header.base));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(again.events(1).await.0, shas(&late));
+        assert_eq!(again.next().await, Some(ServerMessage::Pruned { log: LogRef::from(&a), header: of_a }));
+        assert!(matches!(again.next().await, Some(ServerMessage::Watching { tag: 2, .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_started_again_says_so_in_its_welcome() {
+    let mut world = World::with(EngineKind::Fjall).await;
+    let mut runs = Vec::new();
+    for restarted in [false, false, true] {
+        if restarted {
+            world.restart(FOR_LONG).await;
+        }
+        match world.stream().await.next().await {
+            Some(ServerMessage::Welcome(welcome)) => runs.push(welcome.run.expect("it says which run it is")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(runs[0] == runs[1] && runs[1] != runs[2]);
+}
+
+#[tokio::test]
 async fn a_watcher_is_told_of_a_base_after_an_operation_that_is_too_large_for_the_queue() {
     let world = World::start().await;
     let (a, mut writer) = (log("/a"), world.stream().await.welcomed().await);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gigfs_core::Sha;
+use gigfs_core::limits::WATCHED_LOGS_MAX;
 use gigfs_core::wire::{ClientMessage, LogRef, SUBPROTOCOL_CBOR, SUBPROTOCOL_JSON, ServerMessage, Watched};
 use gigfs_core::{ErrorCode, Op};
 use serde_json::json;
@@ -161,6 +162,19 @@ async fn more_logs_than_a_stream_may_watch_are_refused_and_it_goes_on() {
     let Some(ServerMessage::Failed { tag: 2, refusal }) = stream.next().await else { panic!("taken") };
     assert_eq!(refusal.code, ErrorCode::TooMany);
     let expected = push(&mut world.stream().await.welcomed().await, "/7", 1..=1).await;
+    assert_eq!(stream.events(1).await.0, expected);
+}
+
+#[tokio::test]
+async fn who_has_named_as_many_logs_as_a_stream_may_watch_can_watch_the_channel_instead() {
+    let world = World::start().await;
+    let mut stream = world.stream().await.welcomed().await;
+    let logs = (0..WATCHED_LOGS_MAX).map(|n| LogRef::from(&log(&format!("/{n}")))).collect();
+    stream.send(&ClientMessage::Watch { tag: 1, watched: Watched::Logs(logs), after: None }).await;
+    watching(&mut stream).await;
+    stream.watch(2, "/", None).await;
+    watching(&mut stream).await;
+    let expected = push(&mut world.stream().await.welcomed().await, "/one-more", 1..=1).await;
     assert_eq!(stream.events(1).await.0, expected);
 }
 

@@ -66,6 +66,15 @@ impl Tap {
         lines.map(|line| line[begin(line)..].to_owned()).collect()
     }
 
+    /// Returns the binary messages of the WebSocket that was opened last: those to the server, and those from it.
+    pub(crate) fn last_messages(&self) -> [Vec<Vec<u8>>; 2] {
+        let shared = self.shared.lock().unwrap();
+        let of = |said: &Vec<u8>| messages(&said[head_end(said)..]);
+        let is_stream = |last: &&Connection| last.back.starts_with(b"HTTP/1.1 101");
+        let last = shared.connections.iter().rev().find(is_stream).expect("a stream was opened");
+        [of(&last.there), of(&last.back)]
+    }
+
     /// Returns all that was said, each side of each connection by itself: HTTP as it was, and behind an upgrade what the
     /// frames hold, without their masks and heads.
     pub(crate) fn said(&self) -> Vec<Vec<u8>> {
@@ -104,20 +113,39 @@ fn pass(mut from: TcpStream, mut to: TcpStream, keep: impl Fn(&[u8])) {
 
 /// Returns what one side said, with the frames behind an upgrade opened.
 fn readable(said: &[u8]) -> Vec<u8> {
-    let head_end = said.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
-    let head = String::from_utf8_lossy(&said[..head_end.unwrap_or(0)]).to_ascii_lowercase();
+    let end = head_end(said);
+    let head = String::from_utf8_lossy(&said[..end]).to_ascii_lowercase();
     // Either would hide what is said, and neither is used.
     assert!(!head.contains("sec-websocket-extensions") && !head.contains("content-encoding"), "{head}");
-    match head_end {
-        Some(end) if head.contains("upgrade: websocket") => [said[..end].to_vec(), contents(&said[end..])].concat(),
-        _ => said.to_vec(),
+    match head.contains("upgrade: websocket") {
+        true => {
+            let contents = frames(&said[end..]).into_iter().flat_map(|frame| frame.content);
+            said[..end].iter().copied().chain(contents).collect()
+        }
+        false => said.to_vec(),
     }
 }
 
-/// Returns what is in the frames of a WebSocket (RFC 6455, 5.2); of one that was cut off, what there is of it.
-fn contents(mut frames: &[u8]) -> Vec<u8> {
-    let mut contents = Vec::new();
-    while let [_, second, rest @ ..] = frames {
+/// Returns where the head of an HTTP message ends; the beginning if it does not.
+fn head_end(said: &[u8]) -> usize {
+    said.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 4)
+}
+
+/// A frame of a WebSocket (RFC 6455, 5.2).
+struct Frame {
+    is_binary: bool,
+    content: Vec<u8>,
+}
+
+/// Returns whole messages that are binary. None here are sent in parts.
+fn messages(said: &[u8]) -> Vec<Vec<u8>> {
+    frames(said).into_iter().filter(|frame| frame.is_binary).map(|frame| frame.content).collect()
+}
+
+/// Returns what is in the frames of a WebSocket; of one that was cut off, what there is of it.
+fn frames(mut said: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let [first, second, rest @ ..] = said {
         let (is_masked, short) = (second & 0x80 != 0, usize::from(second & 0x7f));
         let length_bytes = match short {
             126 => 2,
@@ -132,11 +160,12 @@ fn contents(mut frames: &[u8]) -> Vec<u8> {
             length => length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
         };
         let (content, rest) = rest.split_at(length.min(rest.len()));
-        match mask {
-            [] => contents.extend_from_slice(content),
-            mask => contents.extend(content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask)),
-        }
-        frames = rest;
+        let content = match mask {
+            [] => content.to_vec(),
+            mask => content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect(),
+        };
+        frames.push(Frame { is_binary: first & 0x0f == 2, content });
+        said = rest;
     }
-    contents
+    frames
 }

@@ -61,8 +61,13 @@ impl Client {
         replica.open(Date::EPOCH, &name());
         let stores = BTreeSet::from([STORE]);
         replica.handle(Date::EPOCH, Event::Mounted { channel: log().channel, stores, epoch: 1 });
-        let welcome =
-            Welcome { store: STORE, incarnation: Incarnation::from_bytes([1; 16]), position: 0, now: Date::EPOCH };
+        let welcome = Welcome {
+            store: STORE,
+            incarnation: Incarnation::from_bytes([1; 16]),
+            position: 0,
+            now: Date::EPOCH,
+            run: None,
+        };
         replica.handle(Date::EPOCH, Event::Connected { link: link(), welcome });
         let mut client = Self { replica, sent: Vec::new(), index: std::collections::BTreeMap::new() };
         client.run();

@@ -41,6 +41,9 @@ pub struct Mended {
     pub kept_in: Option<PathBuf>,
 }
 
+/// The note that stands in data that was mended, until whoever knows what its notes should be deletes it. // persisted
+pub const MENDED: &[u8] = b"mended";
+
 /// What is missing of one log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lost {

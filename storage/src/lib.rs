@@ -23,7 +23,7 @@ pub mod decoding {
     pub use crate::sqlite::decoding::{Cell, SqliteRow, sqlite};
 }
 
-pub use damage::{Damage, Lost, Mended, Progress, Verified};
+pub use damage::{Damage, Lost, MENDED, Mended, Progress, Verified};
 pub use engine::{Append, Appended, Arrival, Batch, Engine, Install, LogTail, Page, StorageError, StoredOp};
 pub use faulty::{Fault, Faulty};
 pub use fjall::Fjall;

@@ -33,7 +33,7 @@ impl Fjall {
 
     fn copy(&self, to: &Path, mut progress: impl FnMut(Progress)) -> Result<u64, StorageError> {
         let of = files::size(&self.folder)?;
-        open::create_at(to, self.store)?;
+        open::create_at(to, self.store, open::Past::None)?;
         let failed = |failure| open::storage_error("write", to, failure);
         let copy = open::database(to).map_err(failed)?;
         let (mut records, mut bytes) = (0_u64, 0);

@@ -42,7 +42,7 @@ pub(super) fn mend(folder: &Path, mut damage: Vec<Damage>) -> Result<Mended, Sto
         })?,
     };
     let mut mended = Mended { damage, lost: Vec::new(), nameless: 0, kept_in: None };
-    open::create_at(&draft, store)?;
+    open::create_at(&draft, store, open::Past::Damaged)?;
     let fresh = open::open_sound(&draft)?;
     Mending { salvage: &salvage, fresh: &fresh, failed: &failed }.write(&mut mended)?;
     drop((salvage, fresh));

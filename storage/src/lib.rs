@@ -8,12 +8,12 @@ mod damage;
 mod engine;
 mod faulty;
 mod fjall;
-mod home;
 mod listing;
 mod memory;
 mod sqlite;
 mod tail;
 
+pub mod home;
 pub mod pruning;
 
 /// The decoders of what stands on a disk, for the fuzzer alone.

@@ -255,7 +255,7 @@ pub(super) fn read(file: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 
 /// Writes a whole file or leaves what was there.
 pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let new = file.with_extension("new");
+    let new = home::beside(file, "new");
     let written = || {
         let mut open = File::create(&new)?;
         open.write_all(bytes)?;

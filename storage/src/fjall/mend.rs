@@ -28,7 +28,7 @@ pub(super) fn mend(folder: &Path, mut damage: Vec<Damage>) -> Result<Mended, Sto
         tracing::error!(folder = %folder.display(), what = damaged.what, why = damaged.why, "damaged");
     }
     tracing::warn!(folder = %folder.display(), "what can still be read is written anew; this takes a while");
-    let (scratch, draft) = (beside(folder, "scratch"), beside(folder, "draft"));
+    let (scratch, draft) = (home::beside(folder, "scratch"), home::beside(folder, "draft"));
     for old in [&scratch, &draft] {
         remove(old)?;
     }
@@ -52,14 +52,14 @@ pub(super) fn mend(folder: &Path, mut damage: Vec<Damage>) -> Result<Mended, Sto
     let report = serde_json::to_vec_pretty(&mended).expect("names and numbers are plain JSON");
     home::create_folder(&kept)?;
     super::files::write(&kept.join("report.json"), &report)?;
-    fs::rename(&draft, beside(folder, READY)).map_err(|error| io_error("mend", folder, &error))?;
+    fs::rename(&draft, home::beside(folder, READY)).map_err(|error| io_error("mend", folder, &error))?;
     settle(folder)?;
     Ok(mended)
 }
 
 /// Puts what was mended in the folder's place, also where a crash came in between.
 pub(super) fn settle(folder: &Path) -> Result<(), StorageError> {
-    let ready = beside(folder, READY);
+    let ready = home::beside(folder, READY);
     if !ready.exists() {
         return Ok(());
     }
@@ -81,11 +81,6 @@ fn put_aside_in(folder: &Path) -> Result<PathBuf, StorageError> {
     let taken = |kept: &PathBuf| kept.join(name).exists();
     let mut numbered = (1_u32..).map(|number| all.join(format!("{}-{number}", name.to_string_lossy())));
     Ok(numbered.find(|kept| !taken(kept)).unwrap_or(all))
-}
-
-fn beside(folder: &Path, what: &str) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!("{name}.{what}"))
 }
 
 fn remove(folder: &Path) -> Result<(), StorageError> {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use ::fjall::{Database, Error, KeyspaceCreateOptions, LsmError, PersistMode};
@@ -132,9 +132,7 @@ fn is_absent(folder: &Path) -> Result<bool, StorageError> {
 }
 
 fn create(folder: &Path, store: StoreId, past: Past) -> Result<(), StorageError> {
-    let parent = home::parent(folder);
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let draft: PathBuf = parent.join(format!("{name}.new"));
+    let (parent, draft) = (home::parent(folder), home::beside(folder, "new"));
     let failed = |error: std::io::Error| io_error("create", folder, &error);
     if draft.exists() {
         fs::remove_dir_all(&draft).map_err(failed)?;

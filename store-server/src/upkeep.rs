@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use gigfs_core::api::{Backup, DamageFound, StoreVerified, UpkeepProgress};
 use gigfs_core::{ErrorCode, Refusal};
 use gigfs_serve::{Event, files};
-use gigfs_storage::{Damage, Fjall, Progress, StorageError, Verified};
+use gigfs_storage::{Damage, Fjall, Progress, StorageError, Verified, home};
 
 use crate::blob::Blobs;
 use crate::clock;
@@ -84,41 +84,51 @@ pub fn verify(folder: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result
 ///
 /// # Errors
 /// [`UpkeepError`]; nothing is in place then.
-pub fn restore(backup: &Path, folder: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result<Backup, UpkeepError> {
-    let io_at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| UpkeepError::Io { path, source }
-    };
+pub fn restore(backup: &Path, folder: &Path, progress: impl FnMut(UpkeepProgress)) -> Result<Backup, UpkeepError> {
     let manifest = files::read_if_there(&backup.join(MANIFEST)).map_err(io_at(backup))?;
     let manifest = manifest.ok_or_else(|| "is not there".to_owned());
     let manifest: Result<Backup, String> =
         manifest.and_then(|json| serde_json::from_str(&json).map_err(|error| format!("cannot be read ({error})")));
     let manifest = manifest.map_err(|why| UpkeepError::NoBackup { path: backup.to_owned(), why })?;
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(UpkeepError::NotEmpty { path: folder.to_owned() });
+    let draft = home::beside(folder, "new");
+    for place in [folder, &draft] {
+        if fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(UpkeepError::NotEmpty { path: place.to_owned() });
+        }
     }
-    let draft = beside(folder, "new");
-    if draft.exists() {
-        fs::remove_dir_all(&draft).map_err(io_at(&draft))?;
+    let restored = copy_and_look(backup, &draft, progress).and_then(|()| {
+        // An empty folder may be there.
+        _ = fs::remove_dir(folder);
+        fs::rename(&draft, folder).map_err(io_at(folder))?;
+        Ok(home::sync_folder(home::parent(folder))?)
+    });
+    if restored.is_err() {
+        // What cannot be removed either is named by the next restore.
+        _ = fs::remove_dir_all(&draft);
     }
+    restored.map(|()| manifest)
+}
+
+/// Copies a backup to where nothing is. The copy is looked at, not the backup, which stays as it is.
+fn copy_and_look(backup: &Path, to: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result<(), UpkeepError> {
     let (of, mut done) = (size(backup).map_err(io_at(backup))?, 0);
-    let copied = copy(backup, &draft, &mut |bytes| {
+    let copied = copy(backup, to, &mut |bytes| {
         done += bytes;
         progress(UpkeepProgress { step: "bytes copied".to_owned(), done, of });
     });
-    copied.map_err(io_at(&draft))?;
-    // The copy is looked at, not the backup, which stays as it is.
-    let mut damage = verify(&draft, progress)?.damage.into_iter();
+    copied.map_err(io_at(to))?;
+    let mut damage = verify(to, progress)?.damage.into_iter();
     if let Some(first) = damage.next() {
         let first = format!("{}: {}", first.what, first.why);
         return Err(UpkeepError::Damaged { path: backup.to_owned(), first, more: damage.len() });
     }
-    fs::remove_file(draft.join(MANIFEST)).map_err(io_at(&draft))?;
-    // An empty folder may be there.
-    _ = fs::remove_dir(folder);
-    fs::rename(&draft, folder).map_err(io_at(folder))?;
-    sync(folder.parent().unwrap_or(Path::new("."))).map_err(io_at(folder))?;
-    Ok(manifest)
+    fs::remove_file(to.join(MANIFEST)).map_err(io_at(to))?;
+    Ok(home::sync_folder(to)?)
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> UpkeepError {
+    let path = path.to_owned();
+    move |source| UpkeepError::Io { path, source }
 }
 
 impl Inner {
@@ -223,11 +233,6 @@ fn failed(error: &io::Error) -> Refusal {
         }
         _ => Refusal::new(ErrorCode::StorageFailed, error.to_string()).hint("the store's log says more"),
     }
-}
-
-fn beside(folder: &Path, what: &str) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!("{name}.{what}"))
 }
 
 fn size(folder: &Path) -> io::Result<u64> {

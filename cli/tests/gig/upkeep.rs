@@ -95,10 +95,22 @@ fn a_backup_goes_only_where_nothing_is_and_a_restore_too() {
     };
     assert_eq!(restore(&copy, &full).code, Some(5));
     assert_eq!(restore(&full, &place.path().join("new")).code, Some(5));
+    let other = place.path().join("here.new/diary");
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::write(&other, "dear diary").unwrap();
+    let refused = restore(&copy, &place.path().join("here"));
+    assert!(refused.code == Some(5) && refused.err.contains("here.new"), "{refused:?}");
+    assert_eq!(fs::read_to_string(&other).unwrap(), "dear diary");
+
+    let mut relative = world.device.command(["store", "restore", "backup", "--data", "there"]);
+    let ran = relative.current_dir(place.path()).output().unwrap();
+    assert!(ran.status.success() && place.path().join("there/oplogs").is_dir(), "{ran:?}");
+
     fs::write(copy.join("oplogs/0.jnl"), "no journal").unwrap();
     let damaged = restore(&copy, &place.path().join("new"));
     assert_eq!(damaged.code, Some(7), "{damaged:?}");
     assert!(damaged.err.contains("0.jnl") && !place.path().join("new").exists(), "{damaged:?}");
+    assert!(!place.path().join("new.new").exists(), "a draft takes no room once it failed");
 }
 
 #[test]

@@ -227,7 +227,9 @@ async fn keep_house(store: &Store, retain: Duration) {
                 forget_at = Instant::now() + retain.min(FORGETTING);
             }
             tokio::time::sleep(HOUSEKEEPING).await;
-            store.inner.access.keep_house(&store.inner.commits).await;
+            store.inner.access.keep_house().await;
+            // It is in the log, and is tried again at the next start.
+            _ = store.blocking(|inner| inner.access.forget_revocations(&inner.commits)).await;
             store.inner.metrics.figures.fold();
             if store.inner.is_damaged() {
                 tracing::error!("the store has met damage in its data; it closes the data to have it mended");

@@ -76,7 +76,7 @@ pub struct Verified {
     pub operations: u64,
     /// Bytes of the files; 0 where the data is open.
     pub bytes: u64,
-    /// What is damaged. Once a file is, what is in the files is not looked at any more.
+    /// What is damaged: the first thousand things by name. Once a file is, what is in the files is not looked at any more.
     pub damage: Vec<Damage>,
 }
 

@@ -178,7 +178,7 @@ impl Server {
 
     /// Answers until `shutdown` completes, then stops accepting, lets requests finish, says goodbye to the streams once
     /// what they pushed is answered, and closes the data. All of it takes no longer than the config allows. It ends in the
-    /// same way by itself when it has met damage in its data.
+    /// same way by itself when it has met damage in its data, and waits then until the data is closed.
     ///
     /// # Errors
     /// [`RunError`] if the listener failed.
@@ -212,6 +212,10 @@ impl Server {
         store.inner.jobs.close();
         if tokio::time::timeout(grace, store.inner.jobs.wait()).await.is_err() {
             tracing::warn!("something still reads the data, which stays open until it is done");
+            // Nobody opens data that is open.
+            if ended == Ended::Damaged {
+                store.inner.jobs.wait().await;
+            }
         }
         served.map(|()| ended).map_err(|source| RunError { address, source })
     }

@@ -131,6 +131,19 @@ fn verifying_names_what_is_damaged_in_a_folder_and_in_a_store_that_runs() {
     assert!(found.out.contains("the blob abab"), "{found:?}");
 
     world.stores[0].stop();
+    fs::remove_dir_all(data.join("blobs/of/me")).unwrap();
+    let (key, notes) = (data.join("signing-key.pem"), data.join("notes"));
+    let own = [fs::read(&key).unwrap(), fs::read(&notes).unwrap()];
+    let other = Apart::with_stores(1);
+    fs::copy(other.stores[0].data().join("signing-key.pem"), &key).unwrap();
+    fs::write(&notes, "no notes").unwrap();
+    let found = world.device.run(["--json", "store", "verify", &folder]);
+    let told: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    let named: Vec<_> = told["damage"].as_array().unwrap().iter().map(|damage| &damage["what"]).collect();
+    assert_eq!((found.code, named), (Some(7), vec![&json!("signing-key.pem"), &json!("notes")]));
+    fs::write(&key, &own[0]).unwrap();
+    fs::write(&notes, &own[1]).unwrap();
+
     let journal = data.join("oplogs/0.jnl");
     let mut bytes = fs::read(&journal).unwrap();
     bytes[100] ^= 1;

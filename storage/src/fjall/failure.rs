@@ -8,7 +8,12 @@ use super::open;
 #[derive(Debug)]
 pub(super) enum Failure {
     Fjall(::fjall::Error),
-    Damaged { what: String, why: String },
+    Damaged {
+        what: String,
+        why: String,
+    },
+    /// It was told to.
+    Stopped,
 }
 
 impl From<::fjall::Error> for Failure {

@@ -68,7 +68,10 @@ pub(super) fn settle(folder: &Path) -> Result<(), StorageError> {
         let kept = put_aside_in(folder)?;
         home::create_folder(&kept)?;
         fs::rename(folder, kept.join(folder.file_name().unwrap_or_default())).map_err(failed)?;
-        home::sync_folder(&kept)?;
+        // The folders for it may be new, too.
+        for made in [&*kept, home::parent(&kept)] {
+            home::sync_folder(made)?;
+        }
     }
     fs::rename(&ready, folder).map_err(failed)?;
     home::sync_folder(home::parent(folder))

@@ -211,6 +211,7 @@ pub(super) fn storage_error(action: &'static str, folder: &Path, failure: Failur
     let place = folder.display().to_string();
     match failure {
         Failure::Damaged { what, why } => StorageError::Damaged { place, what, why },
+        Failure::Stopped => StorageError::Stopped { place },
         Failure::Fjall(error) if is_damage(&error) => {
             StorageError::Damaged { place, what: "the database".to_owned(), why: error.to_string() }
         }

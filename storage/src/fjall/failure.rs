@@ -27,6 +27,11 @@ impl Failure {
         Self::Damaged { what: what.to_string(), why: why.to_string() }
     }
 
+    /// Tells whether it came from fjall's own work in the background, which does not say any more what it was.
+    pub(super) fn is_of_the_background(&self) -> bool {
+        matches!(self, Self::Fjall(::fjall::Error::Poisoned))
+    }
+
     /// Names the log that was being read, where damage has no name yet.
     pub(super) fn of(self, log: &LogName) -> Self {
         match self {

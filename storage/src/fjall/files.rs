@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
@@ -211,7 +211,12 @@ fn all_lengths(folder: &Path) -> Result<BTreeMap<String, u64>, StorageError> {
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for path in list(&next)? {
-            let metadata = fs::metadata(&path).map_err(|error| io_error("look at", &path, &error))?;
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                // Fjall removes what it does not need any more, while it is open.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(io_error("look at", &path, &error)),
+            };
             let name = within(folder, &path);
             match metadata.is_dir() {
                 true => folders.push(path),
@@ -262,7 +267,12 @@ pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), StorageError> {
         open.sync_all()?;
         fs::rename(&new, file)
     };
-    written().map_err(|error| io_error("write", file, &error))?;
+    let written = written();
+    if written.is_err() {
+        // It would take room from the next one.
+        _ = fs::remove_file(&new);
+    }
+    written.map_err(|error| io_error("write", file, &error))?;
     home::sync_folder(home::parent(file))
 }
 
@@ -277,12 +287,33 @@ pub(super) fn rewrite_journals(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Tells whether the disk takes something.
-pub(super) fn probe(folder: &Path) -> Result<(), StorageError> {
+/// Returns the bytes that the longest journal takes on the disk. What is allotted and not written takes none.
+pub(super) fn longest_journal(folder: &Path) -> Result<u64, StorageError> {
+    let mut longest = 0;
+    for path in journals(folder)? {
+        let metadata = fs::metadata(&path).map_err(|error| io_error("look at", &path, &error))?;
+        longest = longest.max(metadata.len().min(taken(&metadata)));
+    }
+    Ok(longest)
+}
+
+#[cfg(unix)]
+fn taken(metadata: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    metadata.blocks() * 512
+}
+
+#[cfg(not(unix))]
+fn taken(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// Tells whether the disk takes so many bytes.
+pub(super) fn probe(folder: &Path, bytes: u64) -> Result<(), StorageError> {
     let file = folder.join("probe.new");
     let written = || {
         let mut open = File::create(&file)?;
-        open.write_all(&[1; 4096])?;
+        io::copy(&mut io::repeat(1).take(bytes), &mut open)?;
         open.sync_all()
     };
     let written = written().map_err(|error| io_error("write", &file, &error));
@@ -296,7 +327,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     match fs::read_dir(folder) {
         Ok(entries) => {
             let mut paths: Vec<_> =
-                entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
+                entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>().map_err(failed)?;
             paths.sort();
             Ok(paths)
         }
@@ -366,7 +397,7 @@ fn parse_tables(list: &Path) -> Result<Vec<(u64, u128)>, Failure> {
     Ok(tables)
 }
 
-fn take<const N: usize>(reader: &mut impl BufRead) -> std::io::Result<[u8; N]> {
+fn take<const N: usize>(reader: &mut impl BufRead) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     reader.read_exact(&mut bytes)?;
     Ok(bytes)

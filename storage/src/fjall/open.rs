@@ -107,6 +107,7 @@ pub(super) fn open_sound(folder: &Path) -> Result<Fjall, StorageError> {
         mended: None,
         open: RwLock::new(Some(db)),
         is_stuck: AtomicBool::new(false),
+        is_suspect: AtomicBool::new(false),
         cache: Mutex::default(),
         verified: Mutex::default(),
         noted: Mutex::default(),

@@ -73,7 +73,7 @@ impl Fjall {
             }
             Ok(look.verified)
         })?;
-        verified.damage.iter().for_each(|damage| self.note(damage.clone()));
+        verified.damage.iter().for_each(|damage| self.note_damage(damage.clone()));
         Ok(verified)
     }
 }

@@ -192,8 +192,10 @@ pub(super) fn is_damage(error: &Error) -> bool {
     }
 }
 
-fn is_damage_by(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)
+/// Tells whether the system says that a file is not what it was, rather than that it cannot be read.
+pub(super) fn is_damage_by(kind: ErrorKind) -> bool {
+    // A place before the beginning of a file that was cut off is an invalid input.
+    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::NotFound)
 }
 
 impl Drop for Fjall {

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::account::{SESSION_SECONDS, machine_name};
@@ -76,10 +77,14 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
     let stop = watch::Sender::new(false);
     let (table_url, store_url) = (table.public_url().to_owned(), store.public_url().to_owned());
     let (at_table, at_store) = (table.table(), store.store());
-    let store_run = tokio::spawn(run_store(store, store_config, stop.subscribe()));
-    let table_run = tokio::spawn(table.run(stopped(stop.subscribe())));
+    let mut servers = JoinSet::new();
+    servers.spawn(run_store(store, store_config, stop.subscribe()));
+    let table_run = table.run(stopped(stop.subscribe()));
+    servers.spawn(async { table_run.await.map_err(|error| cannot_serve(&error)) });
+    let mut ended = Ok(());
     let ready = tokio::select! {
         ready = get_ready(home, &data, &table_url, &at_table, &at_store, args.plain) => ready.map(|()| true),
+        Some(run) = servers.join_next() => { ended = flat(run); Ok(false) }
         () = stop_asked.asked() => Ok(false),
     };
     // The store closes its data once nobody holds it.
@@ -88,12 +93,17 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
         let told =
             json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
         output.result(&told, || welcome(home, &table_url, &store_url, &data))?;
-        stop_asked.asked().await;
+        tokio::select! {
+            () = stop_asked.asked() => {}
+            Some(run) = servers.join_next() => ended = flat(run),
+        }
     }
+    // What one of them cannot do alone, both stop doing.
     stop.send_replace(true);
-    let table_ended = flat(table_run.await.map(|run| run.map_err(|error| cannot_serve(&error))));
-    flat(store_run.await)?;
-    table_ended?;
+    while let Some(run) = servers.join_next().await {
+        ended = ended.and(flat(run));
+    }
+    ended?;
     ready.map(|_| ())
 }
 

@@ -251,6 +251,15 @@ impl Audit {
         if bytes == 0 || bytes + more as u64 <= self.full {
             return Ok(());
         }
+        // It may be aside already, where a new one could not be begun.
+        if self.path.try_exists()? {
+            self.put_aside()?;
+        }
+        *file = append_to(&self.path)?;
+        Ok(())
+    }
+
+    fn put_aside(&self) -> io::Result<()> {
         let aside = |number: usize| self.path.with_extension(format!("jsonl.{number}"));
         for number in (1..FILES_ASIDE_MAX).rev() {
             match fs::rename(aside(number), aside(number + 1)) {
@@ -258,9 +267,7 @@ impl Audit {
                 _ => {}
             }
         }
-        fs::rename(&self.path, aside(1))?;
-        *file = append_to(&self.path)?;
-        Ok(())
+        fs::rename(&self.path, aside(1))
     }
 }
 
@@ -339,5 +346,27 @@ mod tests {
         // What is kept is the end of it all, without a gap.
         assert!(seen.len() > 50 && seen.last() == Some(&999), "{seen:?}");
         assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seen:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_put_aside_stay_where_they_are_while_no_new_one_can_be_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = UserName::parse("ann").unwrap();
+        let audit = Audit::open_until(folder.path(), 1000).unwrap();
+        let note = |bytes| audit.note(Event::QuotaSet { user: &user, bytes: Some(bytes) });
+        (0..30).for_each(note);
+        let file = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let aside = file("audit.jsonl.1");
+        let full = file("audit.jsonl");
+        // What is opened by this name cannot be, and is not there to be put aside either.
+        fs::rename(folder.path().join("audit.jsonl"), folder.path().join("full")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/audit.jsonl", folder.path().join("audit.jsonl")).unwrap();
+        (30..60).for_each(note);
+        assert_eq!(file("audit.jsonl.1"), aside);
+        assert!(file("full").starts_with(&full) && file("full").contains("59"), "lines go where they can");
+        fs::remove_file(folder.path().join("audit.jsonl")).unwrap();
+        note(60);
+        assert!(file("audit.jsonl").contains("60") && file("audit.jsonl.1") == aside);
     }
 }

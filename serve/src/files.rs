@@ -24,12 +24,14 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 
 /// Writes the whole file or leaves what was there: a crash in between leaves no half of it.
 pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = open_private(&new)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    let mut file = open_private(new)?;
     file.set_len(0)?;
     file.write_all(contents)?;
     file.sync_all()?;
-    fs::rename(&new, path)?;
+    fs::rename(new, path)?;
     match path.parent() {
         Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
         _ => Ok(()),

@@ -326,6 +326,12 @@ pub enum StorageError {
         /// Where the data is.
         place: String,
     },
+    /// Whoever asked for it does not want it any more.
+    #[error("what was done with {place} was stopped before its end")]
+    Stopped {
+        /// Where the data is.
+        place: String,
+    },
     /// Any other failure of the disk.
     #[error("cannot {action} {place}: {why}")]
     Io {

@@ -34,6 +34,7 @@ mod key;
 mod mend;
 mod open;
 mod prune;
+mod reopen;
 mod row;
 mod salvage;
 mod table;
@@ -53,6 +54,8 @@ pub struct Fjall {
     open: RwLock<Option<Db>>,
     /// Whether a write has failed since it was opened, so that it takes no more.
     is_stuck: AtomicBool,
+    /// Whether something failed in the background, which may be damage that nobody else has met.
+    is_suspect: AtomicBool,
     /// Held through a commit.
     cache: Mutex<write::Cache>,
     /// Logs whose tails were found whole.
@@ -189,7 +192,10 @@ impl Fjall {
         let mut broken = false;
         let result = self.using(|db| {
             let prepared = prepare(db, &cache)?;
-            let (answer, touched) = prepared.write(db).inspect_err(|_| broken = true)?;
+            let (answer, touched) = prepared.write(db).inspect_err(|failure| {
+                broken = true;
+                self.is_suspect.fetch_or(failure.is_of_the_background(), Ordering::Relaxed);
+            })?;
             cache.keep(touched);
             Ok(answer)
         });
@@ -201,27 +207,6 @@ impl Fjall {
             }
         }
         result
-    }
-
-    /// Opens the database again after a failed write. Before it is closed, the disk has to take something: as long as it does
-    /// not, what is there can be read.
-    ///
-    /// What a failed sync has left in the journal may be in the system's memory alone, and look as if it were on the disk. So
-    /// the journals are written anew first.
-    fn get_unstuck(&self) -> Result<(), StorageError> {
-        files::probe(&self.folder)?;
-        let mut open = self.open.write();
-        if open.is_some() && !self.is_stuck.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        *open = None;
-        self.verified.lock().clear();
-        let lock = files::Lock::take(&self.folder)?;
-        files::rewrite_journals(&self.folder)?;
-        drop(lock);
-        *open = Some(open::database(&self.folder).map_err(|failure| self.failed("open", failure))?);
-        self.is_stuck.store(false, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Runs `work` over the open database, opening it again first if it had to be closed.
@@ -238,13 +223,13 @@ impl Fjall {
     fn failed(&self, action: &'static str, failure: Failure) -> StorageError {
         let error = open::storage_error(action, &self.folder, failure);
         if let StorageError::Damaged { what, why, .. } = &error {
-            self.note(Damage::new(what, why));
+            self.note_damage(Damage::new(what, why));
         }
         error
     }
 
     /// Writes damage down, so that the next opening mends it.
-    fn note(&self, damage: Damage) {
+    fn note_damage(&self, damage: Damage) {
         let mut noted = self.noted.lock();
         if noted.len() >= NOTED_MAX || noted.contains(&damage) {
             return;

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use crate::engine::StorageError;
@@ -53,16 +53,27 @@ pub(crate) fn create_file(file: &Path) -> Result<File, StorageError> {
 }
 
 /// Makes durable which files a folder holds.
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
+///
+/// # Errors
+/// [`StorageError`]: what the system says.
+pub fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     File::open(folder).and_then(|open| open.sync_all()).map_err(|error| io_error("sync", folder, &error))
 }
 
 /// Returns the folder that a file stands in.
-pub(crate) fn parent(file: &Path) -> &Path {
+pub fn parent(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Returns the file or folder of the same name, a dot and `what`, where this one stands.
+pub fn beside(file: &Path, what: &str) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(what);
+    file.with_file_name(name)
 }
 
 /// Turns a failure of the system into ours.

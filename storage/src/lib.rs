@@ -8,12 +8,12 @@ mod damage;
 mod engine;
 mod faulty;
 mod fjall;
-mod home;
 mod listing;
 mod memory;
 mod sqlite;
 mod tail;
 
+pub mod home;
 pub mod pruning;
 
 /// The decoders of what stands on a disk, for the fuzzer alone.
@@ -23,7 +23,7 @@ pub mod decoding {
     pub use crate::sqlite::decoding::{Cell, SqliteRow, sqlite};
 }
 
-pub use damage::{Damage, Lost, Mended, Progress, Verified};
+pub use damage::{Damage, Lost, MENDED, Mended, Progress, Verified};
 pub use engine::{Append, Appended, Arrival, Batch, Engine, Install, LogTail, Page, StorageError, StoredOp};
 pub use faulty::{Fault, Faulty};
 pub use fjall::Fjall;

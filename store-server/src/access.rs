@@ -32,7 +32,7 @@ pub(crate) struct Access {
     /// Tokens whose signatures were verified, by the hash of their text.
     tokens: Mutex<BTreeMap<Sha, Arc<Token>>>,
     revoked: Mutex<BTreeMap<Ended, Term>>,
-    /// Held while a revocation is written, so that none takes the place of one that says more.
+    /// Held while it is worked out what is written of revocations, so that none takes the place of one that says more.
     revoking: Mutex<()>,
     live: Mutex<Live>,
 }
@@ -155,12 +155,16 @@ impl Access {
         let session = (claims.sub.clone(), claims.sid);
         let (ended, mut term) = revocation::of(claims);
         {
-            let _revoking = self.revoking.lock();
+            // What is queued is written in this order, and what comes at one time is written together.
+            let revoking = self.revoking.lock();
             if let Some(known) = self.revoked.lock().get(&ended) {
-                term.before = term.before.max(known.before);
+                term = term.and(*known);
             }
-            commits.notes(vec![(ended.key(), Some(term.to_bytes()))])?;
+            let written = commits.queue_notes(vec![(ended.key(), Some(term.to_bytes()))])?;
+            // It counts from now on, also if it cannot be written: the table says it again.
             self.revoked.lock().insert(ended, term);
+            drop(revoking);
+            written.wait()?;
         }
         self.end_streams(&session, |held| self.check_revoked(&held.claims).err());
         Ok(())
@@ -211,8 +215,8 @@ impl Access {
         }
     }
 
-    /// Asks the tables that did not answer again, and forgets what has run out.
-    pub(crate) async fn keep_house(&self, commits: &Commits) {
+    /// Asks the tables that did not answer again, and forgets the tokens that have run out.
+    pub(crate) async fn keep_house(&self) {
         let now = clock::seconds();
         let unanswered: Vec<_> = {
             let mut tokens = self.tokens.lock();
@@ -224,18 +228,21 @@ impl Access {
         };
         let asking = stream::iter(unanswered).map(|token| async move { self.ask(&token).await });
         asking.buffer_unordered(ASKED_AT_ONCE_MAX).collect::<()>().await;
-        let old: Vec<_> =
-            self.revoked.lock().iter().filter(|(_, term)| term.until <= now).map(|(key, _)| key.clone()).collect();
+    }
+
+    /// Forgets the revocations that have outlived all tokens which they end. Blocks the thread.
+    pub(crate) fn forget_revocations(&self, commits: &Commits) -> Result<(), Refusal> {
+        let now = clock::seconds();
+        let revoking = self.revoking.lock();
+        let old: Vec<Ended> =
+            self.revoked.lock().extract_if(.., |_, term| term.until <= now).map(|(ended, _)| ended).collect();
         if old.is_empty() {
-            return;
+            return Ok(());
         }
-        let commits = commits.clone();
-        let notes = old.iter().map(|ended| (ended.key(), None)).collect();
-        let written = tokio::task::spawn_blocking(move || commits.notes(notes)).await;
-        if matches!(written, Ok(Ok(()))) {
-            let mut revoked = self.revoked.lock();
-            revoked.retain(|ended, _| !old.contains(ended));
-        }
+        let written = commits.queue_notes(old.iter().map(|ended| (ended.key(), None)).collect())?;
+        drop(revoking);
+        // What could not be deleted is at the next start.
+        written.wait()
     }
 }
 
@@ -267,7 +274,8 @@ pub(crate) fn expired() -> Refusal {
 
 fn unshared(StoreClaims { sub, channel, .. }: &StoreClaims) -> Refusal {
     let message = format!("{sub}'s channel {channel} is not shared any more as the token says");
-    Refusal::new(ErrorCode::Revoked, message).hint("get a new token from the table")
+    Refusal::new(ErrorCode::Revoked, message)
+        .hint("get a new token from the table; if that is refused too, log in again")
 }
 
 /// Tokens in memory.
@@ -275,3 +283,48 @@ const TOKENS_MAX: usize = 64 * 1024;
 /// Tokens that tables are asked about again, a round and at a time.
 const ASKED_AGAIN_MAX: usize = 1024;
 const ASKED_AT_ONCE_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use gigfs_core::token::RevokeUse;
+    use gigfs_serve::Networks;
+    use gigfs_storage::Memory;
+
+    use super::*;
+    use crate::blob::Blobs;
+    use crate::feed::Hub;
+    use crate::metric::Metrics;
+    use crate::quota::Quotas;
+    use crate::seal::Seals;
+
+    fn claims(store: StoreId) -> RevokeClaims {
+        let (sub, sid) = (UserName::parse("me").unwrap(), SessionId::from_bytes([1; 16]));
+        let (iss, channel, before) = ("table".to_owned(), None, None);
+        RevokeClaims { iss, aud: store, sub, sid, channel, before, exp: u64::MAX, usage: RevokeUse::Revoke }
+    }
+
+    #[test]
+    fn a_revocation_that_comes_again_while_it_is_forgotten_stays() {
+        let engine: Arc<dyn Engine> = Arc::new(Memory::fresh().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let quotas = Quotas::load(&*engine, None, Arc::new(Blobs::open(folder.path()).unwrap())).unwrap();
+        let (hub, metrics, seals) = (Arc::new(Hub::default()), Metrics::new(), Seals::default());
+        let (commits, _thread) = Commits::start(engine.clone(), hub, metrics, seals, quotas, None);
+        let networks = Networks::of(None, std::net::Ipv4Addr::LOCALHOST.into(), None);
+        let tables = TableClient::new(Vec::new(), networks).unwrap();
+        let access = Access::load(engine.store_id(), tables, &*engine).unwrap();
+        let (ended, _) = revocation::of(claims(engine.store_id()));
+        for round in 0..200 {
+            access.revoked.lock().insert(ended.clone(), Term { until: 0, before: 0 });
+            std::thread::scope(|scope| {
+                scope.spawn(|| access.forget_revocations(&commits).unwrap());
+                scope.spawn(|| access.revoke(claims(engine.store_id()), &commits).unwrap());
+            });
+            assert!(access.revoked.lock().get(&ended).is_some_and(|term| term.until > 0), "round {round}");
+            assert!(engine.note(&ended.key()).unwrap().is_some(), "round {round}");
+        }
+        access.revoked.lock().insert(ended.clone(), Term { until: 0, before: 0 });
+        access.forget_revocations(&commits).unwrap();
+        assert!(access.revoked.lock().is_empty() && engine.note(&ended.key()).unwrap().is_none());
+    }
+}

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::feed::Hub;
 use crate::metric::Metrics;
-use crate::mirror::Mirror;
+use crate::mirror::{self, Follower, Mirror};
 use crate::push::Admitted;
 use crate::quota::Quotas;
 use crate::refusal;
@@ -69,7 +69,18 @@ struct Write {
     done: Done,
 }
 
-type Done = oneshot::Sender<Result<(), Refusal>>;
+pub(crate) type Done = oneshot::Sender<Result<(), Refusal>>;
+
+/// Something that is queued and will be on disk.
+#[must_use]
+pub(crate) struct Written(oneshot::Receiver<Result<(), Refusal>>);
+
+impl Written {
+    /// Returns when it is on disk. Blocks the thread.
+    pub(crate) fn wait(self) -> Result<(), Refusal> {
+        self.0.blocking_recv().map_err(|_| refusal::stopping())?
+    }
+}
 
 enum Job {
     Push(Push),
@@ -100,6 +111,7 @@ impl Commits {
         mirror: Option<Mirror>,
     ) -> (Self, JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(QUEUED_JOBS_MAX);
+        let mirror = mirror.map(|mirror| Follower::start(mirror, engine.clone()));
         let writer = Writer { engine, hub, metrics, seals, quotas, mirror };
         let thread = std::thread::Builder::new().name("gigfs-commit".to_owned()).spawn(move || writer.run(jobs));
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX / ROOM_UNIT_BYTES));
@@ -119,6 +131,12 @@ impl Commits {
         self.write(Batch { notes, ..Batch::default() }, None)
     }
 
+    /// Queues notes to be written after all that was queued before. Blocks the thread while there is no place.
+    pub(crate) fn queue_notes(&self, notes: Notes) -> Result<Written, Refusal> {
+        let batch = Batch { notes, ..Batch::default() };
+        self.queue(|done| Job::Write(Write { batch, pruned: None, done }))
+    }
+
     /// Writes a batch that appends nothing, and returns when it is on disk. If a log has another base by it, whoever
     /// watches the log is told. Blocks the thread.
     pub(crate) fn write(&self, batch: Batch, pruned: Option<LogName>) -> Result<(), Refusal> {
@@ -132,9 +150,13 @@ impl Commits {
     }
 
     fn done(&self, job: impl FnOnce(Done) -> Job) -> Result<(), Refusal> {
+        self.queue(job)?.wait()
+    }
+
+    fn queue(&self, job: impl FnOnce(Done) -> Job) -> Result<Written, Refusal> {
         let (done, written) = oneshot::channel();
         self.queue.blocking_send(job(done)).map_err(|_| refusal::stopping())?;
-        written.blocking_recv().map_err(|_| refusal::stopping())?
+        Ok(Written(written))
     }
 
     /// Has the thread end after what is queued now.
@@ -156,7 +178,7 @@ struct Writer {
     seals: Seals,
     quotas: Quotas,
     /// Nothing where nothing is kept on a disk.
-    mirror: Option<Mirror>,
+    mirror: Option<Follower>,
 }
 
 impl Writer {
@@ -209,14 +231,15 @@ impl Writer {
         match result {
             Ok((appended, counted)) => {
                 self.quotas.counted(counted);
-                if let Some(mirror) = &self.mirror {
-                    mirror.follow(&*self.engine, &batch.notes);
-                }
-                let mut rest = &appended[..];
+                let (mut rest, mut waiting) = (&appended[..], Vec::new());
                 for (job, count) in jobs.into_iter().zip(counts) {
                     let (own, others) = rest.split_at(count);
                     rest = others;
-                    self.answer(job, Ok(own));
+                    waiting.extend(self.answer(job, Ok(own)));
+                }
+                match &self.mirror {
+                    Some(mirror) if mirror::keeps(&batch.notes) => mirror.follow(waiting),
+                    _ => waiting.into_iter().for_each(|done| drop(done.send(Ok(())))),
                 }
                 self.hub.publish(&appended);
                 pruned.iter().for_each(|log| self.tell_of_base(log));
@@ -234,7 +257,7 @@ impl Writer {
             Err(error) => {
                 let refusal = refusal::storage(&error);
                 rebased.iter().for_each(|log| self.tell_of_base(log));
-                jobs.into_iter().for_each(|job| self.answer(job, Err(&refusal)));
+                jobs.into_iter().for_each(|job| drop(self.answer(job, Err(&refusal))));
             }
         }
     }
@@ -297,8 +320,9 @@ impl Writer {
         }
     }
 
-    fn answer(&mut self, job: Job, outcome: Result<&[Appended], &Refusal>) {
-        match job {
+    /// Answers a push, and whoever waits for something that was not written. Returns whoever is to hear that it was.
+    fn answer(&mut self, job: Job, outcome: Result<&[Appended], &Refusal>) -> Option<Done> {
+        let done = match job {
             Job::Push(Push { admitted, reply, .. }) => {
                 self.metrics.pushes.increment(1);
                 let results = match outcome {
@@ -307,15 +331,23 @@ impl Writer {
                 };
                 self.metrics.results(&results);
                 reply.send(Ok(results));
+                return None;
             }
-            Job::Write(Write { done, .. }) => drop(done.send(outcome.map(|_| ()).map_err(Refusal::clone))),
+            Job::Write(Write { done, .. }) => done,
             Job::Seal(sealing, done) => {
                 if outcome.is_ok() {
                     self.seals.apply(&sealing);
                 }
-                drop(done.send(outcome.map(|_| ()).map_err(Refusal::clone)));
+                done
             }
-            Job::Stop => {}
+            Job::Stop => return None,
+        };
+        match outcome {
+            Ok(_) => Some(done),
+            Err(refusal) => {
+                drop(done.send(Err(refusal.clone())));
+                None
+            }
         }
     }
 

@@ -56,6 +56,7 @@ pub(crate) fn storage(error: &StorageError) -> Refusal {
             Refusal::new(ErrorCode::InsufficientStorage, "the store's disk is full; nothing was stored")
                 .hint("keep the operation and send it again later; the store's owner has to make room")
         }
+        StorageError::Stopped { .. } => stopping(),
         StorageError::Damaged { what, .. } => {
             Refusal::new(ErrorCode::StorageFailed, format!("{what} is damaged in this store; nothing was acknowledged"))
                 .hint("the other stores of the channel go on; the store's owner has to restore this one")

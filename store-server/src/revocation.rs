@@ -76,6 +76,11 @@ impl Ended {
 }
 
 impl Term {
+    /// Returns what says as much as both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { until: self.until.max(other.until), before: self.before.max(other.before) }
+    }
+
     /// Tells whether a token of the channel ended with this.
     pub(crate) fn ends(&self, claims: &StoreClaims) -> bool {
         claims.share.is_none_or(|share| share < self.before)

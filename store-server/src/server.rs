@@ -55,6 +55,17 @@ pub enum BindError {
         /// The file.
         path: PathBuf,
     },
+    /// The data was mended, and what would give back its notes cannot be read.
+    #[error(
+        "{path} cannot be read: {source}. It is the second copy of the store's users, quotas, seals and revocations, and the \
+         data was damaged and may lack them; see to it that it can be read, or move it away to start with what is left"
+    )]
+    Notes {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The store's signing key is gone or damaged.
     #[error(
         "{path} {reason}, and the store {store} is known by this key to its users' tables; bring the file back from a \
@@ -167,7 +178,7 @@ impl Server {
 
     /// Answers until `shutdown` completes, then stops accepting, lets requests finish, says goodbye to the streams once
     /// what they pushed is answered, and closes the data. All of it takes no longer than the config allows. It ends in the
-    /// same way by itself when it has met damage in its data.
+    /// same way by itself when it has met damage in its data, and waits then until the data is closed.
     ///
     /// # Errors
     /// [`RunError`] if the listener failed.
@@ -201,6 +212,10 @@ impl Server {
         store.inner.jobs.close();
         if tokio::time::timeout(grace, store.inner.jobs.wait()).await.is_err() {
             tracing::warn!("something still reads the data, which stays open until it is done");
+            // Nobody opens data that is open.
+            if ended == Ended::Damaged {
+                store.inner.jobs.wait().await;
+            }
         }
         served.map(|()| ended).map_err(|source| RunError { address, source })
     }
@@ -216,7 +231,9 @@ async fn keep_house(store: &Store, retain: Duration) {
                 forget_at = Instant::now() + retain.min(FORGETTING);
             }
             tokio::time::sleep(HOUSEKEEPING).await;
-            store.inner.access.keep_house(&store.inner.commits).await;
+            store.inner.access.keep_house().await;
+            // It is in the log, and is tried again at the next start.
+            _ = store.blocking(|inner| inner.access.forget_revocations(&inner.commits)).await;
             store.inner.metrics.figures.fold();
             if store.inner.is_damaged() {
                 tracing::error!("the store has met damage in its data; it closes the data to have it mended");
@@ -256,21 +273,36 @@ struct Opened {
     admin_token_path: PathBuf,
 }
 
+/// The data, with all notes that there were.
+struct Data {
+    engine: Arc<dyn Engine>,
+    /// The same, and what follows its notes, where it is on a disk.
+    disk: Option<(Arc<Fjall>, Mirror)>,
+}
+
+/// Opens the data. What it lost of its notes is given back before anything looks at them, or fails.
+fn open_data(config: &Config) -> Result<Data, BindError> {
+    match config.engine {
+        EngineKind::Memory => Ok(Data { engine: Arc::new(Memory::fresh()?), disk: None }),
+        EngineKind::Fjall => {
+            let disk = Arc::new(Fjall::open(&config.data_dir.join(OPLOGS))?);
+            disk.mended().into_iter().for_each(tell_what_was_mended);
+            let mirror = Mirror::open(&config.data_dir, &*disk)?;
+            Ok(Data { engine: disk.clone(), disk: Some((disk, mirror)) })
+        }
+    }
+}
+
+fn data(path: &Path) -> impl FnOnce(std::io::Error) -> BindError {
+    let path = path.to_owned();
+    move |source| BindError::Data { path, source }
+}
+
 fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let dir = &config.data_dir;
-    let data = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BindError::Data { path, source }
-    };
     files::create_private_dir(dir).map_err(data(dir))?;
-    let (engine, disk): (Arc<dyn Engine>, Option<Arc<Fjall>>) = match config.engine {
-        EngineKind::Fjall => {
-            let disk = Arc::new(Fjall::open(&dir.join(OPLOGS))?);
-            disk.mended().into_iter().for_each(tell_what_was_mended);
-            (disk.clone(), Some(disk))
-        }
-        EngineKind::Memory => (Arc::new(Memory::fresh()?), None),
-    };
+    let Data { engine, disk } = open_data(config)?;
+    let (disk, mirror) = disk.unzip();
     let audit = Audit::open(dir).map_err(data(&dir.join("audit.jsonl")))?;
     let admin_token_path = dir.join(keys::ADMIN_TOKEN);
     let admin = blake3::hash(keys::secret(&admin_token_path, &*engine)?.as_bytes());
@@ -279,7 +311,6 @@ fn open(config: &Config, public_url: String) -> Result<Opened, BindError> {
     let networks = Networks::of(networks, config.listen.ip(), config.public_url.as_deref());
     let tables = TableClient::new(trusted(&config.trusted_certificates)?, networks)
         .map_err(|error| BindError::Setting { setting: TRUSTED, reason: format!("cannot be used: {error}") })?;
-    let mirror = disk.as_ref().map(|disk| Mirror::open(dir, &**disk, disk.mended().is_some())).transpose()?;
     let signer = keys::signer(&dir.join(keys::SIGNING_KEY), &*engine, config.new_signing_key)?;
     let users = Users::load(&*engine)?;
     let access = Access::load(engine.store_id(), tables, &*engine)?;

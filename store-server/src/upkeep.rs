@@ -4,16 +4,18 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use gigfs_core::api::{Backup, DamageFound, StoreVerified, UpkeepProgress};
 use gigfs_core::{ErrorCode, Refusal};
 use gigfs_serve::{Event, files};
-use gigfs_storage::{Damage, Fjall, Progress, StorageError, Verified};
+use gigfs_storage::{Damage, Engine as _, Fjall, Progress, StorageError, Verified, home};
 
 use crate::blob::Blobs;
 use crate::clock;
 use crate::keys;
+use crate::mirror;
 use crate::refusal;
 use crate::server::{BLOBS, OPLOGS};
 use crate::store::Inner;
@@ -67,16 +69,20 @@ pub enum UpkeepError {
 /// # Errors
 /// [`UpkeepError`] if it cannot be looked at. What is damaged is in the answer.
 pub fn verify(folder: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result<StoreVerified, UpkeepError> {
-    let oplogs = Fjall::verify_folder(&folder.join(OPLOGS), |at| progress(told(at)))?;
-    let mut damage = Vec::new();
-    match files::read_if_there(&folder.join(keys::SIGNING_KEY)) {
-        Ok(Some(pem)) => damage.extend(Signer::open(&pem).err().map(|why| found(keys::SIGNING_KEY, why))),
-        Ok(None) => damage.push(found(keys::SIGNING_KEY, "it is gone")),
-        Err(error) => damage.push(found(keys::SIGNING_KEY, error)),
-    }
+    let mut known = None;
+    let look = |engine: &Fjall| {
+        known = engine.note(keys::KNOWN_KEY)?;
+        Ok(())
+    };
+    let oplogs = Fjall::verify_folder(&folder.join(OPLOGS), |at| progress(told(at)), look)?;
+    let damage = own_files(folder, known.as_deref());
     let blobs = folder.join(BLOBS);
     let blobs = Blobs::at(&blobs);
-    verified(oplogs, damage, &blobs, progress).map_err(|source| UpkeepError::Io { path: folder.join(BLOBS), source })
+    let told = |at| {
+        progress(at);
+        ControlFlow::Continue(())
+    };
+    verified(oplogs, damage, &blobs, told).map_err(|source| UpkeepError::Io { path: folder.join(BLOBS), source })
 }
 
 /// Puts a copy that a store made in the place of its data folder, which is not there or empty. The store that is started on it
@@ -84,52 +90,70 @@ pub fn verify(folder: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result
 ///
 /// # Errors
 /// [`UpkeepError`]; nothing is in place then.
-pub fn restore(backup: &Path, folder: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result<Backup, UpkeepError> {
-    let io_at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| UpkeepError::Io { path, source }
-    };
+pub fn restore(backup: &Path, folder: &Path, progress: impl FnMut(UpkeepProgress)) -> Result<Backup, UpkeepError> {
     let manifest = files::read_if_there(&backup.join(MANIFEST)).map_err(io_at(backup))?;
     let manifest = manifest.ok_or_else(|| "is not there".to_owned());
     let manifest: Result<Backup, String> =
         manifest.and_then(|json| serde_json::from_str(&json).map_err(|error| format!("cannot be read ({error})")));
     let manifest = manifest.map_err(|why| UpkeepError::NoBackup { path: backup.to_owned(), why })?;
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(UpkeepError::NotEmpty { path: folder.to_owned() });
+    let draft = home::beside(folder, "new");
+    for place in [folder, &draft] {
+        if fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(UpkeepError::NotEmpty { path: place.to_owned() });
+        }
     }
-    let draft = beside(folder, "new");
-    if draft.exists() {
-        fs::remove_dir_all(&draft).map_err(io_at(&draft))?;
+    let restored = copy_and_look(backup, &draft, progress).and_then(|()| {
+        // An empty folder may be there.
+        _ = fs::remove_dir(folder);
+        fs::rename(&draft, folder).map_err(io_at(folder))?;
+        Ok(home::sync_folder(home::parent(folder))?)
+    });
+    if restored.is_err() {
+        // What cannot be removed either is named by the next restore.
+        _ = fs::remove_dir_all(&draft);
     }
+    restored.map(|()| manifest)
+}
+
+/// Copies a backup to where nothing is. The copy is looked at, not the backup, which stays as it is.
+fn copy_and_look(backup: &Path, to: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result<(), UpkeepError> {
     let (of, mut done) = (size(backup).map_err(io_at(backup))?, 0);
-    let copied = copy(backup, &draft, &mut |bytes| {
+    let copied = copy(backup, to, &mut |bytes| {
         done += bytes;
         progress(UpkeepProgress { step: "bytes copied".to_owned(), done, of });
     });
-    copied.map_err(io_at(&draft))?;
-    // The copy is looked at, not the backup, which stays as it is.
-    let mut damage = verify(&draft, progress)?.damage.into_iter();
+    copied.map_err(io_at(to))?;
+    let mut damage = verify(to, progress)?.damage.into_iter();
     if let Some(first) = damage.next() {
         let first = format!("{}: {}", first.what, first.why);
         return Err(UpkeepError::Damaged { path: backup.to_owned(), first, more: damage.len() });
     }
-    fs::remove_file(draft.join(MANIFEST)).map_err(io_at(&draft))?;
-    // An empty folder may be there.
-    _ = fs::remove_dir(folder);
-    fs::rename(&draft, folder).map_err(io_at(folder))?;
-    sync(folder.parent().unwrap_or(Path::new("."))).map_err(io_at(folder))?;
-    Ok(manifest)
+    fs::remove_file(to.join(MANIFEST)).map_err(io_at(to))?;
+    Ok(home::sync_folder(to)?)
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> UpkeepError {
+    let path = path.to_owned();
+    move |source| UpkeepError::Io { path, source }
 }
 
 impl Inner {
-    /// Looks at everything while the store runs. Blocks the thread.
-    pub(crate) fn verify(&self, mut progress: impl FnMut(UpkeepProgress)) -> Result<StoreVerified, Refusal> {
+    /// Looks at everything while the store runs, as long as it is told to go on. Blocks the thread.
+    pub(crate) fn verify(
+        &self,
+        mut progress: impl FnMut(UpkeepProgress) -> ControlFlow<()>,
+    ) -> Result<StoreVerified, Refusal> {
         let verified = self.disk()?.verify(|at| progress(told(at))).map_err(|error| refusal::storage(&error))?;
-        self::verified(verified, Vec::new(), &self.blobs, progress).map_err(|error| failed(&error))
+        let damage = own_files(&self.data_dir, Some(self.signer.public().as_bytes()));
+        self::verified(verified, damage, &self.blobs, progress).map_err(|error| failed(&error))
     }
 
-    /// Copies everything into a folder while the store runs. Blocks the thread.
-    pub(crate) fn back_up(&self, folder: &Path, mut progress: impl FnMut(UpkeepProgress)) -> Result<Backup, Refusal> {
+    /// Copies everything into a folder while the store runs, as long as it is told to go on. Blocks the thread.
+    pub(crate) fn back_up(
+        &self,
+        folder: &Path,
+        mut progress: impl FnMut(UpkeepProgress) -> ControlFlow<()>,
+    ) -> Result<Backup, Refusal> {
         let disk = self.disk()?;
         let refused = |why: &str| {
             let message = format!("{} {why}", folder.display());
@@ -149,7 +173,7 @@ impl Inner {
         let records = disk.backup(&folder.join(OPLOGS), |at| progress(told(at)));
         let records = records.map_err(|error| refusal::storage(&error))?;
         // Blobs come before the operations that name them, so all that are named are there by now.
-        let (mut blobs, mut damage) = (0, Vec::new());
+        let (mut blobs, mut damage) = (0, own_files(&self.data_dir, Some(self.signer.public().as_bytes())));
         let copy = Blobs::open(&folder.join(BLOBS)).map_err(|error| failed(&error))?;
         let each = self.blobs.each(|user, name, bytes| {
             match bytes {
@@ -157,12 +181,12 @@ impl Inner {
                 None => damage.push(found(format!("the blob {name} of {user}"), "it is not what was written")),
             }
             blobs += 1;
-            progress(UpkeepProgress { step: "blobs".to_owned(), done: blobs, of: blobs });
-            Ok(())
+            unless_stopped(progress(UpkeepProgress { step: "blobs".to_owned(), done: blobs, of: blobs }))
         });
         each.map_err(|error| failed(&error))?;
         let backup = Backup { store: self.engine.store_id(), at, records, blobs, damage };
         self.copy_own_files(folder, &backup).map_err(|error| failed(&error))?;
+        home::sync_folder(home::parent(folder)).map_err(|error| refusal::storage(&error))?;
         self.audit.note(Event::BackedUp { folder });
         Ok(backup)
     }
@@ -172,8 +196,15 @@ impl Inner {
         for entry in fs::read_dir(&self.data_dir)? {
             let entry = entry?;
             let to = folder.join(entry.file_name());
-            if entry.file_type()?.is_file() && !to.exists() {
-                files::write_private(&to, &fs::read(entry.path())?)?;
+            let is_draft = to.extension().is_some_and(|kind| kind == "new");
+            if is_draft || to.exists() || !entry.file_type()?.is_file() {
+                continue;
+            }
+            match fs::read(entry.path()) {
+                Ok(bytes) => files::write_private(&to, &bytes)?,
+                // The audit log was just put aside under another name.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         let json = serde_json::to_vec_pretty(backup).map_err(io::Error::other)?;
@@ -186,11 +217,28 @@ impl Inner {
     }
 }
 
+/// Looks at what stands beside the data: the signing key, which is to be `known` if that is known, and the second copy of
+/// the notes.
+fn own_files(folder: &Path, known: Option<&[u8]>) -> Vec<DamageFound> {
+    let key = match files::read_if_there(&folder.join(keys::SIGNING_KEY)) {
+        Ok(Some(pem)) => match Signer::open(&pem) {
+            Ok(signer) if known.is_none_or(|known| known == signer.public().as_bytes()) => None,
+            Ok(_) => Some("it is not the key that the store signs with".to_owned()),
+            Err(why) => Some(why),
+        },
+        Ok(None) => Some("it is gone".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    let notes = mirror::damage(folder);
+    let key = key.map(|why| found(keys::SIGNING_KEY, why));
+    key.into_iter().chain(notes.map(|why| found(mirror::FILE, why))).collect()
+}
+
 fn verified(
     oplogs: Verified,
     damage: Vec<DamageFound>,
     blobs: &Blobs,
-    mut progress: impl FnMut(UpkeepProgress),
+    mut progress: impl FnMut(UpkeepProgress) -> ControlFlow<()>,
 ) -> io::Result<StoreVerified> {
     let of_oplogs = oplogs.damage.into_iter().map(|Damage { what, why }| DamageFound { what, why });
     let mut all =
@@ -201,8 +249,7 @@ fn verified(
         if bytes.is_none() {
             all.damage.push(found(format!("the blob {name} of {user}"), "it is not what was written"));
         }
-        progress(UpkeepProgress { step: "blobs".to_owned(), done: all.blobs, of: all.blobs });
-        Ok(())
+        unless_stopped(progress(UpkeepProgress { step: "blobs".to_owned(), done: all.blobs, of: all.blobs }))
     })?;
     Ok(all)
 }
@@ -215,19 +262,22 @@ fn told(at: Progress) -> UpkeepProgress {
     UpkeepProgress { step: at.step.to_owned(), done: at.done, of: at.of }
 }
 
+fn unless_stopped(told: ControlFlow<()>) -> io::Result<()> {
+    match told {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(io::ErrorKind::Interrupted.into()),
+    }
+}
+
 fn failed(error: &io::Error) -> Refusal {
     tracing::error!(%error, "upkeep failed");
     match error.kind() {
+        io::ErrorKind::Interrupted => refusal::stopping(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Refusal::new(ErrorCode::InsufficientStorage, format!("there is no room: {error}")).hint("make room first")
         }
         _ => Refusal::new(ErrorCode::StorageFailed, error.to_string()).hint("the store's log says more"),
     }
-}
-
-fn beside(folder: &Path, what: &str) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!("{name}.{what}"))
 }
 
 fn size(folder: &Path) -> io::Result<u64> {

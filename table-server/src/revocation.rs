@@ -103,9 +103,11 @@ pub(crate) fn follow(
     old_url: &str,
     new_url: &StoreUrl,
 ) -> Result<(), DatabaseError> {
-    let sql = "INSERT OR IGNORE INTO revocations (user, store, url, session, channel, before, until)
+    let sql = "INSERT INTO revocations (user, store, url, session, channel, before, until)
                SELECT user, store, ?4, session, channel, before, until FROM revocations
-               WHERE user = ?1 AND store = ?2 AND url = ?3";
+               WHERE user = ?1 AND store = ?2 AND url = ?3
+               ON CONFLICT (user, store, url, session, channel)
+               DO UPDATE SET until = max(until, excluded.until), before = max(before, excluded.before), next_at_millis = 0";
     if change.tx.execute(sql, params![user.0, store.as_bytes(), old_url, new_url.as_str()])? > 0 {
         change.queued();
     }
@@ -319,7 +321,10 @@ const STORE_CALLS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::db::Db;
 
     #[test]
     fn pauses_grow_to_a_bound_and_are_never_less_than_half() {
@@ -328,5 +333,30 @@ mod tests {
             let pause = pause(attempts);
             assert!((whole / 2..=whole).contains(&pause), "attempt {attempts} waits {pause} ms");
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_moves_to_where_it_was_owed_less_is_owed_the_more_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, thread) = Db::open(&folder.path().join("table.db"), Arc::default()).unwrap();
+        let [old, new] = ["https://old.example", "https://new.example"].map(|url| StoreUrl::parse(url).unwrap());
+        let store = StoreId::from_bytes([1; 16]);
+        let moved = db.write(move |change| {
+            let user =
+                "INSERT INTO users (id, name, salt, memory_kib, passes, verifier) VALUES (1, 'ann', x'', 8, 1, x'')";
+            change.tx.execute(user, [])?;
+            for (url, before, until) in [(&old, 7, 20), (&new, 5, 30)] {
+                let owed = "INSERT INTO revocations (user, store, url, session, channel, before, until)
+                            VALUES (1, ?1, ?2, x'00112233445566778899aabbccddeeff', 'notes', ?3, ?4)";
+                change.tx.execute(owed, params![store.as_bytes(), url.as_str(), before, until])?;
+            }
+            follow(change, UserKey(1), store, old.as_str(), &new)?;
+            let owed = "SELECT before, until FROM revocations WHERE url = ?1";
+            Ok::<(u64, u64), DatabaseError>(
+                change.tx.query_row(owed, [new.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?,
+            )
+        });
+        assert_eq!(moved.await.unwrap(), (7, 30));
+        db.close(thread).await;
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gigfs_storage::Fjall;
 use serde_json::json;
 
-use crate::world::{Apart, Curl, DEADLINE, Device, Lines, Process};
+use crate::world::{Apart, Curl, DEADLINE, Device, Lines, Process, Up};
 
 const ADD: &str = r#"{"add":1}"#;
 const PATHS: [&str; 3] = ["/a", "/b", "/c"];
@@ -149,4 +149,23 @@ async fn a_store_whose_signing_key_is_gone_says_so_and_starts_without_it_when_it
     assert_eq!(world.apart.device.push("counter", "/a", ADD)["accepted"], json!(2));
     world.apart.stores[0].stop();
     world.apart.stores[0].again();
+}
+
+#[test]
+fn gig_up_ends_with_an_error_when_one_of_its_servers_cannot_go_on() {
+    let mut up = Up::start();
+    (0..5).for_each(|_| drop(up.device.push("counter", "/a", ADD)));
+    assert_eq!(up.stop(), Some(0));
+    let store = up.data().join("store");
+    let engine = Fjall::open(&store.join("oplogs")).unwrap();
+    engine.compact().unwrap();
+    drop(engine);
+    flip(&largest(&store.join("oplogs/keyspaces/5/tables")), 200);
+    up.again();
+    fs::remove_file(store.join("signing-key.pem")).unwrap();
+    // It meets the damage, closes its data and cannot open it again.
+    let token = store.join("admin-token");
+    let verified = up.device.run(["store", "verify", "--url", &up.store, "--admin-token", token.to_str().unwrap()]);
+    assert_eq!(verified.code, Some(7), "{verified:?}");
+    assert_eq!(up.ended(), Some(1));
 }

@@ -95,10 +95,22 @@ fn a_backup_goes_only_where_nothing_is_and_a_restore_too() {
     };
     assert_eq!(restore(&copy, &full).code, Some(5));
     assert_eq!(restore(&full, &place.path().join("new")).code, Some(5));
+    let other = place.path().join("here.new/diary");
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::write(&other, "dear diary").unwrap();
+    let refused = restore(&copy, &place.path().join("here"));
+    assert!(refused.code == Some(5) && refused.err.contains("here.new"), "{refused:?}");
+    assert_eq!(fs::read_to_string(&other).unwrap(), "dear diary");
+
+    let mut relative = world.device.command(["store", "restore", "backup", "--data", "there"]);
+    let ran = relative.current_dir(place.path()).output().unwrap();
+    assert!(ran.status.success() && place.path().join("there/oplogs").is_dir(), "{ran:?}");
+
     fs::write(copy.join("oplogs/0.jnl"), "no journal").unwrap();
     let damaged = restore(&copy, &place.path().join("new"));
     assert_eq!(damaged.code, Some(7), "{damaged:?}");
     assert!(damaged.err.contains("0.jnl") && !place.path().join("new").exists(), "{damaged:?}");
+    assert!(!place.path().join("new.new").exists(), "a draft takes no room once it failed");
 }
 
 #[test]
@@ -119,6 +131,19 @@ fn verifying_names_what_is_damaged_in_a_folder_and_in_a_store_that_runs() {
     assert!(found.out.contains("the blob abab"), "{found:?}");
 
     world.stores[0].stop();
+    fs::remove_dir_all(data.join("blobs/of/me")).unwrap();
+    let (key, notes) = (data.join("signing-key.pem"), data.join("notes"));
+    let own = [fs::read(&key).unwrap(), fs::read(&notes).unwrap()];
+    let other = Apart::with_stores(1);
+    fs::copy(other.stores[0].data().join("signing-key.pem"), &key).unwrap();
+    fs::write(&notes, "no notes").unwrap();
+    let found = world.device.run(["--json", "store", "verify", &folder]);
+    let told: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    let named: Vec<_> = told["damage"].as_array().unwrap().iter().map(|damage| &damage["what"]).collect();
+    assert_eq!((found.code, named), (Some(7), vec![&json!("signing-key.pem"), &json!("notes")]));
+    fs::write(&key, &own[0]).unwrap();
+    fs::write(&notes, &own[1]).unwrap();
+
     let journal = data.join("oplogs/0.jnl");
     let mut bytes = fs::read(&journal).unwrap();
     bytes[100] ^= 1;

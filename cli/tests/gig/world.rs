@@ -315,6 +315,11 @@ impl Up {
         self.process.stop()
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.process.ended()
+    }
+
     /// Starts it again on the same data and ports.
     pub(crate) fn again(&mut self) {
         self.again_on(self.listen);

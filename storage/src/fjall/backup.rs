@@ -1,10 +1,12 @@
 //! Copying all data as it is at one moment, while it is open.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ::fjall::PersistMode;
 
+use super::verify::RECORDS_BETWEEN_WORDS;
 use super::{Failure, Fjall, Space, files, identity, open};
 use crate::damage::Progress;
 use crate::engine::StorageError;
@@ -15,10 +17,9 @@ impl Fjall {
     /// meanwhile and are not in the copy. Whoever opens the copy finds it restored: it begins a new incarnation.
     ///
     /// # Errors
-    /// [`StorageError`] if the data is damaged or a disk fails. There is no such folder then.
-    pub fn backup(&self, to: &Path, progress: impl FnMut(Progress)) -> Result<u64, StorageError> {
-        let name = to.file_name().unwrap_or_default().to_string_lossy();
-        let draft = to.with_file_name(format!("{name}.new"));
+    /// [`StorageError`] if the data is damaged, a disk fails, or it was told to stop. There is no such folder then.
+    pub fn backup(&self, to: &Path, progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<u64, StorageError> {
+        let draft = home::beside(to, "new");
         let copied = self.copy(&draft, progress).and_then(|records| {
             fs::rename(&draft, to).map_err(|error| io_error("write", to, &error))?;
             identity::keep(to, self.store)?;
@@ -31,9 +32,9 @@ impl Fjall {
         copied
     }
 
-    fn copy(&self, to: &Path, mut progress: impl FnMut(Progress)) -> Result<u64, StorageError> {
+    fn copy(&self, to: &Path, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<u64, StorageError> {
         let of = files::size(&self.folder)?;
-        open::create_at(to, self.store)?;
+        open::create_at(to, self.store, open::Past::None)?;
         let failed = |failure| open::storage_error("write", to, failure);
         let copy = open::database(to).map_err(failed)?;
         let (mut records, mut bytes) = (0_u64, 0);
@@ -48,8 +49,9 @@ impl Fjall {
                         writing = Err(error.into());
                         return Ok(());
                     }
-                    if records.is_multiple_of(RECORDS_BETWEEN_WORDS) {
-                        progress(Progress { step: "bytes of logs", done: bytes.min(of), of });
+                    let at = Progress { step: "bytes of logs", done: bytes.min(of), of };
+                    if records.is_multiple_of(RECORDS_BETWEEN_WORDS) && progress(at).is_break() {
+                        return Err(Failure::Stopped);
                     }
                 }
             }
@@ -68,6 +70,3 @@ impl Fjall {
         Ok(records)
     }
 }
-
-/// Between two words about progress.
-const RECORDS_BETWEEN_WORDS: u64 = 4096;

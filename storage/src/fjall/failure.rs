@@ -8,7 +8,12 @@ use super::open;
 #[derive(Debug)]
 pub(super) enum Failure {
     Fjall(::fjall::Error),
-    Damaged { what: String, why: String },
+    Damaged {
+        what: String,
+        why: String,
+    },
+    /// It was told to.
+    Stopped,
 }
 
 impl From<::fjall::Error> for Failure {
@@ -20,6 +25,11 @@ impl From<::fjall::Error> for Failure {
 impl Failure {
     pub(super) fn damaged(what: impl ToString, why: impl ToString) -> Self {
         Self::Damaged { what: what.to_string(), why: why.to_string() }
+    }
+
+    /// Tells whether it came from fjall's own work in the background, which does not say any more what it was.
+    pub(super) fn is_of_the_background(&self) -> bool {
+        matches!(self, Self::Fjall(::fjall::Error::Poisoned))
     }
 
     /// Names the log that was being read, where damage has no name yet.

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-use super::{Failure, Space, journal, table};
+use super::open::is_damage_by;
+use super::{Space, journal, table};
 use crate::damage::Damage;
 use crate::engine::StorageError;
 use crate::home::{self, io_error};
@@ -117,14 +118,16 @@ fn check_keyspace(
     if xxh3_128(&bytes) != checksum {
         return damaged(&list, "its checksum is not the one that \"current\" has");
     }
-    let Ok(tables) = parse_tables(&list) else { return damaged(&list, CHANGED) };
+    let Some(tables) = parse_tables(&list).map_err(|error| io_error("read", &list, &error))? else {
+        return damaged(&list, CHANGED);
+    };
     let (mut newest, mut damage) = (0, Vec::new());
     for (table, checksum) in tables {
         let file = path.join("tables").join(table.to_string());
         let why = match (depth, file.is_file()) {
             (_, false) => GONE,
             (Depth::Everything, true) if checksum_of(&file, seen)? != checksum => CHANGED,
-            _ => match table::newest(&file) {
+            _ => match table::newest(&file).map_err(|error| io_error("read", &file, &error))? {
                 Some(seqno) => {
                     newest = newest.max(seqno);
                     continue;
@@ -211,7 +214,12 @@ fn all_lengths(folder: &Path) -> Result<BTreeMap<String, u64>, StorageError> {
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for path in list(&next)? {
-            let metadata = fs::metadata(&path).map_err(|error| io_error("look at", &path, &error))?;
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                // Fjall removes what it does not need any more, while it is open.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(io_error("look at", &path, &error)),
+            };
             let name = within(folder, &path);
             match metadata.is_dir() {
                 true => folders.push(path),
@@ -255,14 +263,19 @@ pub(super) fn read(file: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 
 /// Writes a whole file or leaves what was there.
 pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let new = file.with_extension("new");
+    let new = home::beside(file, "new");
     let written = || {
         let mut open = File::create(&new)?;
         open.write_all(bytes)?;
         open.sync_all()?;
         fs::rename(&new, file)
     };
-    written().map_err(|error| io_error("write", file, &error))?;
+    let written = written();
+    if written.is_err() {
+        // It would take room from the next one.
+        _ = fs::remove_file(&new);
+    }
+    written.map_err(|error| io_error("write", file, &error))?;
     home::sync_folder(home::parent(file))
 }
 
@@ -277,12 +290,33 @@ pub(super) fn rewrite_journals(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Tells whether the disk takes something.
-pub(super) fn probe(folder: &Path) -> Result<(), StorageError> {
+/// Returns the bytes that the longest journal takes on the disk. What is allotted and not written takes none.
+pub(super) fn longest_journal(folder: &Path) -> Result<u64, StorageError> {
+    let mut longest = 0;
+    for path in journals(folder)? {
+        let metadata = fs::metadata(&path).map_err(|error| io_error("look at", &path, &error))?;
+        longest = longest.max(metadata.len().min(taken(&metadata)));
+    }
+    Ok(longest)
+}
+
+#[cfg(unix)]
+fn taken(metadata: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    metadata.blocks() * 512
+}
+
+#[cfg(not(unix))]
+fn taken(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// Tells whether the disk takes so many bytes.
+pub(super) fn probe(folder: &Path, bytes: u64) -> Result<(), StorageError> {
     let file = folder.join("probe.new");
     let written = || {
         let mut open = File::create(&file)?;
-        open.write_all(&[1; 4096])?;
+        io::copy(&mut io::repeat(1).take(bytes), &mut open)?;
         open.sync_all()
     };
     let written = written().map_err(|error| io_error("write", &file, &error));
@@ -296,7 +330,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     match fs::read_dir(folder) {
         Ok(entries) => {
             let mut paths: Vec<_> =
-                entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
+                entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>().map_err(failed)?;
             paths.sort();
             Ok(paths)
         }
@@ -341,14 +375,20 @@ fn parse_current(bytes: &[u8]) -> Option<(u64, u128)> {
     (kind == [0]).then_some((u64::from_le_bytes(*version), u128::from_le_bytes(*checksum)))
 }
 
-/// Reads the tables of a list, each with its checksum.
-fn parse_tables(list: &Path) -> Result<Vec<(u64, u128)>, Failure> {
-    let damaged = |why: &str| Failure::damaged("a list of tables", why);
-    let reader = sfa::Reader::new(list).map_err(|error| damaged(&error.to_string()))?;
-    let section = reader.toc().section(b"tables").ok_or_else(|| damaged("it names no tables"))?;
-    let mut section = section.buf_reader(list).map_err(|error| damaged(&error.to_string()))?;
-    let mut tables = Vec::new();
-    let mut read = || -> std::io::Result<()> {
+/// Reads the tables of a list, each with its checksum; nothing if it is not what was written.
+fn parse_tables(list: &Path) -> io::Result<Option<Vec<(u64, u128)>>> {
+    let unless_damaged = |error: io::Error| match is_damage_by(error.kind()) {
+        true => Ok(None),
+        false => Err(error),
+    };
+    let reader = match sfa::Reader::new(list) {
+        Ok(reader) => reader,
+        Err(sfa::Error::Io(error)) => return unless_damaged(error),
+        Err(_) => return Ok(None),
+    };
+    let Some(section) = reader.toc().section(b"tables") else { return Ok(None) };
+    let read = || -> io::Result<_> {
+        let (mut section, mut tables) = (section.buf_reader(list)?, Vec::new());
         for _ in 0..u8::from_le_bytes(take(&mut section)?) {
             for _ in 0..u8::from_le_bytes(take(&mut section)?) {
                 for _ in 0..u32::from_le_bytes(take(&mut section)?) {
@@ -360,13 +400,12 @@ fn parse_tables(list: &Path) -> Result<Vec<(u64, u128)>, Failure> {
                 }
             }
         }
-        Ok(())
+        Ok(Some(tables))
     };
-    read().map_err(|error| damaged(&error.to_string()))?;
-    Ok(tables)
+    read().or_else(unless_damaged)
 }
 
-fn take<const N: usize>(reader: &mut impl BufRead) -> std::io::Result<[u8; N]> {
+fn take<const N: usize>(reader: &mut impl BufRead) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     reader.read_exact(&mut bytes)?;
     Ok(bytes)
@@ -384,3 +423,34 @@ const NOTED: &str = "noted";
 const SPACES_OF_THE_FIRST_FORMAT: u64 = 8;
 const GONE: &str = "it is gone";
 const CHANGED: &str = "it is not what was written";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_does_not_read_is_not_taken_for_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        // The system refuses to look there, for root too.
+        assert!(parse_tables(&file.join("below")).is_err());
+        assert!(table::newest(&file.join("below")).is_err());
+        for bytes in [&b""[..], b"not what was written"] {
+            fs::write(&file, bytes).unwrap();
+            assert!(matches!(parse_tables(&file), Ok(None)), "{bytes:?}");
+            assert!(matches!(table::newest(&file), Ok(None)), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_leaves_no_draft() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data.store-id");
+        // A folder is not replaced by a file.
+        fs::create_dir_all(file.join("in the way")).unwrap();
+        assert!(write(&file, b"bytes").is_err());
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["data.store-id"]);
+    }
+}

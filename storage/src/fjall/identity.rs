@@ -7,6 +7,7 @@ use gigfs_core::{Sha, StoreId};
 
 use super::files;
 use crate::engine::StorageError;
+use crate::home;
 
 /// Returns the id that stands beside a folder, if it can be read.
 pub(super) fn read(folder: &Path) -> Result<Option<StoreId>, StorageError> {
@@ -30,6 +31,5 @@ pub(super) fn keep(folder: &Path, store: StoreId) -> Result<(), StorageError> {
 
 /// The id and its SHA-256, a line each. // persisted
 fn file(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!("{name}.store-id"))
+    home::beside(folder, "store-id")
 }

@@ -34,9 +34,11 @@ pub(super) fn read<'b>(bytes: &'b [u8], last: &mut u64, mut each: impl FnMut(Cha
             continue;
         }
         let next = frames.get(at + 1).map(|next| next.seqno).filter(|next| *next > *last);
+        // The journals before the first one are gone.
+        let leap = if *last > 0 { SEQNO_LEAP_MAX } else { FIRST_SEQNO_MAX };
         let seqno = match frame.seqno {
             // The order of the batches is that of their seqnos. Fjall's checksum leaves the seqno out.
-            seqno if seqno <= *last || next.is_some_and(|next| seqno >= next) || seqno - *last > SEQNO_LEAP_MAX => {
+            seqno if seqno <= *last || next.is_some_and(|next| seqno >= next) || seqno - *last > leap => {
                 damage.push(format!("the batch at byte {} has a number that it cannot have", frame.start));
                 *last
             }
@@ -258,6 +260,8 @@ const END_BYTES: usize = 1 + 8 + MAGIC.len();
 const VALUE_BYTES_MAX: usize = 1 << 30;
 /// How far apart the seqnos of two batches may be.
 const SEQNO_LEAP_MAX: u64 = 1 << 32;
+/// The greatest seqno that a journal may begin with; more are not given in a lifetime.
+const FIRST_SEQNO_MAX: u64 = 1 << 48;
 
 #[cfg(test)]
 mod tests {
@@ -303,6 +307,15 @@ mod tests {
                 assert!((1..=4).all(|key| key == own || keys.contains(&key)), "byte {at}, bit {bit}: {keys:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_journal_begins_at_any_number_and_goes_on_in_small_steps() {
+        let first = 3 * SEQNO_LEAP_MAX;
+        let bytes = |second| [batch(first, b"a", b"x"), batch(second, b"b", b"y")].concat();
+        assert_eq!(found(&bytes(first + 7)), (vec![b'a', b'b'], 0));
+        assert_eq!(found(&bytes(first + SEQNO_LEAP_MAX + 1)).1, 1);
+        assert_eq!(found(&batch(1 << 63, b"a", b"x")), (vec![b'a'], 1));
     }
 
     #[test]

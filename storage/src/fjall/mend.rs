@@ -28,7 +28,7 @@ pub(super) fn mend(folder: &Path, mut damage: Vec<Damage>) -> Result<Mended, Sto
         tracing::error!(folder = %folder.display(), what = damaged.what, why = damaged.why, "damaged");
     }
     tracing::warn!(folder = %folder.display(), "what can still be read is written anew; this takes a while");
-    let (scratch, draft) = (beside(folder, "scratch"), beside(folder, "draft"));
+    let (scratch, draft) = (home::beside(folder, "scratch"), home::beside(folder, "draft"));
     for old in [&scratch, &draft] {
         remove(old)?;
     }
@@ -42,7 +42,7 @@ pub(super) fn mend(folder: &Path, mut damage: Vec<Damage>) -> Result<Mended, Sto
         })?,
     };
     let mut mended = Mended { damage, lost: Vec::new(), nameless: 0, kept_in: None };
-    open::create_at(&draft, store)?;
+    open::create_at(&draft, store, open::Past::Damaged)?;
     let fresh = open::open_sound(&draft)?;
     Mending { salvage: &salvage, fresh: &fresh, failed: &failed }.write(&mut mended)?;
     drop((salvage, fresh));
@@ -52,14 +52,14 @@ pub(super) fn mend(folder: &Path, mut damage: Vec<Damage>) -> Result<Mended, Sto
     let report = serde_json::to_vec_pretty(&mended).expect("names and numbers are plain JSON");
     home::create_folder(&kept)?;
     super::files::write(&kept.join("report.json"), &report)?;
-    fs::rename(&draft, beside(folder, READY)).map_err(|error| io_error("mend", folder, &error))?;
+    fs::rename(&draft, home::beside(folder, READY)).map_err(|error| io_error("mend", folder, &error))?;
     settle(folder)?;
     Ok(mended)
 }
 
 /// Puts what was mended in the folder's place, also where a crash came in between.
 pub(super) fn settle(folder: &Path) -> Result<(), StorageError> {
-    let ready = beside(folder, READY);
+    let ready = home::beside(folder, READY);
     if !ready.exists() {
         return Ok(());
     }
@@ -68,7 +68,10 @@ pub(super) fn settle(folder: &Path) -> Result<(), StorageError> {
         let kept = put_aside_in(folder)?;
         home::create_folder(&kept)?;
         fs::rename(folder, kept.join(folder.file_name().unwrap_or_default())).map_err(failed)?;
-        home::sync_folder(&kept)?;
+        // The folders for it may be new, too.
+        for made in [&*kept, home::parent(&kept)] {
+            home::sync_folder(made)?;
+        }
     }
     fs::rename(&ready, folder).map_err(failed)?;
     home::sync_folder(home::parent(folder))
@@ -81,11 +84,6 @@ fn put_aside_in(folder: &Path) -> Result<PathBuf, StorageError> {
     let taken = |kept: &PathBuf| kept.join(name).exists();
     let mut numbered = (1_u32..).map(|number| all.join(format!("{}-{number}", name.to_string_lossy())));
     Ok(numbered.find(|kept| !taken(kept)).unwrap_or(all))
-}
-
-fn beside(folder: &Path, what: &str) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!("{name}.{what}"))
 }
 
 fn remove(folder: &Path) -> Result<(), StorageError> {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use ::fjall::{Database, Error, KeyspaceCreateOptions, LsmError, PersistMode};
@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::files::{self, Depth};
 use super::{Db, Failure, Fjall, Space, identity, key, mend};
-use crate::damage::{Damage, Mended};
+use crate::damage::{Damage, MENDED, Mended};
 use crate::engine::StorageError;
 use crate::home::{self, io_error};
 
@@ -31,7 +31,7 @@ pub(super) fn open(folder: &Path) -> Result<Fjall, StorageError> {
     let mut mended = None;
     if is_absent(folder)? {
         match identity::read(folder)? {
-            None => create(folder, mint()?)?,
+            None => create(folder, mint()?, Past::None)?,
             Some(store) => mended = Some(begin_again(folder, store)?),
         }
     } else if !is_ours(folder) {
@@ -63,7 +63,7 @@ pub(super) fn open(folder: &Path) -> Result<Fjall, StorageError> {
 fn begin_again(folder: &Path, store: StoreId) -> Result<Mended, StorageError> {
     let damage = Damage::new(folder.display(), "it is gone");
     tracing::error!(folder = %folder.display(), %store, "the data is gone; the store begins again, with nothing");
-    create(folder, store)?;
+    create(folder, store, Past::Damaged)?;
     Ok(Mended { damage: vec![damage], lost: Vec::new(), nameless: 0, kept_in: None })
 }
 
@@ -107,6 +107,7 @@ pub(super) fn open_sound(folder: &Path) -> Result<Fjall, StorageError> {
         mended: None,
         open: RwLock::new(Some(db)),
         is_stuck: AtomicBool::new(false),
+        is_suspect: AtomicBool::new(false),
         cache: Mutex::default(),
         verified: Mutex::default(),
         noted: Mutex::default(),
@@ -131,22 +132,28 @@ fn is_absent(folder: &Path) -> Result<bool, StorageError> {
     }
 }
 
-fn create(folder: &Path, store: StoreId) -> Result<(), StorageError> {
-    let parent = home::parent(folder);
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let draft: PathBuf = parent.join(format!("{name}.new"));
+fn create(folder: &Path, store: StoreId, past: Past) -> Result<(), StorageError> {
+    let (parent, draft) = (home::parent(folder), home::beside(folder, "new"));
     let failed = |error: std::io::Error| io_error("create", folder, &error);
     if draft.exists() {
         fs::remove_dir_all(&draft).map_err(failed)?;
     }
     home::create_folder(parent)?;
-    create_at(&draft, store)?;
+    create_at(&draft, store, past)?;
     fs::rename(&draft, folder).map_err(failed)?;
     home::sync_folder(parent)
 }
 
+/// What was there before data that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    None,
+    /// Data that was damaged or is gone, so that notes may be missing: [`MENDED`] says so until somebody has looked.
+    Damaged,
+}
+
 /// Makes the empty data of a store in a folder that is not there.
-pub(super) fn create_at(folder: &Path, store: StoreId) -> Result<(), StorageError> {
+pub(super) fn create_at(folder: &Path, store: StoreId, past: Past) -> Result<(), StorageError> {
     home::create_folder(folder)?;
     let failed = |failure| storage_error("create", folder, failure);
     let db = database(folder).map_err(failed)?;
@@ -155,6 +162,9 @@ pub(super) fn create_at(folder: &Path, store: StoreId) -> Result<(), StorageErro
     batch.insert(meta, "format", FORMAT.to_be_bytes());
     batch.insert(meta, "store", store.as_bytes());
     batch.insert(meta, "incarnation", crate::mint::<16>()?);
+    if past == Past::Damaged {
+        batch.insert(db.space(Space::Notes), key::note(MENDED), []);
+    }
     batch.commit().map_err(|error| failed(error.into()))
 }
 
@@ -182,8 +192,10 @@ pub(super) fn is_damage(error: &Error) -> bool {
     }
 }
 
-fn is_damage_by(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)
+/// Tells whether the system says that a file is not what it was, rather than that it cannot be read.
+pub(super) fn is_damage_by(kind: ErrorKind) -> bool {
+    // A place before the beginning of a file that was cut off is an invalid input.
+    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::NotFound)
 }
 
 impl Drop for Fjall {
@@ -202,6 +214,7 @@ pub(super) fn storage_error(action: &'static str, folder: &Path, failure: Failur
     let place = folder.display().to_string();
     match failure {
         Failure::Damaged { what, why } => StorageError::Damaged { place, what, why },
+        Failure::Stopped => StorageError::Stopped { place },
         Failure::Fjall(error) if is_damage(&error) => {
             StorageError::Damaged { place, what: "the database".to_owned(), why: error.to_string() }
         }

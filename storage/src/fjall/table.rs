@@ -5,6 +5,7 @@
 //! header the next block begins at the first byte from which blocks run on to the index.
 
 use std::borrow::Cow;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use lsm_tree::table::{Block, DataBlock};
 use lsm_tree::{Cache, Checksum, CompressionType, InternalValue, Table, ValueType};
 
 use super::journal::Change;
+use super::open::is_damage_by;
 
 /// Reads a table of a keyspace, hands over what its sound data blocks hold, and returns what is damaged of them.
 pub(super) fn read(bytes: &[u8], keyspace: u64, mut each: impl FnMut(Change<'_>)) -> Vec<String> {
@@ -45,14 +47,20 @@ pub(super) fn read(bytes: &[u8], keyspace: u64, mut each: impl FnMut(Change<'_>)
     }
 }
 
-/// Returns the newest seqno in a table, if what describes the table can be read. The data blocks are not looked at.
-pub(super) fn newest(file: &Path) -> Option<u64> {
+/// Returns the newest seqno in a table, if what describes the table is what was written. The data blocks are not looked at.
+///
+/// # Errors
+/// What the system says of a disk that does not read the file.
+pub(super) fn newest(file: &Path) -> io::Result<Option<u64>> {
     let recover = || {
         let cache = Arc::new(Cache::with_capacity_bytes(0));
         Table::recover(file.to_owned(), Checksum::from_raw(0), 0, 0, cache, None, true, true)
     };
-    let table = catch_unwind(AssertUnwindSafe(recover)).ok()?;
-    table.ok().map(|table| table.get_highest_seqno())
+    match catch_unwind(AssertUnwindSafe(recover)) {
+        Ok(Ok(table)) => Ok(Some(table.get_highest_seqno())),
+        Ok(Err(lsm_tree::Error::Io(error))) if !is_damage_by(error.kind()) => Err(error),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
 }
 
 /// Returns the header of a block that is there to its end.

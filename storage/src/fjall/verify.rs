@@ -2,6 +2,7 @@
 //! against what it is made of.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use gigfs_core::{Checkpoint, Digest, LogName, Op, UserName};
@@ -15,11 +16,16 @@ use crate::engine::StorageError;
 impl Fjall {
     /// Looks at all data in `folder` that no process has open, and changes none of it but what opening it does.
     ///
-    /// What is damaged is told and left as it is: [`Fjall::open`] mends it.
+    /// What is damaged is told and left as it is: [`Fjall::open`] mends it. `look` is shown the data once its files are found
+    /// whole.
     ///
     /// # Errors
     /// [`StorageError`]: open in another process, of a newer format, not ours, or the disk fails.
-    pub fn verify_folder(folder: &Path, mut progress: impl FnMut(Progress)) -> Result<Verified, StorageError> {
+    pub fn verify_folder(
+        folder: &Path,
+        mut progress: impl FnMut(Progress),
+        look: impl FnOnce(&Self) -> Result<(), StorageError>,
+    ) -> Result<Verified, StorageError> {
         if !open::is_ours(folder) {
             return Ok(Verified { damage: vec![Damage::new(folder.display(), "it is gone")], ..Verified::default() });
         }
@@ -35,7 +41,14 @@ impl Fjall {
             return Ok(Verified { bytes: of, damage, ..Verified::default() });
         }
         match open::open_sound(folder) {
-            Ok(engine) => Ok(Verified { bytes: of, ..engine.verify(progress)? }),
+            Ok(engine) => {
+                look(&engine)?;
+                let told = |at| {
+                    progress(at);
+                    ControlFlow::Continue(())
+                };
+                Ok(Verified { bytes: of, ..engine.verify(told)? })
+            }
             Err(StorageError::Damaged { what, why, .. }) => {
                 Ok(Verified { bytes: of, damage: vec![Damage { what, why }], ..Verified::default() })
             }
@@ -43,24 +56,38 @@ impl Fjall {
         }
     }
 
-    /// Looks at all data as it is at this moment, while it is open.
+    /// Looks at all data as it is at this moment, while it is open, as long as it is told to go on.
     ///
     /// # Errors
-    /// [`StorageError`] if the disk fails. What is damaged is in the answer.
-    pub fn verify(&self, mut progress: impl FnMut(Progress)) -> Result<Verified, StorageError> {
+    /// [`StorageError`] if the disk fails, or it was told to stop. What is damaged is in the answer.
+    pub fn verify(&self, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Verified, StorageError> {
         let verified = self.reading(|view| {
-            let mut look = Look { view, verified: Verified::default(), usage: BTreeMap::new(), feed: 0, due: 0 };
-            look.at_everything(&mut progress)?;
+            let logs = view.get(Space::Meta, b"logs")?.and_then(|value| key::last_number(&value)).unwrap_or(0);
+            let (verified, usage, progress) = (Verified::default(), BTreeMap::new(), &mut progress);
+            let mut look = Look { view, progress, logs, records: 0, verified, more: 0, usage, feed: 0, due: 0 };
+            look.at_everything()?;
+            if look.more > 0 {
+                look.verified
+                    .damage
+                    .push(Damage::new(format!("{} other things", look.more), "they are not named one by one"));
+            }
             Ok(look.verified)
         })?;
-        verified.damage.iter().for_each(|damage| self.note(damage.clone()));
+        verified.damage.iter().for_each(|damage| self.note_damage(damage.clone()));
         Ok(verified)
     }
 }
 
 struct Look<'v, 'd> {
     view: &'v View<'d>,
+    progress: &'v mut dyn FnMut(Progress) -> ControlFlow<()>,
+    /// As many as there were ever.
+    logs: u64,
+    /// Records that were looked at.
+    records: u64,
     verified: Verified,
+    /// Damaged things that are not named.
+    more: u64,
     /// What the logs of each user come to.
     usage: BTreeMap<UserName, u64>,
     /// Records that are in the feed.
@@ -70,15 +97,14 @@ struct Look<'v, 'd> {
 }
 
 impl Look<'_, '_> {
-    fn at_everything(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), Failure> {
-        let count = self.view.get(Space::Meta, b"logs")?.and_then(|value| key::last_number(&value)).unwrap_or(0);
+    fn at_everything(&mut self) -> Result<(), Failure> {
         for guard in self.view.range::<&[u8], _>(Space::Logs, ..) {
             let Some((name, value)) = self.sound("the list of logs", guard.into_inner())? else { break };
             let Some(log) = self.sound("the list of logs", key::log_name(&name))? else { continue };
             let looked = self.at_log(&log, &value).map_err(|failure| failure.of(&log));
             self.sound("a log", looked)?;
             self.verified.logs += 1;
-            progress(Progress { step: "logs", done: self.verified.logs.min(count), of: count });
+            self.tell()?;
         }
         self.compare("the index of shas", Space::Shas, self.verified.operations)?;
         self.compare("the feed", Space::Feed, self.feed)?;
@@ -133,6 +159,7 @@ impl Look<'_, '_> {
             let (at, value) = guard.into_inner()?;
             let op = OpRow::decode(&value, log)?;
             self.verified.operations += 1;
+            self.count()?;
             if let Err(error) = Op::from_record(log, op.record, Some(op.sha)) {
                 self.damaged_log(log, error);
                 continue;
@@ -191,11 +218,30 @@ impl Look<'_, '_> {
                 return Ok(());
             }
             found += 1;
+            self.count()?;
         }
         if found != count {
             self.damaged(what, format!("it has {found} entries and should have {count}"));
         }
         Ok(())
+    }
+
+    /// Counts a record, and tells of it now and then.
+    fn count(&mut self) -> Result<(), Failure> {
+        self.records += 1;
+        match self.records.is_multiple_of(RECORDS_BETWEEN_WORDS) {
+            true => self.tell(),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells how far it is.
+    fn tell(&mut self) -> Result<(), Failure> {
+        let at = Progress { step: "logs", done: self.verified.logs.min(self.logs), of: self.logs };
+        match (self.progress)(at) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Failure::Stopped),
+        }
     }
 
     /// Passes on what was read. Damage is told and is nothing; other failures end the look.
@@ -219,9 +265,17 @@ impl Look<'_, '_> {
     }
 
     fn damaged(&mut self, what: impl ToString, why: impl ToString) {
-        self.verified.damage.push(Damage { what: what.to_string(), why: why.to_string() });
+        match self.verified.damage.len() < NAMED_MAX {
+            true => self.verified.damage.push(Damage::new(what.to_string(), why.to_string())),
+            false => self.more += 1,
+        }
     }
 }
+
+/// Damaged things that are named. All of them lead to the same.
+const NAMED_MAX: usize = 1000;
+/// Between two words about progress.
+pub(super) const RECORDS_BETWEEN_WORDS: u64 = 4096;
 
 /// All keys that begin with a log's id.
 fn prefix(log: u64) -> std::ops::RangeInclusive<Vec<u8>> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::disk::{copy, files};
-use crate::script::{append, base, digest, install, log, op_with, prune, push, shas};
+use crate::script::{append, base, digest, go_on, install, log, op_with, prune, push, shas};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Harm {
@@ -152,7 +153,7 @@ fn check(original: &Path, whole: &BTreeMap<LogName, Held>, file: &Path, how: (Ha
     if !harm(&folder.path().join(file), how.0, how.1) {
         return;
     }
-    let found = Fjall::verify_folder(&data, |_| ()).unwrap().damage;
+    let found = Fjall::verify_folder(&data, |_| (), |_| Ok(())).unwrap().damage;
     let mut engine = Fjall::open(&data).unwrap_or_else(|error| panic!("{case}: {error}"));
     let mut mended = engine.mended().cloned();
     let failed: Vec<_> = whole.keys().filter_map(|log| Some((log, held(&engine, log).err()?))).collect();
@@ -196,7 +197,7 @@ fn check(original: &Path, whole: &BTreeMap<LogName, Held>, file: &Path, how: (Ha
         assert!(of(&held) == of(whole), "{case}: {log}");
     }
     assert_eq!(engine.store_id(), id_of(original), "{case}");
-    let verified = engine.verify(|_| ()).unwrap();
+    let verified = engine.verify(go_on).unwrap();
     assert_eq!(verified.logs, whole.len() as u64, "{case}");
     if !verified.damage.is_empty() {
         // In what nobody has read: verifying finds it, and has it mended.
@@ -204,7 +205,7 @@ fn check(original: &Path, whole: &BTreeMap<LogName, Held>, file: &Path, how: (Ha
         drop(engine);
         let engine = Fjall::open(&data).unwrap();
         assert!(engine.mended().is_some(), "{case}");
-        assert_eq!(engine.verify(|_| ()).unwrap().damage, [], "{case}");
+        assert_eq!(engine.verify(go_on).unwrap().damage, [], "{case}");
     }
 }
 
@@ -269,13 +270,14 @@ fn a_byte_that_is_flipped_anywhere_in_a_table_is_found_by_verifying() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(&table, bytes).unwrap();
-        let verified = Fjall::verify_folder(&original.path().join("data"), |_| ()).unwrap();
+        let verified = Fjall::verify_folder(&original.path().join("data"), |_| (), |_| Ok(())).unwrap();
         assert_eq!(verified.damage.len(), 1, "byte {at}");
         assert!(table.ends_with(&verified.damage[0].what), "byte {at}: {:?}", verified.damage);
     }
     fs::write(&table, whole).unwrap();
     let mut last = None;
-    let verified = Fjall::verify_folder(&original.path().join("data"), |progress| last = Some(progress)).unwrap();
+    let data = original.path().join("data");
+    let verified = Fjall::verify_folder(&data, |progress| last = Some(progress), |_| Ok(())).unwrap();
     assert_eq!((verified.damage, verified.logs), (vec![], 4));
     assert!(last.is_some_and(|last| last.done == last.of));
 }
@@ -334,4 +336,46 @@ fn what_a_disputed_base_superseded_is_still_retained_after_mending() {
     let engine = Fjall::open(&data).unwrap();
     assert_eq!(seen(&engine), before);
     assert_eq!(engine.mended().unwrap().lost, []);
+}
+
+#[test]
+fn a_look_and_a_copy_end_when_they_are_told_to_and_leave_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let engine = Fjall::open(&folder.path().join("data")).unwrap();
+    for first in (1..=6000).step_by(1000) {
+        let ops: Vec<_> = (first..first + 1000).map(|seq| op_with(&log("/a"), seq, &[], &json!(seq))).collect();
+        push(&engine, &log("/a"), &ops);
+    }
+    let copy = folder.path().join("copy");
+    let mut told = 0;
+    let mut stop = |_| {
+        told += 1;
+        ControlFlow::Break(())
+    };
+    assert!(matches!(engine.verify(&mut stop), Err(StorageError::Stopped { .. })));
+    assert!(matches!(engine.backup(&copy, &mut stop), Err(StorageError::Stopped { .. })));
+    assert_eq!(told, 2, "nothing is looked at after that");
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| ["data", "data.store-id"].iter().any(|own| name == own)), "{names:?}");
+    assert!(engine.backup(&copy, go_on).unwrap() > 6000);
+    assert_eq!(engine.verify(go_on).unwrap().operations, 6000);
+}
+
+#[test]
+fn a_look_names_a_thousand_damaged_things_and_counts_the_rest() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let ops: Vec<_> = (1..=1200).map(|seq| op_with(&log("/a"), seq, &[], &json!(seq))).collect();
+    push(&Fjall::open(&data).unwrap(), &log("/a"), &ops);
+    fs::remove_file(data.join("closed")).unwrap();
+    let database = fjall::Database::builder(&data).open().unwrap();
+    let feed = database.keyspace("feed", Default::default).unwrap();
+    for guard in feed.iter() {
+        feed.remove(guard.key().unwrap()).unwrap();
+    }
+    drop((feed, database));
+    let damage = Fjall::open(&data).unwrap().verify(go_on).unwrap().damage;
+    // Every operation, and the feed itself.
+    assert_eq!(damage.len(), 1001);
+    assert_eq!(damage[1000].what, "201 other things");
 }

@@ -9,7 +9,7 @@ use gigfs_storage::{Append, Batch, Engine, Fjall, Page, Sqlite};
 use serde_json::json;
 
 use crate::disk::copy;
-use crate::script::{channel, install, live, log, op_with, prune, push, remove, user};
+use crate::script::{channel, go_on, install, live, log, op_with, prune, push, remove, user};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
@@ -74,7 +74,7 @@ fn what_every_released_version_wrote_is_read_and_goes_on() {
         assert!(engine.mended().is_none(), "{name}: {:?}", engine.mended());
         assert!(engine.restored(), "{name} stands in another place");
         check(&engine, &format!("{name} fjall"));
-        assert_eq!(engine.verify(|_| ()).unwrap().damage, [], "{name}");
+        assert_eq!(engine.verify(go_on).unwrap().damage, [], "{name}");
         check(&Sqlite::open(&folder.path().join("store.db")).unwrap(), &format!("{name} sqlite"));
         read += 1;
     }

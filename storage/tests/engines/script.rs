@@ -1,10 +1,12 @@
 //! Words to write scripts with.
 
+use std::ops::ControlFlow;
+
 use gigfs_core::{
     ActorId, Base, ChannelName, Checkpoint, Covers, Date, Digest, Draft, LogName, Op, Payload, Seq, Sha, TypeName,
     UserName,
 };
-use gigfs_storage::{Append, Appended, Arrival, Batch, Engine, Install, Page, StoredOp};
+use gigfs_storage::{Append, Appended, Arrival, Batch, Engine, Install, Page, Progress, StoredOp};
 use serde_json::{Value, json};
 
 pub(crate) fn user(name: &str) -> UserName {
@@ -106,4 +108,9 @@ pub(crate) fn dispute(engine: &dyn Engine, log: &LogName, base: &Base) {
 
 pub(crate) fn live(engine: &dyn Engine, log: &LogName) -> Vec<StoredOp> {
     engine.read(log, 0, Page::ALL).unwrap()
+}
+
+/// Hears how far something is and has it go on.
+pub(crate) fn go_on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }

@@ -1,5 +1,6 @@
 //! Routes with which the store's owner has all data looked at or copied. They answer line by line, as it goes.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use axum::body::{Body, Bytes};
@@ -31,10 +32,12 @@ pub(crate) async fn back_up(State(store): State<Store>, _: Admin, body: Body) ->
     Ok(lines(store, move |inner, progress| inner.back_up(&folder, progress).map(UpkeepLine::BackedUp)))
 }
 
-/// Runs `work` on a thread that may block, to its end whoever listens, and answers with its lines.
+/// Runs `work` on a thread that may block, to its end whoever listens or until the store stops, and answers with its lines.
 fn lines(
     store: Store,
-    work: impl FnOnce(&Inner, &mut dyn FnMut(UpkeepProgress)) -> Result<UpkeepLine, Refusal> + Send + 'static,
+    work: impl FnOnce(&Inner, &mut dyn FnMut(UpkeepProgress) -> ControlFlow<()>) -> Result<UpkeepLine, Refusal>
+    + Send
+    + 'static,
 ) -> Response {
     let (sender, receiver) = mpsc::channel::<Bytes>(LINES_QUEUED_MAX);
     store.inner.jobs.clone().spawn_blocking(move || {
@@ -44,6 +47,10 @@ fn lines(
             if told.elapsed() >= BETWEEN_LINES {
                 told = Instant::now();
                 _ = sender.try_send(line(&UpkeepLine::Progress(progress)));
+            }
+            match store.inner.stopping.is_cancelled() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
         };
         let last = work(&store.inner, &mut progress).unwrap_or_else(UpkeepLine::Refused);

@@ -5,6 +5,7 @@
 mod admission;
 mod blobs;
 mod connections;
+mod damage;
 mod frames;
 mod guests;
 mod http;

@@ -321,7 +321,7 @@ pub(crate) async fn bind(folder: &Path, engine: EngineKind) -> (Server, String) 
     bind_with(config(folder, engine)).await
 }
 
-fn config(folder: &Path, engine: EngineKind) -> Config {
+pub(crate) fn config(folder: &Path, engine: EngineKind) -> Config {
     Config { data_dir: folder.to_owned(), listen: "127.0.0.1:0".parse().unwrap(), engine, ..Config::default() }
 }
 

@@ -89,10 +89,13 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
     };
     // The store closes its data once nobody holds it.
     drop(at_store);
-    if let Ok(true) = ready {
-        let told =
-            json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
-        output.result(&told, || welcome(home, &table_url, &store_url, &data))?;
+    let told =
+        json!({"table": table_url, "store": store_url, "data": data, "user": FIRST_USER, "channel": FIRST_CHANNEL});
+    let runs = match ready {
+        Ok(true) => output.result(&told, || welcome(home, &table_url, &store_url, &data)).map(|()| true),
+        ready => ready,
+    };
+    if let Ok(true) = runs {
         tokio::select! {
             () = stop_asked.asked() => {}
             Some(run) = servers.join_next() => ended = flat(run),
@@ -104,7 +107,7 @@ pub(crate) async fn up(home: &Home, output: Output, args: UpArgs) -> Result<(), 
         ended = ended.and(flat(run));
     }
     ended?;
-    ready.map(|_| ())
+    runs.map(|_| ())
 }
 
 /// Runs a store until it is told to stop. When it has met damage in its data, it is opened again, which mends the data.

@@ -73,6 +73,13 @@ fn status_text(table: &str, status: &Status, to_renew: &[(ChannelName, UserName)
     for (log, ops) in &status.unproven {
         lines.push(format!("{log}: {} without effect, for which nobody who may write there vouches", operations(*ops)));
     }
+    for (log, ops) in &status.staying {
+        lines.push(format!(
+            "{log}: {} stay on this device, written before {} was sealed",
+            operations(*ops),
+            log.channel
+        ));
+    }
     for (channel, user) in to_renew {
         lines.push(format!(
             "{channel}: {user} was taken off by an admin; `gig unshare {channel} {user}` seals what is written from then on under new keys"
@@ -119,6 +126,9 @@ fn status_json(table: &str, status: &Status, to_renew: &[(ChannelName, UserName)
             "path": suspicion.log.path, "what": suspicion.what,
         })).collect::<Vec<_>>(),
         "unproven": status.unproven.iter().map(|(log, ops)| json!({
+            "channel": log.channel, "type": log.kind, "path": log.path, "ops": ops,
+        })).collect::<Vec<_>>(),
+        "staying": status.staying.iter().map(|(log, ops)| json!({
             "channel": log.channel, "type": log.kind, "path": log.path, "ops": ops,
         })).collect::<Vec<_>>(),
         "to_renew": to_renew.iter().map(|(channel, user)| json!({"channel": channel, "user": user})).collect::<Vec<_>>(),

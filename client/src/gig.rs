@@ -87,6 +87,8 @@ pub struct Status {
     /// Open logs that hold operations for which nobody who may write vouches, and how many. They take effect once somebody
     /// does.
     pub unproven: Vec<(LogName, usize)>,
+    /// Open logs that were written before their channel was sealed, with how many operations each has. They stay on this device.
+    pub staying: Vec<(LogName, usize)>,
     /// What was found out about logs since the client was opened that a person should know.
     pub troubles: Vec<Trouble>,
 }
@@ -316,6 +318,9 @@ impl Gig {
                 let open = replica.open_logs().map(|log| (log, replica.unproven(log).count()));
                 let held = open.filter(|(_, ops)| *ops > 0);
                 held.map(|(log, ops)| (replica.clear_name(log).unwrap_or(log).clone(), ops)).collect()
+            }),
+            staying: self.shared().look(|replica| {
+                replica.staying().filter(|(_, ops)| *ops > 0).map(|(log, ops)| (log.clone(), ops)).collect()
             }),
             troubles: self.shared().troubles(),
         }

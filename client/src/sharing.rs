@@ -85,7 +85,11 @@ impl Gig {
         let identity = match (member, unknown) {
             (Some(identity), _) => identity,
             (None, Some(unknown)) => return Err(unknown),
-            (None, None) => return Ok(KeyRenewal::NoKeys),
+            (None, None) if self.is_roster_read(channel) => return Ok(KeyRenewal::NoKeys),
+            (None, None) => {
+                let why = "none could be asked who its members are, so no new keys were begun".to_owned();
+                return Err(Error::NotEnrolled { channel: channel.clone(), why });
+            }
         };
         if !keys.is_owner() {
             self.enroll(channel, (guest, identity, None)).await?;
@@ -191,7 +195,16 @@ impl Gig {
         let Some(roster) = self.shared().act(|replica, now| replica.open_roster(now, channel)) else { return Ok(()) };
         let read = |replica: &mut Replica| replica.is_loaded(&roster) && replica.read_standing(&roster).trying == 0;
         let read = self.shared().until(|replica| read(replica).then_some(()));
-        timeout(ENROLL_TIMEOUT, read).await.map_err(|_| Error::NoAnswer { log: roster.clone() })
+        let why = || "none answered in time".to_owned();
+        timeout(ENROLL_TIMEOUT, read).await.map_err(|_| Error::NotEnrolled { channel: channel.clone(), why: why() })
+    }
+
+    /// Tells whether a store has told all that it has of a channel's roster, if the channel is sealed.
+    fn is_roster_read(&self, channel: &ChannelName) -> bool {
+        self.shared().act(|replica, now| match replica.open_roster(now, channel) {
+            Some(roster) => replica.read_standing(&roster).current > 0,
+            None => true,
+        })
     }
 
     /// Says in a sealed channel's roster what a member may do.

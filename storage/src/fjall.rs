@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ::fjall::{Database, Keyspace, Readable as _};
 use bytes::Bytes;
@@ -55,7 +55,7 @@ pub struct Fjall {
     /// Whether a write has failed since it was opened, so that it takes no more.
     is_stuck: AtomicBool,
     /// Whether something failed in the background, which may be damage that nobody else has met.
-    is_suspect: AtomicBool,
+    failed_behind: AtomicU32,
     /// Held through a commit.
     cache: Mutex<write::Cache>,
     /// Logs whose tails were found whole.
@@ -194,7 +194,7 @@ impl Fjall {
             let prepared = prepare(db, &cache)?;
             let (answer, touched) = prepared.write(db).inspect_err(|failure| {
                 broken = true;
-                self.is_suspect.fetch_or(failure.is_of_the_background(), Ordering::Relaxed);
+                self.failed_behind.fetch_add(u32::from(failure.is_of_the_background()), Ordering::Relaxed);
             })?;
             cache.keep(touched);
             Ok(answer)

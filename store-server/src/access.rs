@@ -150,24 +150,22 @@ impl Access {
         *token.standing.lock() = standing;
     }
 
-    /// Ends a session, or what was shared with it in a channel: on disk, then for its streams. Blocks the thread.
+    /// Ends a session, or what was shared with it in a channel: for its streams at once, and on disk before it returns. Blocks the
+    /// thread.
     pub(crate) fn revoke(&self, claims: RevokeClaims, commits: &Commits) -> Result<(), Refusal> {
         let session = (claims.sub.clone(), claims.sid);
         let (ended, mut term) = revocation::of(claims);
-        {
-            // What is queued is written in this order, and what comes at one time is written together.
-            let revoking = self.revoking.lock();
-            if let Some(known) = self.revoked.lock().get(&ended) {
-                term = term.and(*known);
-            }
-            let written = commits.queue_notes(vec![(ended.key(), Some(term.to_bytes()))])?;
-            // It counts from now on, also if it cannot be written: the table says it again.
-            self.revoked.lock().insert(ended, term);
-            drop(revoking);
-            written.wait()?;
+        // What is queued is written in this order, and what comes at one time is written together.
+        let revoking = self.revoking.lock();
+        if let Some(known) = self.revoked.lock().get(&ended) {
+            term = term.and(*known);
         }
+        let written = commits.queue_notes(vec![(ended.key(), Some(term.to_bytes()))])?;
+        // It counts from now on, also if it cannot be written: the table says it again.
+        self.revoked.lock().insert(ended, term);
+        drop(revoking);
         self.end_streams(&session, |held| self.check_revoked(&held.claims).err());
-        Ok(())
+        written.wait()
     }
 
     /// Forgets what was revoked of a user whose table has introduced itself anew: a store that is mounted again was told

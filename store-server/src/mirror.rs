@@ -2,18 +2,19 @@
 //! and sealed, and which key is its own.
 //!
 //! They are few and seldom change, so the whole file is written anew when some do, and only then is their change confirmed: what
-//! is confirmed is in both. It is read only after the data was mended,
-//! which a note in the data says until these notes are what they are in the file: what was salvaged may be missing, or older.
+//! is confirmed is in both. It is read only after the data was mended, which a note in the data says until these notes are what
+//! they are in the file: what was salvaged may be missing, or older.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gigfs_core::base64_text;
+use gigfs_core::{ErrorCode, Refusal, base64_text};
 use gigfs_serve::files;
 use gigfs_storage::{Batch, Engine, MENDED, StorageError};
 
@@ -36,7 +37,8 @@ impl Mirror {
         if engine.note(MENDED)?.is_some() {
             mirror.give_back(engine)?;
         }
-        mirror.write(engine);
+        // If it cannot be, the follower tries again.
+        _ = mirror.write(engine);
         Ok(mirror)
     }
 
@@ -70,10 +72,12 @@ impl Mirror {
     }
 
     /// Writes the file. If it cannot be, the notes themselves are on disk all the same.
-    fn write(&self, engine: &dyn Engine) {
-        if let Err(error) = self.try_to_write(engine) {
+    fn write(&self, engine: &dyn Engine) -> Result<(), Refusal> {
+        self.try_to_write(engine).map_err(|error| {
             tracing::error!(file = %self.file.display(), %error, "the second copy of the notes is not up to date");
-        }
+            Refusal::new(ErrorCode::StorageFailed, "a file of the store cannot be written; nothing was acknowledged")
+                .hint("try again; the store's log names the file")
+        })
     }
 
     fn try_to_write(&self, engine: &dyn Engine) -> io::Result<()> {
@@ -102,11 +106,24 @@ impl Follower {
     pub(crate) fn start(mirror: Mirror, engine: Arc<dyn Engine>) -> Self {
         let (queue, written) = mpsc::channel::<Vec<Done>>();
         let run = move || {
-            while let Ok(first) = written.recv() {
+            // What the start could not write is written once it can be.
+            let mut is_behind = true;
+            loop {
+                let first = match is_behind {
+                    true => match written.recv_timeout(RETRY) {
+                        Err(RecvTimeoutError::Disconnected) => return,
+                        came => came.unwrap_or_default(),
+                    },
+                    false => match written.recv() {
+                        Err(_) => return,
+                        Ok(came) => came,
+                    },
+                };
                 let waiting: Vec<_> = std::iter::once(first).chain(written.try_iter()).flatten().collect();
                 let started = Instant::now();
-                mirror.write(&*engine);
-                waiting.into_iter().for_each(|done| drop(done.send(Ok(()))));
+                let outcome = mirror.write(&*engine);
+                is_behind = outcome.is_err();
+                waiting.into_iter().for_each(|done| drop(done.send(outcome.clone())));
                 // The more there is to write, the more of what comes is written at once.
                 std::thread::sleep(started.elapsed());
             }
@@ -176,6 +193,8 @@ fn parse(text: &str) -> Option<BTreeMap<Bytes, Bytes>> {
     lines.lines().map(note).collect()
 }
 
+/// How long until a file that could not be written is tried again, if nothing is to be written before.
+const RETRY: Duration = Duration::from_secs(10);
 /// The file, in the data folder.
 pub(crate) const FILE: &str = "notes";
 /// Begins the keys of the notes that are kept here.
@@ -256,5 +275,25 @@ mod tests {
         let refused = Mirror::open(folder.path(), &lost).err().unwrap();
         assert!(matches!(refused, BindError::Notes { .. }), "{refused}");
         assert!(lost.note(MENDED).unwrap().is_some(), "the next start tries it again");
+    }
+
+    #[test]
+    fn a_change_that_the_file_does_not_have_is_not_confirmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(Memory::fresh().unwrap());
+        let follower = Follower::start(Mirror::open(folder.path(), &*engine).unwrap(), engine.clone());
+        let confirmed = |key: &'static str| {
+            engine.commit(&Batch { notes: vec![note(key, Some("ann"))], ..Batch::default() }).unwrap();
+            let (done, confirmed) = oneshot::channel();
+            follower.follow(vec![done]);
+            confirmed.blocking_recv().unwrap()
+        };
+        // Something is in the way of the draft.
+        std::fs::create_dir(folder.path().join("notes.new")).unwrap();
+        assert_eq!(confirmed("user/one").unwrap_err().code, ErrorCode::StorageFailed);
+        std::fs::remove_dir(folder.path().join("notes.new")).unwrap();
+        confirmed("user/two").unwrap();
+        let kept = Mirror { file: folder.path().join(FILE) }.read().unwrap().unwrap();
+        assert_eq!(kept.len(), 2, "the one before is made good");
     }
 }

@@ -104,6 +104,9 @@ impl Replica {
     /// must be installed, for the store that goes may be the last to have it.
     pub fn is_drained_of(&self, name: &LogName, store: StoreId) -> bool {
         let Some(log) = self.logs.get(name) else { return false };
+        if log.stays {
+            return true;
+        }
         let done = |(id, peer): (&StoreId, &super::log::Peer)| match *id == store {
             // It is sealed, so nothing can be brought to it.
             true => peer.current,
@@ -143,7 +146,7 @@ impl Replica {
             let failed = link.is_some_and(|link| link.down.is_some());
             match (peer.current, up) {
                 (true, _) => standing.current += 1,
-                (false, true) if matches!(peer.reading, Reading::Idle) => standing.down += 1,
+                (false, true) if matches!(peer.reading, Reading::Idle) && peer.left_off.is_none() => standing.down += 1,
                 (false, true) => standing.trying += 1,
                 (false, false) if failed => standing.down += 1,
                 (false, false) => standing.trying += 1,
@@ -172,7 +175,7 @@ impl Replica {
         for (name, log) in self.logs.iter().filter(|(name, _)| name.channel == id.channel) {
             let Some(peer) = log.peers.get(&id.store) else { continue };
             let waiting = peer.backlog.len() + log.unsaved.len();
-            if waiting > 0 {
+            if waiting > 0 && !log.stays {
                 status.queued.push(QueuedLog { log: self.clear_name(name).unwrap_or(name).clone(), ops: waiting });
             }
             let refused = peer.backlog.refused().iter();
@@ -186,18 +189,24 @@ impl Replica {
         status
     }
 
+    /// Iterates over the open logs that were written before their channel was sealed, and do not leave the device, with how many
+    /// operations each has.
+    pub fn staying(&self) -> impl Iterator<Item = (&LogName, usize)> {
+        self.logs.iter().filter(|(_, log)| log.stays).map(|(name, log)| (name, log.oplog.len()))
+    }
+
     /// Returns how many operations some store of the channel, or of any, is not known to hold.
     pub fn queued(&self, channel: Option<&ChannelName>) -> usize {
         let wanted = |name: &LogName| channel.is_none_or(|channel| *channel == name.channel);
-        let logs = self.logs.iter().filter(|(name, _)| wanted(name));
+        let logs = self.logs.iter().filter(|(name, log)| wanted(name) && !log.stays);
         logs.map(|(_, log)| log.peers.values().map(|peer| peer.backlog.len()).sum::<usize>() + log.unsaved.len()).sum()
     }
 
     /// Tells whether these logs were compared with a store since its stream came up, and it lacks nothing of them.
     pub fn is_in_step(&self, id: &LinkId, logs: &[LogName]) -> bool {
         logs.iter().all(|name| {
-            let peer = self.logs.get(name).and_then(|log| log.peers.get(&id.store));
-            peer.is_some_and(|peer| peer.current && peer.backlog.is_empty())
+            let Some(log) = self.logs.get(name) else { return false };
+            log.stays || log.peers.get(&id.store).is_some_and(|peer| peer.current && peer.backlog.is_empty())
         })
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use ::fjall::{Database, Error, KeyspaceCreateOptions, LsmError, PersistMode};
 use gigfs_core::{Incarnation, StoreId};
@@ -107,7 +107,7 @@ pub(super) fn open_sound(folder: &Path) -> Result<Fjall, StorageError> {
         mended: None,
         open: RwLock::new(Some(db)),
         is_stuck: AtomicBool::new(false),
-        is_suspect: AtomicBool::new(false),
+        failed_behind: AtomicU32::new(0),
         cache: Mutex::default(),
         verified: Mutex::default(),
         noted: Mutex::default(),

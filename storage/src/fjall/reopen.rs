@@ -1,7 +1,8 @@
 //! Opening the database again after a failed write: fjall takes no more of them then.
 //!
 //! Before it is closed, the disk has to take as much as opening it again takes: as long as it does not, what is there can be read.
-//! For the same reason nothing waits for long for those who read.
+//! For the same reason nothing waits for long for those who read. Those who read wait while every byte is looked at, which happens
+//! only if opening again did not help.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,8 +29,9 @@ impl Fjall {
         *open = None;
         self.verified.lock().clear();
         let lock = files::Lock::take(&self.folder)?;
-        if self.is_suspect.load(Ordering::Relaxed) {
-            self.look_at_files()?;
+        if self.failed_behind.load(Ordering::Relaxed) >= FAILED_BEHIND_MAX {
+            self.failed_behind.store(0, Ordering::Relaxed);
+            self.look_at_files();
         }
         files::rewrite_journals(&self.folder)?;
         drop(lock);
@@ -40,17 +42,23 @@ impl Fjall {
 
     /// Notes what is damaged in the files. Compaction reads blocks that nobody else may read for long, and says of one that is
     /// damaged nothing but that it failed.
-    fn look_at_files(&self) -> Result<(), StorageError> {
-        tracing::warn!(folder = %self.folder.display(), "something failed in the background; every byte is looked at");
-        for damage in files::check(&self.folder, Depth::Everything, |_| ())? {
-            tracing::error!(%damage, "damaged");
-            self.note_damage(damage);
+    fn look_at_files(&self) {
+        tracing::warn!(folder = %self.folder.display(), "something fails in the background; every byte is looked at");
+        match files::check(&self.folder, Depth::Everything, |_| ()) {
+            Ok(found) => {
+                for damage in found {
+                    tracing::error!(%damage, "damaged");
+                    self.note_damage(damage);
+                }
+            }
+            // Whoever needs that file is told the same.
+            Err(error) => tracing::error!(%error, "the look ended there"),
         }
-        self.is_suspect.store(false, Ordering::Relaxed);
-        Ok(())
     }
 }
 
+/// After so many failures in the background, one after the other, it is no full disk that made room again.
+const FAILED_BEHIND_MAX: u32 = 2;
 /// Room beside the journals that opening takes.
 const ROOM_BYTES: u64 = 1024 * 1024;
 /// How long a write waits for those who read; they are quick, but for whoever reads everything.

@@ -144,11 +144,13 @@ async fn checkpoints_that_wait_and_names_count_until_they_go_also_after_a_restar
     let mut stream = world.stream().await.welcomed().await;
     stream.pushed(&a, std::slice::from_ref(&first)).await.unwrap();
     let made = |bytes: usize| checkpoint(&a, None, std::slice::from_ref(&first), &json!(["y".repeat(bytes)]));
+    // Another second makes another checkpoint.
+    let waits = made(30_000);
     let before = room(&world).await.oplogs;
-    assert_eq!(propose(&world, &made(30_000), false).await, Ok(()));
+    assert_eq!(propose(&world, &waits, false).await, Ok(()));
     let one = room(&world).await.oplogs;
     assert!((30_000..32_000).contains(&(one - before)), "{before} and then {one}");
-    assert_eq!(propose(&world, &made(30_000), false).await, Ok(()));
+    assert_eq!(propose(&world, &waits, false).await, Ok(()));
     assert_eq!(room(&world).await.oplogs, one, "the same one takes no more room");
 
     // A quarter beyond the quota there is no room for one more, and not for an operation either.
@@ -165,7 +167,7 @@ async fn checkpoints_that_wait_and_names_count_until_they_go_also_after_a_restar
     assert_eq!(room(&world).await, full);
 
     // The one that is committed is the base then, and the others go.
-    assert_eq!(propose(&world, &made(30_000), true).await, Ok(()));
+    assert_eq!(propose(&world, &waits, true).await, Ok(()));
     let after = room(&world).await.oplogs;
     assert!(after < 36_000, "{after}");
 

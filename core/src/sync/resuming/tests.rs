@@ -88,6 +88,7 @@ fn a_log_in_step_is_not_read_when_the_stream_comes_back() {
     let op = &written(1)[0];
     machine.answer(1, told(6, 1, op));
     assert!(!machine.replica.is_in_step(&link(1), &[log()]), "more may come");
+    assert_eq!(machine.replica.read_standing(&log()).trying, 1, "and whoever reads waits for it");
     machine.answer(1, ServerMessage::Watching { tag: watches[0].0, position: 6 });
     let outputs = machine.drain();
     assert!(outputs.iter().any(|output| matches!(output, Output::Notify(Notice::Resumed { .. }))));

@@ -71,10 +71,9 @@ impl Replica {
     /// Hands the list that the local store has to the stores that need it.
     pub(super) fn listed(&mut self, name: &LogName, base: Option<BaseId>, shas: Vec<Sha>) {
         let Some(log) = self.logs.get_mut(name) else { return };
-        let asked = |peer: &&mut super::log::Peer| peer.listing == Listing::Asked;
         let mut stores = Vec::new();
         for (store, peer) in &mut log.peers {
-            if let Some(peer) = Some(peer).filter(asked) {
+            if peer.listing == Listing::Asked {
                 peer.listing = Listing::Told;
                 stores.push(*store);
             }

@@ -44,7 +44,8 @@ pub(super) struct Log {
     pub(super) interest: Interest,
     /// Whether it was ever read from a store, or holds anything at all.
     pub(super) known: bool,
-    pub(super) peers: BTreeMap<StoreId, Peer>,
+    /// Boxed, since a map makes room for eleven where there are one or two.
+    pub(super) peers: BTreeMap<StoreId, Box<Peer>>,
     /// Own operations that some store of the channel is not known to hold.
     pub(super) pending: BTreeSet<OrderKey>,
     /// Of `pending`, what others may have seen: a store has said to hold it, or one that left may have held it.
@@ -368,7 +369,7 @@ impl Log {
                 let mut peer = Peer { seen: self.seen.get(store).copied(), ..Peer::default() };
                 let sendable = self.pending.iter().filter(|key| !self.unsaved.contains(&key.sha));
                 sendable.for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
-                self.peers.insert(*store, peer);
+                self.peers.insert(*store, Box::new(peer));
             }
         }
         let everywhere = match gone.is_empty() {

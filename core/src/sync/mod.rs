@@ -465,7 +465,7 @@ impl Replica {
     /// Returns what is known of each log of a channel at a store.
     fn peers_mut(&mut self, id: &LinkId) -> impl Iterator<Item = (&LogName, &mut log::Peer)> {
         let of_channel = self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel);
-        of_channel.filter_map(|(name, log)| Some((name, log.peers.get_mut(&id.store)?)))
+        of_channel.filter_map(|(name, log)| Some((name, &mut **log.peers.get_mut(&id.store)?)))
     }
 
     fn notify(&mut self, notice: Notice) {

@@ -12,7 +12,7 @@ use crate::commit::with_all;
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::fold::{Folded, Kind};
-use crate::id::{Sha, StoreId};
+use crate::id::Sha;
 use crate::name::LogName;
 use crate::op::{Op, Payload};
 use crate::oplog::Oplog;
@@ -50,8 +50,8 @@ impl Replica {
         if log.base.is_none() {
             return Err(PruneHold::NothingToRepair);
         }
-        let can_tell = |(_, peer): &(&StoreId, &super::log::Peer)| peer.can_tell(log.base.as_ref());
-        let stores = log.peers.iter().filter(can_tell).map(|(store, _)| *store);
+        let can_tell = log.peers.iter().filter(|(_, peer)| peer.can_tell(log.base.as_ref()));
+        let stores = can_tell.map(|(store, _)| *store);
         let mut links = stores.map(|store| LinkId { channel: name.channel.clone(), store });
         let is_up = |id: &LinkId| self.links.get(id).is_some_and(|link| link.up.is_some());
         let Some(id) = links.find(is_up) else {

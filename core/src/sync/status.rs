@@ -107,13 +107,13 @@ impl Replica {
         if log.stays {
             return true;
         }
-        let done = |(id, peer): (&StoreId, &super::log::Peer)| match *id == store {
+        let has_all = log.peers.iter().all(|(id, peer)| match *id == store {
             // It is sealed, so nothing can be brought to it.
             true => peer.current,
             false => peer.current && peer.backlog.is_empty() && peer.can_tell(log.base.as_ref()),
-        };
+        });
         let registered = log.pruning.registered.is_some_and(|registered| log.base_id() >= registered);
-        registered && log.doubtful.is_empty() && log.unsaved.is_empty() && log.peers.iter().all(done)
+        registered && log.doubtful.is_empty() && log.unsaved.is_empty() && has_all
     }
 
     /// Returns what a log stands on.

@@ -287,7 +287,7 @@ impl Replica {
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
         let owes =
             |store: &StoreId| self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some();
-        if !self.mode.sends() && stores.iter().any(owes) {
+        if stores.iter().any(owes) {
             // Nobody could tell who made it.
             return Err(PruneHold::Behind { stores });
         }

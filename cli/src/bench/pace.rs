@@ -97,9 +97,14 @@ impl Work {
         self.tell_processors(name, ops, report)
     }
 
+    /// Leaves out what is less than a tick of the system's clock.
     fn tell_processors(&self, name: &str, ops: usize, report: &mut Report) -> Result<(), Failure> {
-        report.row(&format!("{name}_store_cpu"), self.store_seconds / ops as f64 * 1e6, "us/op")?;
-        report.row(&format!("{name}_client_cpu"), self.client_seconds / ops as f64 * 1e6, "us/op")
+        for (of, seconds) in [("store", self.store_seconds), ("client", self.client_seconds)] {
+            if seconds > 0.0 {
+                report.row(&format!("{name}_{of}_cpu"), seconds / ops as f64 * 1e6, "us/op")?;
+            }
+        }
+        Ok(())
     }
 }
 

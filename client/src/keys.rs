@@ -295,7 +295,7 @@ impl UserKeys {
 
     /// Returns the fingerprint of the user's identity, which others compare.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.opened.lock().keyring.identity().public().fingerprint()
+        self.identity().fingerprint()
     }
 
     /// Returns the sealed record, to keep beside the key for starting without a network.

@@ -44,8 +44,7 @@ impl Gig {
         }
         match user_keys.channel(channel) {
             Some(Sealing::Sealed(keys)) => {
-                let access = user_keys.access(keys);
-                self.shared().act(|replica, _| replica.set_access(channel, access));
+                self.shared().seal_with(user_keys, channel, keys);
                 Ok(())
             }
             Some(Sealing::Plain) => Ok(()),
@@ -122,8 +121,7 @@ pub(crate) async fn renew_keys(shared: &Shared, table: &Table, keys: &UserKeys) 
     }
     for channel in &lacking {
         if let Some(Sealing::Sealed(newest)) = keys.channel(channel) {
-            let access = keys.access(newest);
-            shared.act(|replica, _| replica.set_access(channel, access));
+            shared.seal_with(keys, channel, newest);
         }
     }
     shared.look(|replica| replica.lacking_keys().next().is_none())

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gigfs_core::Date;
 use gigfs_core::api::MountTable;
-use gigfs_core::seal::RosterEntry;
+use gigfs_core::seal::{ChannelKeys, RosterEntry};
 use gigfs_core::sync::{LinkId, Notice, Output, PruneHold, PushError, PushId, Receipt, Replica};
 use gigfs_core::wire::ClientMessage;
 use gigfs_core::{BaseId, ChannelName, LogName, Refusal};
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::changes::Listeners;
 use crate::commits::Asked;
+use crate::keys::UserKeys;
 use crate::local::{Job, LocalStore};
 use crate::mounts::Merger;
 use crate::waiting::{Bell, Waiting};
@@ -216,6 +217,12 @@ impl Shared {
     /// Removes a log, and returns what follows that.
     pub(crate) fn remove(&self, log: &LogName) -> Result<watch::Receiver<Receipt>, PushError> {
         self.write(|replica, now| replica.remove(now, log))
+    }
+
+    /// Has a channel sealed and opened under these keys from now on.
+    pub(crate) fn seal_with(&self, user: &UserKeys, channel: &ChannelName, keys: ChannelKeys) {
+        let access = user.access(keys);
+        self.act(|replica, _| replica.set_access(channel, access));
     }
 
     /// Adds entries to the roster of a sealed channel, and returns what follows that.

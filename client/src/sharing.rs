@@ -77,11 +77,7 @@ impl Gig {
         };
         self.read_roster(channel).await?;
         // An admin may have taken it off, or this was begun before and not ended: the keys are renewed then all the same.
-        let member = self.with_members(channel, |members| {
-            let is_left =
-                |member: &MemberStanding<'_>| member.user == guest && (member.role.is_some() || member.by_admin);
-            members.filter(is_left).max_by_key(|member| member.since).map(|member| *member.identity)
-        });
+        let member = self.member(channel, guest, |member| member.role.is_some() || member.by_admin);
         let identity = match (member, unknown) {
             (Some(identity), _) => identity,
             (None, Some(unknown)) => return Err(unknown),
@@ -96,19 +92,15 @@ impl Gig {
             return Ok(KeyRenewal::LeftToOwner);
         }
         let renewed = keys.rotate(table, channel).await?;
-        let access = keys.access(renewed);
-        self.shared().act(|replica, _| replica.set_access(channel, access));
-        self.enroll(channel, (guest, identity, None)).await?;
-        for entry in table.guests(channel).await? {
+        self.shared().seal_with(keys, channel, renewed);
+        for entry in table.guests(channel).await?.into_iter().filter(|entry| entry.user != *guest) {
             // Whoever is in no roster was let in by the table alone, and gets nothing.
-            let member = self.with_members(channel, |members| {
-                let is_in = |member: &MemberStanding<'_>| *member.user == entry.user && member.role.is_some();
-                members.filter(is_in).max_by_key(|member| member.since).map(|member| *member.identity)
-            });
-            if let Some(identity) = member {
+            if let Some(identity) = self.member(channel, &entry.user, |member| member.role.is_some()) {
                 self.invite(channel, entry, &identity).await?;
             }
         }
+        // Last: as long as this is not said, taking the guest off once more makes good what was left undone.
+        self.enroll(channel, (guest, identity, None)).await?;
         Ok(KeyRenewal::Begun)
     }
 
@@ -134,6 +126,19 @@ impl Gig {
             })
         };
         sealed.iter().flat_map(off).collect()
+    }
+
+    /// Returns the identity of a user of whom the roster says so, the one of which it said something last if there are more.
+    fn member(
+        &self,
+        channel: &ChannelName,
+        user: &UserName,
+        counts: impl Fn(&MemberStanding<'_>) -> bool,
+    ) -> Option<PublicIdentity> {
+        self.with_members(channel, |members| {
+            let counting = members.filter(|member| member.user == user && counts(member));
+            counting.max_by_key(|member| member.since).map(|member| *member.identity)
+        })
     }
 
     /// Looks at the members of a channel, as far as its roster was read.

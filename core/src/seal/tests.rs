@@ -59,6 +59,18 @@ fn identity(byte: u8) -> Identity {
     Identity::from_secrets(&secret(byte), secret(byte + 1))
 }
 
+/// Checks that no byte can be flipped, cut off or added without being seen by whoever `opens`.
+fn every_change_is_seen(bytes: &[u8], opens: impl Fn(&[u8]) -> bool) {
+    assert!(opens(bytes));
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.to_vec();
+        flipped[at] ^= 1;
+        assert!(!opens(&flipped), "byte {at} went unseen");
+        assert!(!opens(&bytes[..at]));
+    }
+    assert!(!opens(&[bytes, &[0]].concat()));
+}
+
 mod grant;
 mod identity;
 mod invitation;

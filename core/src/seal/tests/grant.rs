@@ -66,14 +66,7 @@ fn the_keys_of_a_grant_have_one_spelling() {
 fn every_flipped_byte_truncation_or_addition_is_seen() {
     let bytes = grant().to_bytes();
     let opens = |bytes: &[u8]| Grant::from_bytes(bytes).is_ok_and(|grant| open(&grant).is_ok());
-    assert!(opens(&bytes));
-    for at in 0..bytes.len() {
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 1;
-        assert!(!opens(&flipped), "byte {at} went unseen");
-        assert!(!opens(&bytes[..at]));
-    }
-    assert!(!opens(&[bytes, vec![0]].concat()));
+    every_change_is_seen(&bytes, opens);
 }
 
 #[test]

@@ -191,14 +191,7 @@ fn any_flipped_byte_truncation_or_addition_is_seen() {
         let Ok(sealed) = SealedKeyring::from_bytes(bytes) else { return false };
         sealed.open(&user("me"), &root(60), 0).is_ok() && sealed.open_with_recovery(&user("me"), &code(70), 0).is_ok()
     };
-    assert!(opens(&bytes));
-    for at in 0..bytes.len() {
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 1;
-        assert!(!opens(&flipped), "byte {at} went unseen");
-        assert!(!opens(&bytes[..at]));
-    }
-    assert!(!opens(&[bytes, vec![0]].concat()));
+    every_change_is_seen(&bytes, opens);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -509,7 +509,8 @@ impl Login for Apart {
 }
 
 /// Finds ports in a row that nobody listens on, below those that the system gives to outgoing connections: a server
-/// that is killed finds its port free when it comes back.
+/// that is killed finds its port free when it comes back. They are tried by connecting: a socket that listened here, if only for a
+/// moment, could live on for another in a process that another thread is just starting.
 pub(crate) fn free(count: u16) -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 20_000;
@@ -518,7 +519,7 @@ pub(crate) fn free(count: u16) -> SocketAddr {
         let offset = NEXT.fetch_add(count, Ordering::Relaxed).wrapping_add((std::process::id() % 1_000) as u16 * 12);
         let first = FIRST + offset % (PORTS - count);
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if (first..first + count).all(|port| TcpListener::bind(at(port)).is_ok()) {
+        if (first..first + count).all(|port| TcpStream::connect(at(port)).is_err()) {
             return at(first);
         }
     }

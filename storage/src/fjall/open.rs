@@ -25,6 +25,8 @@ const FORMAT: u64 = 2;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of journals, which opening reads all through.
 const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Threads that flush and compact. Of several, fjall's first never compacts, and spins while others do and more waits.
+const WORKERS: usize = 1;
 
 pub(super) fn open(folder: &Path) -> Result<Fjall, StorageError> {
     mend::settle(folder)?;
@@ -171,8 +173,8 @@ pub(super) fn create_at(folder: &Path, store: StoreId, past: Past) -> Result<(),
 /// Opens fjall itself. What it meets in damaged files may make it panic, which is damage and no more.
 pub(super) fn database(folder: &Path) -> Result<Db, Failure> {
     let open = || -> Result<Db, Failure> {
-        let database =
-            Database::builder(folder).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES_MAX).open()?;
+        let builder = Database::builder(folder).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES_MAX);
+        let database = builder.worker_threads(WORKERS).open()?;
         let spaces = Space::ALL.map(|(_, name)| database.keyspace(name, KeyspaceCreateOptions::default));
         let [a, b, c, d, e, f, g, h, i, j, k, l] = spaces;
         Ok(Db { spaces: [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?], database })

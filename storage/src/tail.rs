@@ -22,6 +22,11 @@ impl LogTail {
         self.header.last_index
     }
 
+    /// Tells whether the log may hold an operation already. It does not if everything that ever arrived is older.
+    pub(crate) fn may_hold(&self, op: &Op) -> bool {
+        op.date() <= self.max_date
+    }
+
     /// Notes that an operation with a record of `bytes` is taken out.
     pub(crate) fn remove(&mut self, sha: &Sha, bytes: usize) {
         self.header.digest.remove(sha);

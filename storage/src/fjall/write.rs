@@ -152,7 +152,9 @@ impl<'w> Work<'w> {
         };
         let sha = op.sha();
         if let Some(row) = &row {
-            if let Some(index) = self.find(row.id, &sha)? {
+            if row.tail.may_hold(&op)
+                && let Some(index) = self.find(row.id, &sha)?
+            {
                 return Ok(Appended::Known { sha, index });
             }
             if row.tail.header.base.is_some()

@@ -18,7 +18,10 @@ use crate::op::{Op, Signature};
 /// Who may write in a channel, as far as its roster says. What an entry proves is checked when somebody asks.
 #[derive(Debug, Clone)]
 pub struct Roster {
-    owner: Fingerprint,
+    owner: (UserName, PublicIdentity),
+    channel: ChannelName,
+    /// All that was said of members, whether or not it counts.
+    said: Vec<Membership>,
     members: BTreeMap<Fingerprint, Member>,
     /// What the owner said last of each member.
     by_owner: BTreeMap<Fingerprint, Membership>,
@@ -95,6 +98,13 @@ impl<R, T> Entry<R, T> {
     fn proof(&self, prove: impl FnOnce(&R) -> Option<T>) -> Option<&T> {
         self.proof.get_or_init(|| prove(&self.record)).as_ref()
     }
+
+    /// Has it checked again what it proves, if that was nothing: it may lean on what was not known then.
+    fn forget_failure(&mut self) {
+        if matches!(self.proof.get(), Some(None)) {
+            self.proof = OnceLock::new();
+        }
+    }
 }
 
 impl Word {
@@ -118,42 +128,58 @@ impl Roster {
         channel: &ChannelName,
         entries: impl IntoIterator<Item = RosterEntry>,
     ) -> Self {
-        let always = Word { since: Date::EPOCH, role: Some(Role::Admin), admin: None };
-        let own = Member { user: owner.clone(), identity: *identity, words: vec![always] };
         let mut roster = Self {
-            owner: identity.fingerprint(),
-            members: BTreeMap::from([(identity.fingerprint(), own)]),
+            owner: (owner.clone(), *identity),
+            channel: channel.clone(),
+            said: Vec::new(),
+            members: BTreeMap::new(),
             by_owner: BTreeMap::new(),
             devices: BTreeMap::new(),
             actors: BTreeMap::new(),
         };
-        let mut memberships = Vec::new();
-        for entry in entries {
-            match entry {
-                RosterEntry::Member(bytes) => memberships.extend(Membership::from_bytes(&bytes)),
-                RosterEntry::Device(bytes) => roster.add_device(&bytes),
-                RosterEntry::Actor(bytes) => roster.add_actor(&bytes),
-            }
-        }
-        roster.add_members((owner, identity), channel, memberships);
+        roster.read_members();
+        roster.extend(entries);
         roster
     }
 
+    /// Reads more entries. What was proved stays so, and is not checked again.
+    pub fn extend(&mut self, entries: impl IntoIterator<Item = RosterEntry>) {
+        let (mut members, mut devices) = (false, false);
+        for entry in entries {
+            members |= matches!(entry, RosterEntry::Member(_));
+            devices |= matches!(entry, RosterEntry::Device(_));
+            match entry {
+                RosterEntry::Member(bytes) => self.said.extend(Membership::from_bytes(&bytes)),
+                RosterEntry::Device(bytes) => self.add_device(&bytes),
+                RosterEntry::Actor(bytes) => self.add_actor(&bytes),
+            }
+        }
+        if members {
+            self.read_members();
+        }
+        if members || devices {
+            self.devices.values_mut().flatten().for_each(Entry::forget_failure);
+            self.actors.values_mut().flatten().for_each(Entry::forget_failure);
+        }
+    }
+
     /// Takes in what the owner says of members, and what admins among them say of those who are no admins.
-    fn add_members(
-        &mut self,
-        (owner, identity): (&UserName, &PublicIdentity),
-        channel: &ChannelName,
-        mut memberships: Vec<Membership>,
-    ) {
+    fn read_members(&mut self) {
+        let (owner, identity) = self.owner.clone();
         let own = identity.fingerprint();
-        memberships.retain(|membership| membership.identity.fingerprint() != own);
+        let always = Word { since: Date::EPOCH, role: Some(Role::Admin), admin: None };
+        self.members = BTreeMap::from([(own, Member { user: owner.clone(), identity, words: vec![always] })]);
+        self.by_owner.clear();
+        let others = self.said.iter().filter(|membership| membership.identity.fingerprint() != own);
+        let mut memberships: Vec<Membership> = others.cloned().collect();
         memberships.sort_by_key(|membership| (membership.since, Reverse(membership.role)));
         let (by_owner, by_others): (Vec<_>, Vec<_>) =
             memberships.into_iter().partition(|membership| membership.granter == own);
-        for membership in by_owner.into_iter().filter(|membership| membership.is_word_of(identity, owner, channel)) {
-            self.add_word(&membership, None);
-            self.by_owner.insert(membership.identity.fingerprint(), membership);
+        for membership in by_owner {
+            if membership.is_word_of(&identity, &owner, &self.channel) {
+                self.add_word(&membership, None);
+                self.by_owner.insert(membership.identity.fingerprint(), membership);
+            }
         }
         let by_admins: Vec<&Membership> = by_others
             .iter()
@@ -161,7 +187,7 @@ impl Roster {
                 let is_admin = |of: &Fingerprint| self.role_at(of, membership.since) == Some(Role::Admin);
                 let admin = self.members.get(&membership.granter).filter(|_| is_admin(&membership.granter));
                 let may = membership.role < Some(Role::Admin) && !is_admin(&membership.identity.fingerprint());
-                admin.is_some_and(|admin| may && membership.is_word_of(&admin.identity, owner, channel))
+                admin.is_some_and(|admin| may && membership.is_word_of(&admin.identity, &owner, &self.channel))
             })
             .collect();
         by_admins.into_iter().for_each(|membership| self.add_word(membership, Some(membership.granter)));
@@ -201,7 +227,8 @@ impl Roster {
 
     /// Iterates over the members but the owner, former ones too, each with what was said last.
     pub fn members(&self) -> impl Iterator<Item = MemberStanding<'_>> {
-        let members = self.members.iter().filter(|(fingerprint, _)| **fingerprint != self.owner);
+        let own = self.owner.1.fingerprint();
+        let members = self.members.iter().filter(move |(fingerprint, _)| **fingerprint != own);
         members.filter_map(|(fingerprint, Member { user, identity, words })| {
             let Word { since, admin, .. } = words.last()?;
             let role = self.role_at(fingerprint, Date::MAX);

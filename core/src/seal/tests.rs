@@ -78,4 +78,5 @@ mod keyring;
 mod keys;
 mod names;
 mod payload;
+mod roster;
 mod vectors;

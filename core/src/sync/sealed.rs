@@ -34,7 +34,6 @@ pub struct ChannelAccess {
 /// What a replica has of a sealed channel.
 pub(super) struct Sealed {
     pub(super) keys: Arc<ChannelKeys>,
-    pub(super) owner: PublicIdentity,
     pub(super) device: Arc<OwnDevice>,
     /// The name under which stores know the log of the roster.
     pub(super) roster_log: LogName,
@@ -101,7 +100,7 @@ impl Replica {
             self.sealed.remove(channel).map_or_else(Default::default, |known| (known.met, known.entries));
         let roster = Arc::new(Roster::new((&clear.user, &owner), channel, entries.iter().cloned()));
         self.clear_names.insert(roster_log.clone(), clear);
-        let sealed = Sealed { keys, owner, device, roster_log, entries, roster, met };
+        let sealed = Sealed { keys, device, roster_log, entries, roster, met };
         self.sealed.insert(channel.clone(), sealed);
         let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == *channel).cloned().collect();
         for name in names {
@@ -114,6 +113,7 @@ impl Replica {
                 self.notify(Notice::Changed { log: name, ops: Vec::new(), origin: Origin::Here });
             }
         }
+        self.follow_roster(channel);
         self.read_roster(channel);
     }
 

@@ -262,41 +262,47 @@ impl Replica {
         Some(sealed.device.sign_checkpoint(checkpoint.sha(name)))
     }
 
-    /// Reads a channel's roster anew, and believes what it says. An entry that was there stays: where somebody cut it out with
-    /// a base, it is written once more.
+    /// Reads what is new in a channel's roster, and believes what it says. An entry that was there stays: where somebody cut
+    /// it out with a base, it is written once more.
     pub(super) fn read_roster(&mut self, channel: &ChannelName) {
-        let Some(sealed) = self.sealed.get(channel) else { return };
-        let log = sealed.roster_log.clone();
+        let Some(log) = self.sealed.get(channel).map(|sealed| sealed.roster_log.clone()) else { return };
         let Some(value) = self.value(&log) else { return };
         let Some(sealed) = self.sealed.get_mut(channel) else { return };
         let read: BTreeSet<RosterEntry> = BTreeSet::deserialize(&*value).unwrap_or_default();
         let cut: Vec<RosterEntry> = sealed.entries.difference(&read).cloned().collect();
-        sealed.entries.extend(read);
-        let roster = Arc::new(Roster::new((&log.user, &sealed.owner), channel, sealed.entries.iter().cloned()));
-        sealed.roster = roster.clone();
+        let new: Vec<RosterEntry> = read.difference(&sealed.entries).cloned().collect();
+        if !new.is_empty() {
+            sealed.entries.extend(new.iter().cloned());
+            Arc::make_mut(&mut sealed.roster).extend(new);
+            self.follow_roster(channel);
+        }
         if !cut.is_empty() {
             // It cannot be refused: the roster is loaded, and these are its own entries.
             _ = self.enroll(self.now, channel, &cut);
         }
-        let others: Vec<LogName> =
-            self.logs.keys().filter(|name| name.channel == *channel && **name != log).cloned().collect();
-        for name in others {
-            self.follow_roster(&name, &roster);
-        }
     }
 
-    /// Has a log believed by a roster that has changed.
-    fn follow_roster(&mut self, name: &LogName, roster: &Arc<Roster>) {
-        let log = self.log_mut(name);
-        if let Some(sealer) = &mut log.sealer {
-            sealer.set_roster(roster.clone());
+    /// Has the logs of a channel believed by a roster that has changed.
+    pub(super) fn follow_roster(&mut self, channel: &ChannelName) {
+        let Some(sealed) = self.sealed.get(channel) else { return };
+        let (mut waiting, mut troubled) = (Vec::new(), Vec::new());
+        for (name, log) in self.logs.iter_mut().filter(|(name, _)| name.channel == *channel) {
+            if let Some(sealer) = log.sealer.as_mut().filter(|_| *name != sealed.roster_log) {
+                sealer.set_roster(sealed.roster.clone());
+            }
+            if !log.unproven.is_empty() {
+                log.unproven.forget_verdicts();
+                waiting.push(name.clone());
+            }
+            if log.fold.as_ref().is_some_and(|fold| fold.trouble().is_some()) {
+                log.refold();
+                troubled.push(name.clone());
+            }
         }
-        log.unproven.forget_verdicts();
-        if log.fold.as_ref().is_some_and(|fold| fold.trouble().is_some()) {
-            log.refold();
-            self.notify(Notice::Changed { log: name.clone(), ops: Vec::new(), origin: Origin::Here });
+        for log in troubled {
+            self.notify(Notice::Changed { log, ops: Vec::new(), origin: Origin::Here });
         }
-        self.take_believed(name);
+        waiting.iter().for_each(|name| self.take_believed(name));
     }
 
     /// Takes in what is believed now and was not before.

@@ -49,7 +49,7 @@ async fn load(
         logs.push(ground.log(&gig, channel, "register", &format!("/{name}"))?);
         clients.push(gig);
     }
-    acknowledged(&logs, in_flight, WARM_UP_OPS, sizes.time).await?;
+    acknowledged(&logs, in_flight, WARM_UP_OPS.max(2 * in_flight), sizes.time).await?;
     let before = Work::of(ground).await?;
     let (samples, took) = acknowledged(&logs, in_flight, sizes.ops, sizes.time).await?;
     report.load(name, &samples, took)?;

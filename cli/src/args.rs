@@ -509,7 +509,7 @@ pub(crate) struct BenchArgs {
     /// Measure little of each, in some seconds. The figures are rough.
     #[arg(long, conflicts_with = "heavy")]
     pub(crate) short: bool,
-    /// Measure with 100,000 logs and 2 million operations too, which takes some minutes and gigabytes.
+    /// Measure with 100,000 logs and 2 million operations too, and with a million logs, which takes many minutes and gigabytes.
     #[arg(long)]
     pub(crate) heavy: bool,
     /// Seconds that one load lasts at most.

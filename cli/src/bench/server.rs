@@ -47,7 +47,7 @@ impl Server {
         Ok(Self { role, child, url, data })
     }
 
-    /// Kills the server and starts it again where it was, with its data. Returns how long it took until it answered.
+    /// Kills the server if it runs, and starts it again where it was, with its data. Returns how long it took until it answered.
     pub(super) async fn restart(&mut self) -> Result<Duration, Failure> {
         self.kill().await?;
         let listen = self.url.trim_start_matches("http://").to_owned();
@@ -56,8 +56,11 @@ impl Server {
         Ok(begun.elapsed())
     }
 
-    /// Kills the server without warning, and waits until it is gone.
+    /// Kills the server without warning, if it runs, and waits until it is gone.
     pub(super) async fn kill(&mut self) -> Result<(), Failure> {
+        if self.child.id().is_none() {
+            return Ok(());
+        }
         self.child.kill().await.map_err(|error| Failure::machine(&format!("kill the {}", self.role), error))
     }
 

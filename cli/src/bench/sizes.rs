@@ -29,6 +29,8 @@ pub(super) struct Sizes {
     pub(super) changed_logs: usize,
     /// What the store is filled with before it is opened again: logs, and operations of each.
     pub(super) filled: (usize, usize),
+    /// Logs of one operation each that come to it then, before it is opened once more; none where that is not measured.
+    pub(super) many_logs: usize,
 }
 
 impl Sizes {
@@ -57,11 +59,12 @@ impl Sizes {
             known_logs: 10_000,
             changed_logs: 100,
             filled: (1_000, 20),
+            many_logs: 0,
         }
     }
 
     fn heavy() -> Self {
-        Self { known_logs: 100_000, filled: (100_000, 20), ..Self::usual() }
+        Self { known_logs: 100_000, filled: (100_000, 20), many_logs: 1_000_000, ..Self::usual() }
     }
 
     fn short() -> Self {
@@ -77,6 +80,7 @@ impl Sizes {
             known_logs: 100,
             changed_logs: 10,
             filled: (10, 10),
+            many_logs: 0,
         }
     }
 }

@@ -15,16 +15,13 @@ use crate::bench::sizes::Sizes;
 use crate::bench::{DEADLINE, close};
 use crate::failure::Failure;
 
-/// Pushes with 1, 64 and 1,024 in flight until a store has them on disk.
+/// Pushes with 1, 64 and 1,024 in flight until a store has them on disk: each load in both channels, one right after the
+/// other, for they are compared.
 pub(super) async fn acknowledgements(ground: &mut Ground, sizes: &Sizes, report: &mut Report) -> Result<(), Failure> {
-    for channel in ground.channels() {
-        for in_flight in [1, 64, 1024] {
-            let name = format!("ack_{in_flight}{}", channel.suffix);
-            load(ground, sizes, report, &channel, &name, 1, in_flight).await?;
-        }
-        for in_flight in [64, 1024] {
-            let name = format!("ack_{in_flight}_many{}", channel.suffix);
-            let connections = sizes.connections.min(in_flight);
+    for (in_flight, many) in [(1, false), (64, false), (1024, false), (64, true), (1024, true)] {
+        let (suffix, connections) = if many { ("_many", sizes.connections.min(in_flight)) } else { ("", 1) };
+        for channel in ground.channels() {
+            let name = format!("ack_{in_flight}{suffix}{}", channel.suffix);
             load(ground, sizes, report, &channel, &name, connections, in_flight).await?;
         }
     }

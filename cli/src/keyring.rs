@@ -24,7 +24,7 @@ pub(crate) async fn recovery_code(home: &Home, output: Output) -> Result<(), Fai
         );
     }
     let code = keys.recovery_code(&table).await?;
-    home.keep_keys(&profile.table, &keys)?;
+    home.keep_changed(&profile.table, &keys)?;
     let told = json!({"user": profile.user, "recovery_code": *code.reveal(), "revision": keys.revision()});
     output.result(&told, || {
         format!(
@@ -74,7 +74,7 @@ pub(crate) async fn unpin(home: &Home, output: Output, user: &UserName) -> Resul
         let message = format!("no fingerprint of {user} was compared");
         return Err(Failure::new(Exit::Refused, "not_found", message).hint("`gig share` and `gig accept` take it"));
     };
-    home.keep_keys(&profile.table, &keys)?;
+    home.keep_changed(&profile.table, &keys)?;
     output.result(&json!({"user": user, "forgotten": fingerprint.to_string()}), || {
         format!("{fingerprint} is not {user}'s any more; the next `gig share` or `gig accept` takes --fingerprint")
     })
@@ -94,7 +94,7 @@ pub(crate) async fn settle_new(
         let other = if plain { "without --plain" } else { "with --plain" };
         Failure::from(error).hint(format!("nothing was changed; make it {other}, or under another name"))
     })?;
-    home.keep_keys(&profile.table, &keys)
+    home.keep_changed(&profile.table, &keys)
 }
 
 /// Settles how a channel is sealed before anything is mounted on it: it is, unless it is to be in the clear. What was settled
@@ -114,14 +114,14 @@ pub(crate) async fn settle(home: &Home, profile: &Profile, channel: &ChannelName
     }
     let mode = if plain { SealMode::Plain } else { SealMode::Sealed };
     keys.ensure(&profile.table()?, channel, mode).await?;
-    home.keep_keys(&profile.table, &keys)
+    home.keep_changed(&profile.table, &keys)
 }
 
 /// Returns the keys that this device keeps, with what other devices have changed if the table can be reached.
 async fn refreshed(home: &Home, profile: &Profile) -> Result<UserKeys, Failure> {
     let keys = home.keys(profile)?;
     match keys.refresh(&profile.table()?).await {
-        Ok(_) => home.keep_keys(&profile.table, &keys)?,
+        Ok(_) => home.keep_changed(&profile.table, &keys)?,
         Err(gigfs::Error::Unreachable { .. }) => {}
         Err(error) => return Err(error.into()),
     }

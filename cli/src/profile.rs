@@ -1,10 +1,11 @@
 //! The profile of a device: who is logged in where, in `GIG_HOME`.
 //!
 //! `profile.json` (mode 0600) holds the session; `keyring.json` (mode 0600) the key of the user's keyring and what the device
-//! signs with while somebody is logged in, and the last record of the keyring; `data/` is the device's local store. What
-//! another user shares is in `shared/OWNER`: `identity`, whose fingerprint was compared, and `data/`.
+//! signs with while somebody is logged in, and the last record of the keyring, and is changed by one command at a time
+//! (`keyring.lock`); `data/` is the device's local store. What another user shares is in `shared/OWNER`: `identity`, whose
+//! fingerprint was compared, and `data/`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -183,12 +184,21 @@ impl Home {
             .map_err(|error| missing(error.to_string()))
     }
 
-    /// Keeps the user's keys for the next command, so that only their owner can read them.
+    /// Keeps the keys of a user who logs in, so that only their owner can read them.
     pub(crate) fn keep_keys(&self, table: &str, keys: &UserKeys) -> Result<(), Failure> {
-        let key = keys.key().secret().expose().to_vec();
-        let (table, user) = (table.to_owned(), keys.user().clone());
-        let device = Some(KeptDevice::from(keys.device()));
-        self.write_keyring(&KeptKeyring { table, user, key, device, record: keys.record().to_bytes() })
+        let _lock = self.lock_keyring()?;
+        self.write_keyring(&KeptKeyring::of(table, keys))
+    }
+
+    /// Keeps keys that a command has changed, unless another command has kept newer ones, or logged out.
+    pub(crate) fn keep_changed(&self, table: &str, keys: &UserKeys) -> Result<(), Failure> {
+        let _lock = self.lock_keyring()?;
+        match self.kept_of(table, keys.user())? {
+            Some(kept) if self.sealed(&kept)?.revision() <= keys.revision() => {
+                self.write_keyring(&KeptKeyring::of(table, keys))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps a record that was met while a command went on, unless another command has kept a newer one, or logged out.
@@ -199,24 +209,39 @@ impl Home {
         record: &SealedKeyring,
         key: &KeyringKey,
     ) -> Result<(), Failure> {
-        let kept =
-            self.kept_keyring()?.filter(|kept| kept.table == table && kept.user == *user && !kept.key.is_empty());
-        let Some(kept) = kept else { return Ok(()) };
-        if self.sealed(&kept)?.revision() >= record.revision() {
-            return Ok(());
+        let _lock = self.lock_keyring()?;
+        match self.kept_of(table, user)? {
+            Some(kept) if self.sealed(&kept)?.revision() < record.revision() => {
+                let key = key.secret().expose().to_vec();
+                self.write_keyring(&KeptKeyring { key, record: record.to_bytes(), ..kept })
+            }
+            _ => Ok(()),
         }
-        let key = key.secret().expose().to_vec();
-        self.write_keyring(&KeptKeyring { key, record: record.to_bytes(), ..kept })
     }
 
     /// Keeps a record without the key that opens it.
     pub(crate) fn keep_record(&self, table: &str, user: &UserName, record: &SealedKeyring) -> Result<(), Failure> {
+        let _lock = self.lock_keyring()?;
         let (table, user) = (table.to_owned(), user.clone());
         self.write_keyring(&KeptKeyring { table, user, key: Vec::new(), device: None, record: record.to_bytes() })
     }
 
-    fn write_keyring(&self, kept: &KeptKeyring) -> Result<(), Failure> {
+    /// Keeps other commands from reading the keyring here, changing it, and writing it at once with this one, until what is
+    /// returned is dropped.
+    fn lock_keyring(&self) -> Result<File, Failure> {
         create_private_folder(&self.folder)?;
+        let file = self.folder.join("keyring.lock");
+        let locked = File::create(&file).and_then(|lock| lock.lock().map(|()| lock));
+        locked.map_err(|error| Failure::machine(&format!("lock {}", file.display()), error))
+    }
+
+    /// Returns what is kept of a user who is logged in.
+    fn kept_of(&self, table: &str, user: &UserName) -> Result<Option<KeptKeyring>, Failure> {
+        let kept = self.kept_keyring()?;
+        Ok(kept.filter(|kept| kept.table == table && kept.user == *user && !kept.key.is_empty()))
+    }
+
+    fn write_keyring(&self, kept: &KeptKeyring) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(kept).map_err(|error| Failure::machine("write the keyring", error))?;
         write_private(&self.keyring_file(), &json)
     }
@@ -246,6 +271,7 @@ impl Home {
 
     /// Forgets the profile and the keys. The device's data stays, and so does the sealed record of the keyring.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
+        let _lock = self.lock_keyring()?;
         match self.kept_keyring() {
             Ok(Some(kept)) => self.write_keyring(&KeptKeyring { key: Vec::new(), device: None, ..kept })?,
             Ok(None) => {}
@@ -262,6 +288,18 @@ impl Home {
 
     fn file(&self) -> PathBuf {
         self.folder.join("profile.json")
+    }
+}
+
+impl KeptKeyring {
+    fn of(table: &str, keys: &UserKeys) -> Self {
+        Self {
+            table: table.to_owned(),
+            user: keys.user().clone(),
+            key: keys.key().secret().expose().to_vec(),
+            device: Some(KeptDevice::from(keys.device())),
+            record: keys.record().to_bytes(),
+        }
     }
 }
 
@@ -331,4 +369,35 @@ pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// Reads a file that a person named.
 pub(crate) fn read_text(file: &Path) -> Result<String, Failure> {
     fs::read_to_string(file).map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gigfs::core::seal::{Identity, Keyring, RootKey};
+
+    #[test]
+    fn a_command_that_ends_after_a_logout_does_not_bring_the_keys_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { folder: folder.path().to_owned(), is_default: false, owner: None };
+        let secret = |byte| Secret::from_bytes([byte; 32]);
+        let (user, table) = (UserName::parse("me").unwrap(), "http://table");
+        let keyring = Keyring::new(Identity::from_secrets(&secret(1), secret(2)));
+        let (key, root) = (KeyringKey::from_secret(secret(3)), RootKey::from_secret(secret(4)));
+        let record = SealedKeyring::seal(&user, &keyring, &key, &root, None).unwrap();
+        let keys = UserKeys::with_key(user.clone(), record, key, DeviceSecret::fresh().unwrap()).unwrap();
+
+        home.keep_changed(table, &keys).unwrap();
+        assert!(!home.has_keys(&user).unwrap(), "nobody has logged in");
+        home.keep_keys(table, &keys).unwrap();
+        home.keep_changed(table, &keys).unwrap();
+        assert!(home.has_keys(&user).unwrap());
+        let session = SessionId::from_bytes([5; 16]);
+        home.write(&Profile { table: table.into(), user: user.clone(), session, token: "t".into(), trust: None })
+            .unwrap();
+        home.forget().unwrap();
+        home.keep_changed(table, &keys).unwrap();
+        home.keep_newer(table, &user, &keys.record(), &keys.key()).unwrap();
+        assert!(!home.has_keys(&user).unwrap());
+    }
 }

@@ -125,7 +125,7 @@ pub(crate) async fn accept(
         true => keys.accept_plain(&table, found, fingerprint).await?,
         false => keys.accept(&table, found, fingerprint).await?,
     };
-    home.keep_keys(&profile.table, &keys)?;
+    home.keep_changed(&profile.table, &keys)?;
     home.keep_owner(&owner, &identity)?;
     let told = json!({"owner": owner, "channel": channel, "permission": found.permission});
     output.result(&told, || format!("use it with `--of {owner}`: gig --of {owner} get {channel} TYPE PATH"))

@@ -2,6 +2,7 @@
 //!
 //! A copy is a data folder like the store's own, with `backup.json` in it, which is written last.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -145,14 +146,15 @@ impl Inner {
     ) -> Result<StoreVerified, Refusal> {
         let verified = self.disk()?.verify(|at| progress(told(at))).map_err(|error| refusal::storage(&error))?;
         let damage = own_files(&self.data_dir, Some(self.signer.public().as_bytes()));
-        self::verified(verified, damage, &self.blobs, progress).map_err(|error| failed(&error))
+        self::verified(verified, damage, &self.blobs, progress).map_err(failed("the store's blobs"))
     }
 
-    /// Copies everything into a folder while the store runs, as long as it is told to go on. Blocks the thread.
+    /// Copies everything into a folder while the store runs, as long as it is told to go on. Blocks the thread. Nothing is
+    /// left in the folder if that fails.
     pub(crate) fn back_up(
         &self,
         folder: &Path,
-        mut progress: impl FnMut(UpkeepProgress) -> ControlFlow<()>,
+        progress: impl FnMut(UpkeepProgress) -> ControlFlow<()>,
     ) -> Result<Backup, Refusal> {
         let disk = self.disk()?;
         let refused = |why: &str| {
@@ -168,13 +170,30 @@ impl Inner {
         if folder.starts_with(&self.data_dir) {
             return Err(refused("is in the store's own data folder"));
         }
+        let was_there = folder.exists();
+        files::create_private_dir(folder).map_err(failed(folder.display()))?;
+        let copied = self.copy_all(disk, folder, progress);
+        match &copied {
+            Ok(_) => self.audit.note(Event::BackedUp { folder }),
+            Err(_) => drop(clear(folder, was_there).inspect_err(|error| {
+                tracing::warn!(folder = %folder.display(), %error, "what a failed backup left behind was not removed");
+            })),
+        }
+        copied
+    }
+
+    fn copy_all(
+        &self,
+        disk: &Fjall,
+        folder: &Path,
+        mut progress: impl FnMut(UpkeepProgress) -> ControlFlow<()>,
+    ) -> Result<Backup, Refusal> {
         let at = clock::date().micros();
-        files::create_private_dir(folder).map_err(|error| failed(&error))?;
         let records = disk.backup(&folder.join(OPLOGS), |at| progress(told(at)));
         let records = records.map_err(|error| refusal::storage(&error))?;
         // Blobs come before the operations that name them, so all that are named are there by now.
         let (mut blobs, mut damage) = (0, own_files(&self.data_dir, Some(self.signer.public().as_bytes())));
-        let copy = Blobs::open(&folder.join(BLOBS)).map_err(|error| failed(&error))?;
+        let copy = Blobs::open(&folder.join(BLOBS)).map_err(failed(folder.display()))?;
         let each = self.blobs.each(|user, name, bytes| {
             match bytes {
                 Some(bytes) => copy.put(user, name, bytes, |_| Ok(())).map(drop).map_err(io::Error::other)?,
@@ -183,11 +202,10 @@ impl Inner {
             blobs += 1;
             unless_stopped(progress(UpkeepProgress { step: "blobs".to_owned(), done: blobs, of: blobs }))
         });
-        each.map_err(|error| failed(&error))?;
+        each.map_err(failed("the store's blobs"))?;
         let backup = Backup { store: self.engine.store_id(), at, records, blobs, damage };
-        self.copy_own_files(folder, &backup).map_err(|error| failed(&error))?;
+        self.copy_own_files(folder, &backup).map_err(failed("the files beside the store's data"))?;
         home::sync_folder(home::parent(folder)).map_err(|error| refusal::storage(&error))?;
-        self.audit.note(Event::BackedUp { folder });
         Ok(backup)
     }
 
@@ -215,6 +233,15 @@ impl Inner {
         let message = "this store keeps everything in memory";
         self.disk.as_deref().ok_or_else(|| Refusal::new(ErrorCode::BadRequest, message))
     }
+}
+
+/// Removes what is in a folder, and the folder itself unless it is to stay.
+fn clear(folder: &Path, stays: bool) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    }
+    if stays { Ok(()) } else { fs::remove_dir(folder) }
 }
 
 /// Looks at what stands beside the data: the signing key, which is to be `known` if that is known, and the second copy of
@@ -269,14 +296,18 @@ fn unless_stopped(told: ControlFlow<()>) -> io::Result<()> {
     }
 }
 
-fn failed(error: &io::Error) -> Refusal {
-    tracing::error!(%error, "upkeep failed");
-    match error.kind() {
-        io::ErrorKind::Interrupted => refusal::stopping(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Refusal::new(ErrorCode::InsufficientStorage, format!("there is no room: {error}")).hint("make room first")
+/// Says that something cannot be read or written, and why.
+fn failed(what: impl Display) -> impl FnOnce(io::Error) -> Refusal {
+    move |error| {
+        tracing::error!(%what, %error, "upkeep failed");
+        match error.kind() {
+            io::ErrorKind::Interrupted => refusal::stopping(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                let message = format!("there is no room for {what}: {error}");
+                Refusal::new(ErrorCode::InsufficientStorage, message).hint("make room first")
+            }
+            _ => Refusal::new(ErrorCode::StorageFailed, format!("{what}: {error}")).hint("the store's log says more"),
         }
-        _ => Refusal::new(ErrorCode::StorageFailed, error.to_string()).hint("the store's log says more"),
     }
 }
 

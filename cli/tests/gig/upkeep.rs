@@ -114,6 +114,29 @@ fn a_backup_goes_only_where_nothing_is_and_a_restore_too() {
 }
 
 #[test]
+fn a_backup_that_fails_leaves_nothing_behind_and_can_be_made_again() {
+    let world = Apart::with_stores(1);
+    world.device.push("counter", "/v", ADD);
+    let place = tempfile::tempdir().unwrap();
+    let (new, empty) = (place.path().join("new"), place.path().join("empty"));
+    fs::create_dir(&empty).unwrap();
+    let blobs = world.stores[0].data().join("blobs");
+    fs::remove_dir_all(&blobs).unwrap();
+    fs::write(&blobs, "no folder").unwrap();
+    let back_up = |to: &std::path::Path| world.stores[0].admin(&["store", "backup", to.to_str().unwrap()], "");
+    for folder in [&new, &empty] {
+        let failed = back_up(folder);
+        assert!(failed.code == Some(3) && failed.err.contains("the store's blobs: "), "{failed:?}");
+    }
+    assert!(!new.exists() && fs::read_dir(&empty).unwrap().next().is_none());
+    fs::remove_file(&blobs).unwrap();
+    fs::create_dir(&blobs).unwrap();
+    for folder in [&new, &empty] {
+        back_up(folder).ok();
+    }
+}
+
+#[test]
 fn verifying_names_what_is_damaged_in_a_folder_and_in_a_store_that_runs() {
     let mut world = Apart::with_stores(1);
     world.device.push("counter", "/v", ADD);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Apart, Device, PASSWORD};
+use crate::world::{Apart, Device, PASSWORD, Tap};
 
 /// The owner's device has the sealed channel "diary" at one store; the guest's has no channel.
 struct World {
@@ -134,6 +134,43 @@ fn whoever_is_taken_off_hears_nothing_more_at_once_and_those_who_stay_read_on_un
     other.run(["--of", "me", "flush"]).ok();
     let all = world.owner().run(["--json", "get", "diary", "list", "/a"]).json()["value"].clone();
     assert_eq!(all, json!(["before", "meanwhile", "after", "by ann"]));
+}
+
+#[test]
+fn unsharing_that_was_cut_off_anywhere_is_whole_once_it_is_repeated() {
+    let apart = Apart::with_stores(1);
+    let wire = Tap::start(&apart.table.url);
+    let owner = Device::new();
+    owner.run_with(["login", &wire.url, "--user", "me", "--password-stdin"], PASSWORD.as_bytes()).ok();
+    let (bob, ann) = (user(&apart, "bob"), user(&apart, "ann"));
+    let mut cut_off = 0;
+    loop {
+        let channel = format!("diary-{cut_off}");
+        owner.run(["channel", "add", &channel]).ok();
+        for (name, guest) in [("bob", &bob), ("ann", &ann)] {
+            owner.run(["share", &channel, name, "--write", "--fingerprint", &fingerprint(guest)]).ok();
+            guest.run(["accept", "me", &channel, "--fingerprint", &fingerprint(&owner)]).ok();
+        }
+        owner.run(["push", &channel, "list", "/a", r#"{"append":"before"}"#]).ok();
+        wire.cut_after(cut_off);
+        let first = owner.run(["--json", "unshare", &channel, "bob"]);
+        wire.mend();
+        let is_whole = first.code == Some(0);
+        let done = if is_whole { first } else { owner.run(["--json", "unshare", &channel, "bob"]) };
+        assert_eq!(done.json()["keys"], json!("renewed"), "after {cut_off} answers");
+        owner.run(["push", &channel, "list", "/a", r#"{"append":"after"}"#]).ok();
+        let read = |guest: &Device| guest.run(["--json", "--of", "me", "get", &channel, "list", "/a"]).json();
+        assert_eq!(read(&ann)["value"], json!(["before", "after"]), "after {cut_off} answers");
+        let guests = owner.run(["--json", "shared", &channel]).json();
+        assert_eq!(guests["guests"], json!([{"user": "ann", "permission": "write", "admin": false}]));
+        assert!(!bob.run(["--json", "shared"]).ok().contains(&channel), "bob, after {cut_off} answers");
+        assert_eq!(owner.run(["unshare", &channel, "bob"]).code, Some(5), "there is nobody left to take off");
+        if is_whole {
+            break;
+        }
+        cut_off += 1;
+    }
+    assert!(cut_off > 4, "it was cut off {cut_off} times");
 }
 
 #[test]

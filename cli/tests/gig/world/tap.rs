@@ -14,6 +14,8 @@ pub(crate) struct Tap {
 #[derive(Default)]
 struct Shared {
     is_cut: bool,
+    /// How much the server may still say before the wire is cut.
+    answers_left: Option<usize>,
     connections: Vec<Connection>,
 }
 
@@ -41,17 +43,18 @@ impl Tap {
 
     /// Ends all connections, and every new one at once.
     pub(crate) fn cut(&self) {
-        let mut shared = self.shared.lock().unwrap();
-        shared.is_cut = true;
-        for end in shared.connections.iter().flat_map(|connection| &connection.ends) {
-            // It may be closed already.
-            _ = end.shutdown(Shutdown::Both);
-        }
+        self.shared.lock().unwrap().cut();
     }
 
-    /// Lets connections through again.
+    /// Lets so many answers of the server through, and then cuts the wire: the next one is made, and nobody hears it.
+    pub(crate) fn cut_after(&self, answers: usize) {
+        self.shared.lock().unwrap().answers_left = Some(answers);
+    }
+
+    /// Lets everything through again.
     pub(crate) fn mend(&self) {
-        self.shared.lock().unwrap().is_cut = false;
+        let mut shared = self.shared.lock().unwrap();
+        (shared.is_cut, shared.answers_left) = (false, None);
     }
 
     /// Returns the first lines of all HTTP requests.
@@ -84,6 +87,27 @@ impl Tap {
     }
 }
 
+impl Shared {
+    fn cut(&mut self) {
+        self.is_cut = true;
+        for end in self.connections.iter().flat_map(|connection| &connection.ends) {
+            // It may be closed already.
+            _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Keeps what the server said. Tells whether it goes on to the client.
+    fn answered(&mut self, connection: usize, bytes: &[u8]) -> bool {
+        match &mut self.answers_left {
+            Some(0) => self.cut(),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.connections[connection].back.extend(bytes);
+        !self.is_cut
+    }
+}
+
 fn carry(client: TcpStream, server: &str, kept: &Arc<Mutex<Shared>>) {
     let mut shared = kept.lock().unwrap();
     if shared.is_cut {
@@ -95,15 +119,20 @@ fn carry(client: TcpStream, server: &str, kept: &Arc<Mutex<Shared>>) {
     shared.connections.push(Connection { there: Vec::new(), back: Vec::new(), ends });
     let (from, to, of_client, of_server) =
         (client.try_clone().unwrap(), server.try_clone().unwrap(), kept.clone(), kept.clone());
-    thread::spawn(move || pass(from, to, |bytes| of_client.lock().unwrap().connections[at].there.extend(bytes)));
-    thread::spawn(move || pass(server, client, |bytes| of_server.lock().unwrap().connections[at].back.extend(bytes)));
+    thread::spawn(move || {
+        pass(from, to, |bytes| {
+            of_client.lock().unwrap().connections[at].there.extend(bytes);
+            true
+        });
+    });
+    thread::spawn(move || pass(server, client, |bytes| of_server.lock().unwrap().answered(at, bytes)));
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, keep: impl Fn(&[u8])) {
+/// Passes on what one side says, as long as `keep` says so.
+fn pass(mut from: TcpStream, mut to: TcpStream, keep: impl Fn(&[u8]) -> bool) {
     let mut bytes = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        keep(&bytes[..count]);
-        if to.write_all(&bytes[..count]).is_err() {
+        if !keep(&bytes[..count]) || to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }

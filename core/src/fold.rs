@@ -91,7 +91,7 @@ impl<R: Reducer> Kind for Reduced<R> {
 struct ReducerFold<R: Reducer> {
     reducer: Arc<R>,
     /// The state of the base, and what it covers.
-    base: Option<(R::State, Digest)>,
+    base: Option<Box<(R::State, Digest)>>,
     /// Why the base cannot be read.
     trouble: Option<String>,
     /// Removals in the oplog, with what each had seen. While there are any, the log is folded from the beginning.
@@ -99,12 +99,12 @@ struct ReducerFold<R: Reducer> {
     state: R::State,
     /// How many operations are in `state`.
     count: usize,
-    /// The last place in `state`, in the order of replay.
-    last: Option<OrderKey>,
-    /// The last place in `state` whose payload does not commute.
-    last_fixed: Option<OrderKey>,
-    /// The first place that `state` lacks and that cannot be applied on top.
-    dirty: Option<OrderKey>,
+    /// The last operation in `state`, in the order of replay.
+    last: Option<Op>,
+    /// The last operation in `state` whose payload does not commute.
+    last_fixed: Option<Op>,
+    /// The first operation that `state` lacks and that cannot be applied on top.
+    dirty: Option<Op>,
     snapshots: Vec<Snapshot<R::State>>,
     view: Option<Arc<Value>>,
     unreadable: BTreeMap<Sha, String>,
@@ -112,9 +112,9 @@ struct ReducerFold<R: Reducer> {
 
 /// The state after every operation up to `last`.
 struct Snapshot<S> {
-    last: OrderKey,
+    last: Op,
     count: usize,
-    last_fixed: Option<OrderKey>,
+    last_fixed: Option<Op>,
     state: S,
 }
 
@@ -145,7 +145,7 @@ impl<R: Reducer> ReducerFold<R> {
             let commutes = self.reducer.commutes(&payload);
             let applied = self.reducer.apply(&mut self.state, payload, &Meta::from(op)).map_err(|error| error.0);
             if !commutes {
-                self.last_fixed = self.last_fixed.max(Some(op.key()));
+                later(&mut self.last_fixed, op);
             }
             applied
         });
@@ -154,17 +154,18 @@ impl<R: Reducer> ReducerFold<R> {
             Err(why) => _ = self.unreadable.insert(op.sha(), why),
         }
         self.count += 1;
-        self.last = self.last.max(Some(op.key()));
+        later(&mut self.last, op);
         self.view = None;
     }
 
     /// Keeps a snapshot now and then, while operations are applied in order and some of them do not commute.
     fn keep_snapshot(&mut self) {
-        let Some(last) = self.last else { return };
+        let Some(last) = &self.last else { return };
         if self.last_fixed.is_none() || !self.count.is_multiple_of(SNAPSHOT_STRIDE) {
             return;
         }
-        let snapshot = Snapshot { last, count: self.count, last_fixed: self.last_fixed, state: self.state.clone() };
+        let (last, last_fixed) = (last.clone(), self.last_fixed.clone());
+        let snapshot = Snapshot { last, count: self.count, last_fixed, state: self.state.clone() };
         self.snapshots.push(snapshot);
         let now = self.count;
         self.snapshots.retain(|kept| kept.count.is_multiple_of(spacing(now - kept.count)));
@@ -178,10 +179,11 @@ impl<R: Reducer> ReducerFold<R> {
     fn settle(&mut self, oplog: &Oplog) {
         let Some(dirty) = self.dirty.take() else { return };
         let removed = removal::removed(oplog, self.removals.iter());
-        self.snapshots.retain(|kept| kept.last < dirty && self.removals.is_empty());
+        self.snapshots.retain(|kept| kept.last.key() < dirty.key() && self.removals.is_empty());
         match self.snapshots.last() {
             Some(kept) => {
-                (self.count, self.last, self.last_fixed) = (kept.count, Some(kept.last), kept.last_fixed);
+                (self.count, self.last) = (kept.count, Some(kept.last.clone()));
+                self.last_fixed.clone_from(&kept.last_fixed);
                 self.state = kept.state.clone();
             }
             None => {
@@ -189,7 +191,7 @@ impl<R: Reducer> ReducerFold<R> {
                 self.state = self.origin();
             }
         }
-        let from = self.last;
+        let from = self.last.as_ref().map(Op::key);
         for op in oplog.iter_after(from.as_ref()) {
             if !removed.contains(&op.sha()) && !self.removals.contains_key(&op.key()) {
                 self.apply(op, Self::parse(op));
@@ -197,7 +199,7 @@ impl<R: Reducer> ReducerFold<R> {
             }
         }
         for (key, seen) in &self.removals {
-            let partly = self.base.as_ref().filter(|(_, covered)| !seen.takes(*covered));
+            let partly = self.base.as_ref().filter(|base| !seen.takes(base.1));
             match partly {
                 Some(_) => _ = self.unreadable.insert(key.sha, removal::TOO_LATE.to_owned()),
                 None => _ = self.unreadable.remove(&key.sha),
@@ -208,7 +210,7 @@ impl<R: Reducer> ReducerFold<R> {
     /// Returns the state that the oplog is folded on top of.
     fn origin(&self) -> R::State {
         let removed = |covered: &Digest| self.removals.values().any(|seen| seen.takes(*covered));
-        match &self.base {
+        match self.base.as_deref() {
             Some((state, covered)) if !removed(covered) => state.clone(),
             _ => self.reducer.initial(),
         }
@@ -232,6 +234,13 @@ impl<R: Reducer> ReducerFold<R> {
                 Err(format!("the log's base is sealed under key epoch {epoch}, which is not here"))
             }
         }
+    }
+}
+
+/// Puts an operation in the place of the one that was the last, if it comes later.
+fn later(last: &mut Option<Op>, op: &Op) {
+    if last.as_ref().is_none_or(|last| last.key() < op.key()) {
+        *last = Some(op.clone());
     }
 }
 
@@ -261,26 +270,28 @@ impl<R: Reducer> Fold for ReducerFold<R> {
             self.removals.insert(key, seen);
         }
         if !self.removals.is_empty() {
-            self.dirty = Some(self.dirty.map_or(key, |dirty| dirty.min(key)));
+            if self.dirty.as_ref().is_none_or(|dirty| key < dirty.key()) {
+                self.dirty = Some(op.clone());
+            }
             self.view = None;
             return;
         }
-        if self.dirty.is_some_and(|dirty| dirty < key) {
+        if self.dirty.as_ref().is_some_and(|dirty| dirty.key() < key) {
             return;
         }
         let payload = Self::parse(op);
-        if self.dirty.is_none() && self.last.is_none_or(|last| last < key) {
+        if self.dirty.is_none() && self.last.as_ref().is_none_or(|last| last.key() < key) {
             self.apply(op, payload);
             self.keep_snapshot();
             return;
         }
         let commutes = payload.as_ref().map_or(true, |payload| self.reducer.commutes(payload));
-        if self.dirty.is_none() && commutes && self.last_fixed.is_none_or(|fixed| fixed < key) {
-            self.snapshots.retain(|kept| kept.last < key);
+        if self.dirty.is_none() && commutes && self.last_fixed.as_ref().is_none_or(|fixed| fixed.key() < key) {
+            self.snapshots.retain(|kept| kept.last.key() < key);
             self.apply(op, payload);
             return;
         }
-        self.dirty = Some(key);
+        self.dirty = Some(op.clone());
         self.view = None;
     }
 
@@ -289,7 +300,7 @@ impl<R: Reducer> Fold for ReducerFold<R> {
         match base.map(|base| (self.read_base(base), base)) {
             Some((Ok(state), base)) => {
                 self.state = state.clone();
-                self.base = Some((state, base.digest));
+                self.base = Some(Box::new((state, base.digest)));
             }
             Some((Err(trouble), _)) => self.trouble = Some(trouble),
             None => {}

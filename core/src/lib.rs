@@ -10,6 +10,7 @@ mod codec;
 mod covers;
 mod date;
 mod error;
+mod few;
 mod fold;
 mod id;
 mod name;

@@ -3,10 +3,10 @@
 //! Inserting is idempotent, commutes and associates, so replicas that hold the same operations hold equal oplogs,
 //! whatever way they came.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
 use crate::date::Date;
+use crate::few::{FewMap, FewSet};
 use crate::id::{ActorId, Digest, Seq, Sha};
 use crate::limits::OP_DEPS_MAX;
 use crate::op::{Op, OrderKey};
@@ -14,13 +14,13 @@ use crate::op::{Op, OrderKey};
 /// A set of operations of one log, ordered by (date, actor, seq, sha).
 #[derive(Debug, Clone, Default)]
 pub struct Oplog {
-    ops: BTreeMap<OrderKey, Op>,
-    keys: BTreeMap<Sha, OrderKey>,
-    heads: BTreeSet<Sha>,
+    ops: FewMap<OrderKey, Op>,
+    by_sha: FewMap<Sha, Op>,
+    heads: FewSet<Sha>,
     /// Shas that operations here depend on and that are not here.
-    awaited: BTreeSet<Sha>,
+    awaited: FewSet<Sha>,
     /// The last operation of each actor.
-    lasts: BTreeMap<ActorId, (Seq, Sha)>,
+    lasts: FewMap<ActorId, Op>,
     digest: Digest,
     bytes: usize,
 }
@@ -33,31 +33,31 @@ impl Oplog {
 
     /// Adds an operation. Returns whether it is new here.
     pub fn insert(&mut self, op: Op) -> bool {
-        let (sha, key) = (op.sha(), op.key());
-        if self.keys.insert(sha, key).is_some() {
+        let sha = op.sha();
+        if self.by_sha.insert(sha, op.clone()).is_some() {
             return false;
         }
         for dep in op.deps() {
             self.heads.remove(dep);
-            if !self.keys.contains_key(dep) {
+            if !self.by_sha.contains_key(dep) {
                 self.awaited.insert(*dep);
             }
         }
         if !self.awaited.remove(&sha) {
             self.heads.insert(sha);
         }
-        let last = self.lasts.entry(op.actor()).or_insert((op.seq(), sha));
-        *last = (op.seq(), sha).max(*last);
+        if self.last_of(op.actor()) < Some((op.seq(), sha)) {
+            self.lasts.insert(op.actor(), op.clone());
+        }
         self.digest.add(&sha);
         self.bytes += op.size();
-        self.ops.insert(key, op);
+        self.ops.insert(op.key(), op);
         true
     }
 
     /// Takes operations out again, as if they had never been inserted.
     pub fn remove_all(&mut self, shas: &[Sha]) -> Vec<Op> {
-        let removed: Vec<Op> =
-            shas.iter().filter_map(|sha| self.keys.get(sha)).filter_map(|key| self.ops.get(key)).cloned().collect();
+        let removed: Vec<Op> = shas.iter().filter_map(|sha| self.get(sha)).cloned().collect();
         if !removed.is_empty() {
             let gone: BTreeSet<Sha> = removed.iter().map(Op::sha).collect();
             let kept = std::mem::take(self).ops.into_values().filter(|op| !gone.contains(&op.sha()));
@@ -68,12 +68,12 @@ impl Oplog {
 
     /// Tells whether an operation is here.
     pub fn contains(&self, sha: &Sha) -> bool {
-        self.keys.contains_key(sha)
+        self.by_sha.contains_key(sha)
     }
 
     /// Returns an operation by its identity.
     pub fn get(&self, sha: &Sha) -> Option<&Op> {
-        self.ops.get(self.keys.get(sha)?)
+        self.by_sha.get(sha)
     }
 
     /// Returns an operation by its place.
@@ -88,8 +88,7 @@ impl Oplog {
 
     /// Iterates over the operations after a place, or over all.
     pub fn iter_after(&self, key: Option<&OrderKey>) -> impl Iterator<Item = &Op> + use<'_> {
-        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.ops.range((from, Bound::Unbounded)).map(|(_, op)| op)
+        self.ops.after(key).map(|(_, op)| op)
     }
 
     /// Returns the operations in the order of replay.
@@ -124,12 +123,12 @@ impl Oplog {
 
     /// Returns the seq that the actor's next operation takes.
     pub fn next_seq(&self, actor: ActorId) -> Seq {
-        self.lasts.get(&actor).map_or(Seq::FIRST, |(last, _)| last.next())
+        self.lasts.get(&actor).map_or(Seq::FIRST, |last| last.seq().next())
     }
 
     /// Returns the last operation of an actor.
     pub(crate) fn last_of(&self, actor: ActorId) -> Option<(Seq, Sha)> {
-        self.lasts.get(&actor).copied()
+        self.lasts.get(&actor).map(|last| (last.seq(), last.sha()))
     }
 
     /// Tells whether something here depends on an operation that is not here.
@@ -163,7 +162,7 @@ impl Oplog {
             self.heads.iter().filter(other).copied().collect()
         } else {
             let heads = self.heads.iter().filter(other);
-            let mut keys: Vec<&OrderKey> = heads.filter_map(|sha| self.keys.get(sha)).collect();
+            let mut keys: Vec<OrderKey> = heads.filter_map(|sha| self.get(sha)).map(Op::key).collect();
             keys.sort_unstable();
             keys.iter().rev().take(room).map(|key| key.sha).collect()
         };

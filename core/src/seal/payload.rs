@@ -107,7 +107,8 @@ impl ChannelKeys {
         let content = aead::open(&keys.payload, &associated(log, draft, epoch), sealed)
             .map_err(|unopened| OpenError::of(WHAT, epoch, unopened))?;
         json::parse_canonical(&content)?;
-        Ok(Payload::Plain(content.into()))
+        // Without the room that the padding took: it may be kept for long.
+        Ok(Payload::Plain(content.into_boxed_slice().into()))
     }
 
     /// Returns the epoch and the bytes of something that must be sealed.

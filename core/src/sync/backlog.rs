@@ -3,23 +3,27 @@
 //! Every operation in it is ready, waits for a time, is in flight, or is refused. Taking the next ones to send costs what
 //! is taken, however much lies behind it.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::ops::{Deref, DerefMut};
 
 use crate::date::Date;
 use crate::error::Refusal;
+use crate::few::{FewMap, FewSet};
 use crate::op::OrderKey;
 
-/// Operations of one log that one store is not known to hold.
+/// Operations of one log that one store is not known to hold. It takes nothing while there are none.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
-    items: BTreeMap<OrderKey, Item>,
-    ready: BTreeSet<OrderKey>,
+pub(super) struct Backlog(Option<Box<Queues>>);
+
+/// The operations of a backlog by what becomes of them.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    items: FewMap<OrderKey, Item>,
+    ready: FewSet<OrderKey>,
     /// What becomes ready by itself, and when: what waits, and some of what is refused.
-    timed: BTreeSet<(Date, OrderKey)>,
-    in_flight: BTreeSet<OrderKey>,
-    parked: BTreeSet<OrderKey>,
-    refused: BTreeMap<OrderKey, Refusal>,
+    timed: FewSet<(Date, OrderKey)>,
+    in_flight: FewSet<OrderKey>,
+    parked: FewSet<OrderKey>,
+    refused: FewMap<OrderKey, Refusal>,
 }
 
 /// One operation of a backlog. What is in none of the other collections is timed or refused.
@@ -45,11 +49,34 @@ pub(super) enum Fate {
     Gone,
 }
 
+static NOTHING: Queues = Queues {
+    items: FewMap::new(),
+    ready: FewSet::new(),
+    timed: FewSet::new(),
+    in_flight: FewSet::new(),
+    parked: FewSet::new(),
+    refused: FewMap::new(),
+};
+
+impl Deref for Backlog {
+    type Target = Queues;
+
+    fn deref(&self) -> &Queues {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Backlog {
+    fn deref_mut(&mut self) -> &mut Queues {
+        self.0.get_or_insert_default()
+    }
+}
+
 impl Backlog {
     /// Adds an operation that may be sent from `at` on. One that is there already stays as it is.
     pub(super) fn offer(&mut self, key: OrderKey, at: Date, now: Date) {
-        if let Entry::Vacant(item) = self.items.entry(key) {
-            item.insert(Item::default());
+        if !self.contains(&key) {
+            self.items.insert(key, Item::default());
             match at <= now {
                 true => _ = self.ready.insert(key),
                 false => self.place_at(key, at),
@@ -59,9 +86,13 @@ impl Backlog {
 
     /// Takes out an operation that the store holds, or that is no more.
     pub(super) fn remove(&mut self, key: &OrderKey) {
+        if !self.contains(key) {
+            return;
+        }
         if let Some(item) = self.items.remove(key) {
             self.unplace(key, item.at);
         }
+        self.0.take_if(|queues| queues.items.is_empty());
     }
 
     /// Makes ready what is due, and takes operations to send, in order, until `full` says so of them.
@@ -71,6 +102,9 @@ impl Backlog {
         mut fate: impl FnMut(&OrderKey) -> Fate,
         full: impl Fn(usize, usize) -> bool,
     ) -> (Vec<OrderKey>, usize) {
+        if self.0.is_none() {
+            return (Vec::new(), 0);
+        }
         while let Some((at, key)) = self.timed.first().copied()
             && at <= now
         {
@@ -90,6 +124,7 @@ impl Backlog {
             }
         }
         self.in_flight.extend(keys.iter().copied());
+        self.0.take_if(|queues| queues.items.is_empty());
         (keys, bytes)
     }
 
@@ -117,11 +152,12 @@ impl Backlog {
 
     /// Takes note that the stream was lost: the store may hold what was in flight.
     pub(super) fn lost(&mut self) {
-        for key in std::mem::take(&mut self.in_flight) {
-            if let Some(item) = self.items.get_mut(&key) {
+        let Some(queues) = &mut self.0 else { return };
+        for key in std::mem::take(&mut queues.in_flight).iter().copied() {
+            if let Some(item) = queues.items.get_mut(&key) {
                 item.in_doubt = true;
             }
-            self.ready.insert(key);
+            queues.ready.insert(key);
         }
     }
 
@@ -133,7 +169,7 @@ impl Backlog {
 
     /// Notes that the store may hold an operation by now, and makes it ready if the store refused it before.
     pub(super) fn doubt(&mut self, key: &OrderKey) {
-        if let Some(item) = self.items.get_mut(key) {
+        if let Some(item) = self.0.as_mut().and_then(|queues| queues.items.get_mut(key)) {
             item.in_doubt = true;
         }
         if self.is_refused(key) {
@@ -166,11 +202,38 @@ impl Backlog {
 
     /// Has everything that is timed be due earlier, because the clock went back.
     pub(super) fn clock_went_back(&mut self, micros: i64) {
-        for (at, key) in std::mem::take(&mut self.timed) {
+        let timed = self.0.as_mut().map(|queues| std::mem::take(&mut queues.timed)).unwrap_or_default();
+        for &(at, key) in timed.iter() {
             self.place_at(key, at.plus(-micros));
         }
     }
 
+    fn place_at(&mut self, key: OrderKey, at: Date) {
+        if let Some(item) = self.items.get_mut(&key) {
+            item.at = Some(at);
+            self.timed.insert((at, key));
+        }
+    }
+
+    fn make_ready(&mut self, key: &OrderKey) {
+        let Some(item) = self.items.get_mut(key) else { return };
+        let before = item.at.take();
+        self.unplace(key, before);
+        self.ready.insert(*key);
+    }
+
+    fn unplace(&mut self, key: &OrderKey, at: Option<Date>) {
+        if let Some(at) = at {
+            self.timed.remove(&(at, *key));
+        }
+        self.ready.remove(key);
+        self.in_flight.remove(key);
+        self.parked.remove(key);
+        self.refused.remove(key);
+    }
+}
+
+impl Queues {
     /// Returns when the next operation becomes ready by itself.
     pub(super) fn next_at(&self) -> Option<Date> {
         self.timed.first().map(|(at, _)| *at)
@@ -202,7 +265,7 @@ impl Backlog {
     }
 
     /// Returns what the store will not have, and why.
-    pub(super) fn refused(&self) -> &BTreeMap<OrderKey, Refusal> {
+    pub(super) fn refused(&self) -> &FewMap<OrderKey, Refusal> {
         &self.refused
     }
 
@@ -224,30 +287,6 @@ impl Backlog {
     /// Tells whether the store may hold an operation that it has not said to hold.
     pub(super) fn is_in_doubt(&self, key: &OrderKey) -> bool {
         self.in_flight.contains(key) || self.items.get(key).is_some_and(|item| item.in_doubt)
-    }
-
-    fn place_at(&mut self, key: OrderKey, at: Date) {
-        if let Some(item) = self.items.get_mut(&key) {
-            item.at = Some(at);
-            self.timed.insert((at, key));
-        }
-    }
-
-    fn make_ready(&mut self, key: &OrderKey) {
-        let Some(item) = self.items.get_mut(key) else { return };
-        let before = item.at.take();
-        self.unplace(key, before);
-        self.ready.insert(*key);
-    }
-
-    fn unplace(&mut self, key: &OrderKey, at: Option<Date>) {
-        if let Some(at) = at {
-            self.timed.remove(&(at, *key));
-        }
-        self.ready.remove(key);
-        self.in_flight.remove(key);
-        self.parked.remove(key);
-        self.refused.remove(key);
     }
 }
 

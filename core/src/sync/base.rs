@@ -130,7 +130,7 @@ impl Replica {
             return;
         }
         let mut stores = Vec::new();
-        for (store, peer) in &mut log.peers {
+        for (store, peer) in log.peers.iter_mut() {
             let kept = log.doubtful.keys().filter(|key| !log.unsaved.contains(&key.sha));
             kept.for_each(|key| peer.backlog.offer(*key, now, now));
             stores.push(*store);
@@ -225,9 +225,9 @@ impl Replica {
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
         peer.base = header.base;
         let theirs = header.base.map(|base| base.id);
-        if theirs > known && receives && peer.asked_base != theirs {
+        if theirs > known && receives && peer.asked_base.as_deref() != theirs.as_ref() {
             // It was pruned while it was read.
-            peer.asked_base = theirs;
+            peer.asked_base = theirs.map(Box::new);
             let after = peer.seen.map_or(0, |seen| seen.index);
             self.get(id, name, after, None, last_try);
             return true;
@@ -275,11 +275,12 @@ impl Replica {
 
     /// Compares once more the logs whose bases a store is behind, now that something may be sent to it.
     pub(super) fn bring_forward(&mut self, id: &LinkId) {
-        let behind = |(name, log): &(&LogName, &Log)| {
+        let behind = |name: &LogName, log: &Log| {
             let peer = log.peers.get(&id.store);
-            name.channel == id.channel && peer.is_some_and(|peer| peer.current && !peer.can_tell(log.base.as_ref()))
+            name.channel == id.channel && peer.is_some_and(|peer| peer.current && !peer.can_tell(log.base.as_deref()))
         };
-        let names: Vec<LogName> = self.logs.iter().filter(behind).map(|(name, _)| name.clone()).collect();
+        let behind = self.logs.iter().filter(|(name, log)| behind(name, log));
+        let names: Vec<LogName> = behind.map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) {
                 peer.current = false;
@@ -296,9 +297,9 @@ impl Replica {
         let Some(peer) = log.peers.get_mut(&id.store) else { return };
         let ours = log.base.as_ref().map(|base| base.id);
         if let Some(theirs) = peer.base.filter(|theirs| Some(theirs.id) == ours) {
-            let known = log.pruning.disputed == Some(theirs.id.sha);
+            let known = log.pruning.disputed.as_deref() == Some(&theirs.id.sha);
             if theirs.disputed {
-                log.pruning.disputed = Some(theirs.id.sha);
+                log.pruning.disputed = Some(Box::new(theirs.id.sha));
             } else if known && self.mode.sends() {
                 let tag = self.up_mut(id).ask(Request::Other);
                 self.send(id, ClientMessage::Dispute { tag, log: name.into(), base: theirs.id.sha });
@@ -308,7 +309,7 @@ impl Replica {
         let log = self.log_mut(name);
         if let Some(peer) = log.peers.get_mut(&id.store)
             && !log.doubtful.is_empty()
-            && peer.can_tell(log.base.as_ref())
+            && peer.can_tell(log.base.as_deref())
         {
             // What it was read to hold before it could tell is asked too.
             let kept = log.doubtful.keys().filter(|key| !log.unsaved.contains(&key.sha));
@@ -389,7 +390,7 @@ impl Replica {
         if let Some(Ok(folded)) = folded
             && disagrees(&shown, &folded)
         {
-            log.pruning.disputed = Some(met.id.sha);
+            log.pruning.disputed = Some(Box::new(met.id.sha));
             self.notify(Notice::Disputed { log: name.clone(), base: met.id });
         }
     }
@@ -442,7 +443,7 @@ impl Log {
     /// Takes over the base that the local store had.
     pub(super) fn found(&mut self, name: &LogName, base: Base) {
         if let Ok(checkpoint) = Checkpoint::from_trusted(&base.record) {
-            self.base = Some(Installed::new(name, checkpoint, base));
+            self.base = Some(Box::new(Installed::new(name, checkpoint, base)));
             self.known = true;
             self.refold();
         }
@@ -473,8 +474,8 @@ impl Log {
         }
         self.unproven.drop_covered(covers);
         self.pruning.lost = false;
-        self.pruning.disputed = self.pruning.disputed.filter(|disputed| *disputed == base.id.sha);
-        self.base = Some(base);
+        self.pruning.disputed.take_if(|disputed| **disputed != base.id.sha);
+        self.base = Some(Box::new(base));
         self.refold();
         covered
     }

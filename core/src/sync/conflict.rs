@@ -28,7 +28,7 @@ impl Replica {
             ..Checkpoint::clone(&foreign.checkpoint)
         };
         self.want(self.now, &copy, Interest::Compare);
-        self.log_mut(&copy).pruning.seed = Some(seed);
+        self.log_mut(&copy).pruning.seed = Some(Box::new(seed));
         self.plant(&copy);
     }
 
@@ -41,7 +41,7 @@ impl Replica {
         let Some(seed) = log.pruning.seed.clone().filter(|_| log.pruning.proposed.is_none()) else { return };
         if !self.logs[name].peers.is_empty()
             && self.check_peers(name).is_ok()
-            && let Err(hold @ PruneHold::TooLarge { .. }) = self.propose(name, seed)
+            && let Err(hold @ PruneHold::TooLarge { .. }) = self.propose(name, *seed)
         {
             self.not_pruned(name, hold);
         }

@@ -232,6 +232,10 @@ impl Turns {
     pub(super) fn dequeue(&mut self) -> Option<LogName> {
         let log = self.order.pop_front()?;
         self.queued.remove(&log);
+        if self.order.is_empty() {
+            // Of many that waited at once, nothing stays reserved.
+            *self = Self::default();
+        }
         Some(log)
     }
 

@@ -18,7 +18,7 @@ impl Replica {
         let log = self.log_mut(name);
         let Some(base) = log.base.clone().filter(|_| sends) else { return };
         let needs = |store: &&StoreId| {
-            let peer = &log.peers[*store];
+            let peer = &log.peers[store];
             peer.base.is_some_and(|theirs| theirs.id == base.id && !theirs.complete)
         };
         let needy: Vec<StoreId> = log.peers.keys().filter(needs).copied().collect();
@@ -72,7 +72,7 @@ impl Replica {
     pub(super) fn listed(&mut self, name: &LogName, base: Option<BaseId>, shas: Vec<Sha>) {
         let Some(log) = self.logs.get_mut(name) else { return };
         let mut stores = Vec::new();
-        for (store, peer) in &mut log.peers {
+        for (store, peer) in log.peers.iter_mut() {
             if peer.listing == Listing::Asked {
                 peer.listing = Listing::Told;
                 stores.push(*store);

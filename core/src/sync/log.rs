@@ -1,12 +1,13 @@
 //! What a replica knows of one log: its base and operations, its value, and what each store has of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::BaseHeader;
 use crate::checkpoint::{Base, BaseId, Checkpoint};
 use crate::covers::Place;
 use crate::date::Date;
+use crate::few::{FewMap, FewSet};
 use crate::fold::Fold;
 use crate::id::{ActorId, Digest, Seq, Sha, StoreId};
 use crate::op::{Op, OrderKey};
@@ -20,14 +21,14 @@ use super::resuming::LeftOff;
 use super::sealed::Sealer;
 use super::vouching::Unproven;
 
-/// A log of a replica.
+/// A log of a replica. There are many that hold little and rest: what few have is boxed.
 pub(super) struct Log {
     /// The committed checkpoint that everything is folded on top of.
-    pub(super) base: Option<Installed>,
+    pub(super) base: Option<Box<Installed>>,
     /// What the base does not cover.
     pub(super) oplog: Oplog,
     /// What the base may cover: neither folded nor dropped before a store has said.
-    pub(super) doubtful: BTreeMap<OrderKey, Op>,
+    pub(super) doubtful: FewMap<OrderKey, Op>,
     /// What nobody vouches for yet.
     pub(super) unproven: Unproven,
     /// What is known to be covered, if there is no local store that knows it.
@@ -44,23 +45,22 @@ pub(super) struct Log {
     pub(super) interest: Interest,
     /// Whether it was ever read from a store, or holds anything at all.
     pub(super) known: bool,
-    /// Boxed, since a map makes room for eleven where there are one or two.
-    pub(super) peers: BTreeMap<StoreId, Box<Peer>>,
+    pub(super) peers: FewMap<StoreId, Peer>,
     /// Own operations that some store of the channel is not known to hold.
-    pub(super) pending: BTreeSet<OrderKey>,
+    pub(super) pending: FewSet<OrderKey>,
     /// Of `pending`, what others may have seen: a store has said to hold it, or one that left may have held it.
-    pub(super) shown: BTreeSet<OrderKey>,
+    pub(super) shown: FewSet<OrderKey>,
     /// Own operations that wait for the local disk before they are sent.
-    pub(super) unsaved: BTreeSet<Sha>,
+    pub(super) unsaved: FewSet<Sha>,
     /// Of `unsaved`, what takes the place of an operation that the disk may still hold: it is not sent before the disk
     /// has forgotten that one, or a crash would bring both to the stores.
-    pub(super) replacing: BTreeSet<Sha>,
+    pub(super) replacing: FewSet<Sha>,
     /// Which pushes of this process wait for news.
-    pub(super) pushes: BTreeMap<Sha, PushId>,
+    pub(super) pushes: FewMap<Sha, PushId>,
     /// Whether a store left the channel since the process began.
     pub(super) lost_peer: bool,
     /// What was read from stores before they were mounted.
-    pub(super) seen: BTreeMap<StoreId, Seen>,
+    pub(super) seen: FewMap<StoreId, Seen>,
 }
 
 /// What changed for own operations of a log with the stores of its channel.
@@ -118,7 +118,7 @@ pub(super) struct Peer {
     /// The base that the store was last known to have, since the stream came up.
     pub(super) base: Option<BaseHeader>,
     /// The base that the log was last read once more for.
-    pub(super) asked_base: Option<BaseId>,
+    pub(super) asked_base: Option<Box<BaseId>>,
     /// Whether the store was told all that the base covers.
     pub(super) listing: Listing,
     pub(super) reading: Reading,
@@ -232,7 +232,7 @@ impl Log {
         Self {
             base: None,
             oplog: Oplog::new(),
-            doubtful: BTreeMap::new(),
+            doubtful: FewMap::default(),
             unproven: Unproven::default(),
             covered: BTreeSet::new(),
             pruning: Pruning::default(),
@@ -243,14 +243,14 @@ impl Log {
             restoring: false,
             interest: Interest::Send,
             known: false,
-            peers: BTreeMap::new(),
-            pending: BTreeSet::new(),
-            shown: BTreeSet::new(),
-            unsaved: BTreeSet::new(),
-            replacing: BTreeSet::new(),
-            pushes: BTreeMap::new(),
+            peers: FewMap::default(),
+            pending: FewSet::default(),
+            shown: FewSet::default(),
+            unsaved: FewSet::default(),
+            replacing: FewSet::default(),
+            pushes: FewMap::default(),
             lost_peer: false,
-            seen: BTreeMap::new(),
+            seen: FewMap::default(),
         }
     }
 
@@ -363,13 +363,13 @@ impl Log {
                 self.lost_peer = true;
             }
         }
-        self.shown.extend(&shown);
+        self.shown.extend(shown.iter().copied());
         for store in stores {
             if !self.peers.contains_key(store) {
                 let mut peer = Peer { seen: self.seen.get(store).copied(), ..Peer::default() };
                 let sendable = self.pending.iter().filter(|key| !self.unsaved.contains(&key.sha));
                 sendable.for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
-                self.peers.insert(*store, Box::new(peer));
+                self.peers.insert(*store, peer);
             }
         }
         let everywhere = match gone.is_empty() {
@@ -381,7 +381,7 @@ impl Log {
 
     /// Has the stores that stay asked again for what the one that left may have held: it was drained into them.
     fn ask_again(&mut self, gone: &Peer) {
-        for key in &self.pending {
+        for key in self.pending.iter() {
             // An earlier process may have sent what this one did not write.
             let sent = !self.pushes.contains_key(&key.sha) && !gone.backlog.is_refused(key);
             if sent || gone.backlog.is_in_doubt(key) {

@@ -87,7 +87,8 @@ pub struct Replica {
     /// The epochs of these sets of stores.
     epochs: BTreeMap<ChannelName, u64>,
     links: BTreeMap<LinkId, Link>,
-    logs: BTreeMap<LogName, Log>,
+    /// Boxed, so that those who look at some of them walk over names alone.
+    logs: BTreeMap<LogName, Box<Log>>,
     receipts: BTreeMap<PushId, Receipt>,
     next_push: u64,
     keeping: Keeping,
@@ -131,6 +132,7 @@ impl Replica {
 
     /// Says what reads the logs of a type. Registering a type again replaces what reads it.
     pub fn register(&mut self, kind: TypeName, reader: Arc<dyn Kind>) {
+        self.blind_kind(&kind);
         self.kinds.insert(kind, reader.clone());
         let names: Vec<LogName> = self.logs.keys().cloned().collect();
         for name in names {
@@ -267,7 +269,7 @@ impl Replica {
             if let Some(stores) = self.mounts.get(&name.channel) {
                 log.mount(stores);
             }
-            self.logs.insert(name.clone(), log);
+            self.logs.insert(name.clone(), Box::new(log));
             match self.config.durable {
                 true => self.outputs.push_back(Output::Load(name.clone())),
                 false => self.loaded(name.clone(), Kept::default()),
@@ -302,11 +304,11 @@ impl Replica {
         let sent = |sha: &Sha| log.lost_peer && !log.pushes.contains_key(sha);
         let shown = log.pending.iter().filter(|key| kept.shown.contains(&key.sha) || sent(&key.sha));
         log.shown = shown.copied().collect();
-        for (store, peer) in &mut log.peers {
+        for (store, peer) in log.peers.iter_mut() {
             peer.seen = kept.seen.get(store).copied();
             log.pending.iter().for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
         }
-        log.seen = kept.seen;
+        log.seen = kept.seen.into_iter().collect();
         if !kept.named {
             self.keep_name(&name);
         }
@@ -465,7 +467,7 @@ impl Replica {
     /// Returns what is known of each log of a channel at a store.
     fn peers_mut(&mut self, id: &LinkId) -> impl Iterator<Item = (&LogName, &mut log::Peer)> {
         let of_channel = self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel);
-        of_channel.filter_map(|(name, log)| Some((name, &mut **log.peers.get_mut(&id.store)?)))
+        of_channel.filter_map(|(name, log)| Some((name, log.peers.get_mut(&id.store)?)))
     }
 
     fn notify(&mut self, notice: Notice) {

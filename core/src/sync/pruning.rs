@@ -26,19 +26,19 @@ use crate::wire::{ClientMessage, WireBase};
 /// What is under way to prune one log.
 #[derive(Default)]
 pub(super) struct Pruning {
-    pub(super) proposed: Option<Proposed>,
-    pub(super) repair: Option<Repair>,
+    pub(super) proposed: Option<Box<Proposed>>,
+    pub(super) repair: Option<Box<Repair>>,
     /// What the log is to begin with, if it is the copy of another one's base.
-    pub(super) seed: Option<Checkpoint>,
+    pub(super) seed: Option<Box<Checkpoint>>,
     /// The last checkpoint about which the table was asked, until the base changes: it may have committed it although
     /// its answer was lost.
-    asked: Option<Proposed>,
+    asked: Option<Box<Proposed>>,
     /// A checkpoint was committed that no store has any more.
     pub(super) lost: bool,
     /// Where the register stood when the table was last asked about the log; nothing before it has answered.
-    pub(super) registered: Option<Option<BaseId>>,
+    pub(super) registered: Option<Option<Box<BaseId>>>,
     /// The base whose state came out differently, here or at somebody who told a store.
-    pub(super) disputed: Option<Sha>,
+    pub(super) disputed: Option<Box<Sha>>,
     /// When it is tried next.
     pub(super) at: Option<Date>,
 }
@@ -165,8 +165,9 @@ impl Replica {
     fn ask_again(&mut self, name: &LogName) -> bool {
         let epoch = self.epochs.get(&name.channel).copied().unwrap_or(0);
         let log = self.log_mut(name);
-        let good =
-            |asked: &mut Proposed| asked.epoch == epoch && log.peers.keys().all(|store| asked.acks.contains_key(store));
+        let good = |asked: &mut Box<Proposed>| {
+            asked.epoch == epoch && log.peers.keys().all(|store| asked.acks.contains_key(store))
+        };
         let Some(asked) = log.pruning.asked.take_if(good) else { return false };
         let proposal = asked.proposal(name);
         log.pruning.proposed = Some(asked);
@@ -197,7 +198,7 @@ impl Replica {
         if log.pruning.lost {
             return Err(PruneHold::Lost);
         }
-        let committed = log.base.as_ref().is_some_and(Installed::is_committed);
+        let committed = log.base.as_deref().is_some_and(Installed::is_committed);
         if log.peers.is_empty() && (committed || !self.config.durable) {
             return Err(PruneHold::NoStores);
         }
@@ -242,7 +243,7 @@ impl Replica {
         }
         let behind = log.peers.iter().filter(|(_, peer)| {
             let in_step = peer.current && peer.backlog.keys().next().is_none() && peer.unreadable.is_empty();
-            !in_step || !peer.can_tell(log.base.as_ref())
+            !in_step || !peer.can_tell(log.base.as_deref())
         });
         let stores: Vec<StoreId> = behind.map(|(store, _)| *store).collect();
         match stores.is_empty() && log.unsaved.is_empty() {
@@ -310,7 +311,7 @@ impl Replica {
             self.send(&link, message);
         }
         let proposed = Proposed { checkpoint, id, record, epoch, acks: BTreeMap::new() };
-        self.log_mut(name).pruning.proposed = Some(proposed);
+        self.log_mut(name).pruning.proposed = Some(Box::new(proposed));
         Ok(())
     }
 
@@ -335,7 +336,7 @@ impl Replica {
         }
         log.pruning.proposed = None;
         if refusal.code == ErrorCode::Disputed {
-            log.pruning.disputed = log.base_id().map(|base| base.sha);
+            log.pruning.disputed = log.base_id().map(|base| Box::new(base.sha));
         }
         let differs = matches!(refusal.code, ErrorCode::StaleBase | ErrorCode::MissingOps);
         if let Some(peer) = log.peers.get_mut(&id.store).filter(|_| differs) {
@@ -368,7 +369,7 @@ impl Replica {
             (Ok(CommitResult::Committed { certificate }), Some(proposed))
                 if named(&certificate, name) == Some(proposed.id) =>
             {
-                let Proposed { checkpoint, id, record, .. } = proposed;
+                let Proposed { checkpoint, id, record, .. } = *proposed;
                 let base = Base { sha: id.sha, record, certificate };
                 let installed = Installed::new(name, checkpoint, base.clone());
                 self.install(name, installed, Origin::Here, false);
@@ -376,7 +377,7 @@ impl Replica {
             }
             (Ok(CommitResult::Committed { certificate }), _) => self.catch_up(name, &certificate),
             (Ok(CommitResult::Standing { certificate, refusal }), proposed) => {
-                log.pruning.registered = Some(certificate.as_deref().and_then(|text| named(text, name)));
+                log.pruning.registered = Some(certificate.as_deref().and_then(|text| named(text, name)).map(Box::new));
                 if let Some(certificate) = certificate {
                     self.catch_up(name, &certificate);
                 }

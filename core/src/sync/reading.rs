@@ -263,7 +263,7 @@ impl Replica {
             return self.hand_on(&name, to, base, shas, more);
         }
         let log = self.log_mut(&name);
-        let tells = can_tell(header.base.as_ref(), log.base.as_ref());
+        let tells = can_tell(header.base.as_ref(), log.base.as_deref());
         let reading = log.peers.get_mut(&id.store).map(|peer| &mut peer.reading);
         if let Some(Reading::Inventory { tag: current, shas: held, sure }) = reading
             && *current == tag
@@ -395,7 +395,7 @@ impl Replica {
         if index != before {
             peer.seen = Some(Seen { incarnation, index });
         }
-        let tells = peer.can_tell(log.base.as_ref());
+        let tells = peer.can_tell(log.base.as_deref());
         self.meet_epochs(name, opened.iter().map(Op::payload));
         let log = self.log_mut(name);
         let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();

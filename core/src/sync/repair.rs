@@ -12,7 +12,7 @@ use crate::commit::with_all;
 use crate::date::Date;
 use crate::error::Refusal;
 use crate::fold::{Folded, Kind};
-use crate::id::Sha;
+use crate::id::{Sha, StoreId};
 use crate::name::LogName;
 use crate::op::{Op, Payload};
 use crate::oplog::Oplog;
@@ -50,14 +50,14 @@ impl Replica {
         if log.base.is_none() {
             return Err(PruneHold::NothingToRepair);
         }
-        let can_tell = log.peers.iter().filter(|(_, peer)| peer.can_tell(log.base.as_ref()));
-        let stores = can_tell.map(|(store, _)| *store);
-        let mut links = stores.map(|store| LinkId { channel: name.channel.clone(), store });
+        let stores: Vec<StoreId> = log.peers.keys().copied().collect();
+        let can_tell = stores.iter().filter(|store| log.peers[store].can_tell(log.base.as_deref()));
+        let mut links = can_tell.map(|store| LinkId { channel: name.channel.clone(), store: *store });
         let is_up = |id: &LinkId| self.links.get(id).is_some_and(|link| link.up.is_some());
         let Some(id) = links.find(is_up) else {
-            return Err(PruneHold::Unreachable { stores: self.logs[name].peers.keys().copied().collect() });
+            return Err(PruneHold::Unreachable { stores });
         };
-        self.log_mut(name).pruning.repair = Some(Repair::default());
+        self.log_mut(name).pruning.repair = Some(Box::default());
         let tag = self.up_mut(&id).ask(Request::Retained { log: name.clone() });
         self.send(&id, ClientMessage::Retained { tag, log: name.into() });
         Ok(())
@@ -86,7 +86,7 @@ impl Replica {
             }
         }
         if !more && let Some(repair) = self.log_mut(&name).pruning.repair.take() {
-            let proposed = self.repaired(&name, repair).and_then(|checkpoint| self.propose(&name, checkpoint));
+            let proposed = self.repaired(&name, *repair).and_then(|checkpoint| self.propose(&name, checkpoint));
             if let Err(hold) = proposed {
                 self.not_pruned(&name, hold);
             }

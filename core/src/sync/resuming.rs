@@ -6,11 +6,10 @@
 //! having been read. A cursor is good for the run of the store in which it was heard; whatever else differs from how the
 //! log was left off has the log read like any other.
 
-use std::collections::BTreeSet;
-
 use super::log::{Installed, Interest, Loaded, Log, Peer, Reading, can_tell};
 use super::{LinkId, Notice, Replica};
 use crate::api::BaseHeader;
+use crate::few::FewSet;
 use crate::id::{Incarnation, RunId};
 use crate::limits::WATCHED_LOGS_MAX;
 use crate::name::{LogName, PathPrefix};
@@ -33,7 +32,7 @@ pub(super) struct Cursor {
 pub(super) struct LeftOff {
     base: Option<BaseHeader>,
     /// What was heard elsewhere since, and the store is not known to hold.
-    gained: BTreeSet<OrderKey>,
+    gained: FewSet<OrderKey>,
 }
 
 impl Cursor {
@@ -45,7 +44,7 @@ impl Cursor {
 
 impl LeftOff {
     pub(super) fn at(base: Option<BaseHeader>) -> Self {
-        Self { base, gained: BTreeSet::new() }
+        Self { base, gained: FewSet::default() }
     }
 }
 
@@ -53,7 +52,7 @@ impl Peer {
     /// Takes note of operations that the store may lack because it was away when they came.
     pub(super) fn gained_elsewhere(&mut self, keys: &[OrderKey]) {
         if let Some(left_off) = &mut self.left_off {
-            left_off.gained.extend(keys);
+            left_off.gained.extend(keys.iter().copied());
         }
         self.left_off.take_if(|left_off| left_off.gained.len() > GAINED_MAX);
     }
@@ -81,15 +80,16 @@ impl Replica {
         let cursor = self.links.get(id).and_then(|link| link.cursor);
         let tells = cursor.filter(|_| self.mode.receives());
         let (mut count, mut logs, mut begins) = (0, Vec::new(), Vec::new());
-        let here =
-            |(name, log): &(&LogName, &mut Log)| name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays;
+        let here = |(name, log): &(&LogName, &mut Box<Log>)| {
+            name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays
+        };
         for (name, log) in self.logs.iter_mut().filter(here) {
             let is_quiet = log.is_quiet();
-            let Log { base, peers, interest, .. } = log;
+            let Log { base, peers, interest, .. } = &mut **log;
             let Some(peer) = peers.get_mut(&id.store) else { continue };
             peer.left_off.take_if(|_| cursor.is_none());
             peer.backlog.offer_refused();
-            let goes_on = tells.is_some() && peer.goes_on(base.as_ref(), is_quiet);
+            let goes_on = tells.is_some() && peer.goes_on(base.as_deref(), is_quiet);
             if goes_on {
                 count += 1;
                 if count <= WATCHED_LOGS_MAX {
@@ -141,12 +141,12 @@ impl Replica {
         let (mut begins, mut sends) = (Vec::new(), Vec::new());
         for (name, log) in self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel) {
             let is_quiet = log.is_quiet();
-            let Log { base, oplog, peers, .. } = log;
+            let Log { base, oplog, peers, .. } = &mut **log;
             let Some(peer) = peers.get_mut(&id.store) else { continue };
-            let left_off = peer.left_off.take().filter(|_| is_quiet && peer.can_tell(base.as_ref()));
+            let left_off = peer.left_off.take().filter(|_| is_quiet && peer.can_tell(base.as_deref()));
             if let Some(left_off) = left_off {
                 peer.current = true;
-                let gained = left_off.gained.into_iter().filter(|key| oplog.at(key).is_some());
+                let gained = left_off.gained.iter().copied().filter(|key| oplog.at(key).is_some());
                 gained.for_each(|key| peer.backlog.offer(key, at, now));
                 if peer.backlog.keys().next().is_some() {
                     sends.push(name.clone());

@@ -2,7 +2,7 @@
 //!
 //! Everything else works on blinded names and sealed payloads, as stores do; only folds see what is inside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::{LinkId, Notice, Origin, Record, Replica};
 use crate::checkpoint::Checkpoint;
 use crate::fold::{Folded, Kind};
 use crate::limits::CHANNEL_EPOCHS_MAX;
-use crate::name::{ChannelName, LogName, PathPrefix};
+use crate::name::{ChannelName, LogName, PathPrefix, TypeName};
 use crate::op::{Draft, Op, Payload};
 use crate::seal::{
     BlindLog, ChannelKeys, OpenError, OwnDevice, PublicIdentity, Roster, RosterEntry, SealError, roster_log,
@@ -41,6 +41,8 @@ pub(super) struct Sealed {
     pub(super) entries: BTreeSet<RosterEntry>,
     /// What they come to.
     pub(super) roster: Arc<Roster>,
+    /// The types that something reads, by their blinded names.
+    types: BTreeMap<TypeName, TypeName>,
     /// The latest key epoch that something was sealed under.
     met: u32,
 }
@@ -100,7 +102,8 @@ impl Replica {
             self.sealed.remove(channel).map_or_else(Default::default, |known| (known.met, known.entries));
         let roster = Arc::new(Roster::new((&clear.user, &owner), channel, entries.iter().cloned()));
         self.clear_names.insert(roster_log.clone(), clear);
-        let sealed = Sealed { keys, device, roster_log, entries, roster, met };
+        let types = self.kinds.keys().map(|kind| (keys.names().blind_type(kind), kind.clone())).collect();
+        let sealed = Sealed { keys, device, roster_log, entries, roster, types, met };
         self.sealed.insert(channel.clone(), sealed);
         let names: Vec<LogName> = self.logs.keys().filter(|name| name.channel == *channel).cloned().collect();
         for name in names {
@@ -144,10 +147,36 @@ impl Replica {
         match self.sealed.get(&log.channel) {
             Some(sealed) => {
                 let blind = sealed.keys.names().blind(log).into_log();
-                self.clear_names.insert(blind.clone(), log.clone());
-                blind
+                self.remember_name(blind, log)
             }
             None => log.clone(),
+        }
+    }
+
+    /// Remembers which log a blinded name stands for. Returns the blinded name. What many names have in common is there once.
+    fn remember_name(&mut self, blind: LogName, clear: &LogName) -> LogName {
+        if let Some((known, _)) = self.clear_names.get_key_value(&blind) {
+            return known.clone();
+        }
+        let Some(sealed) = self.sealed.get(&blind.channel) else { return blind };
+        let LogName { user, channel, .. } = match &sealed.roster_log {
+            roster if roster.user == blind.user => roster.clone(),
+            _ => blind.clone(),
+        };
+        let (kind, shared) = match sealed.types.get_key_value(&blind.kind) {
+            Some((blind, clear)) => (blind.clone(), clear.clone()),
+            None => (blind.kind, clear.kind.clone()),
+        };
+        let clear = LogName { user: user.clone(), channel: channel.clone(), kind: shared, path: clear.path.clone() };
+        let blind = LogName { user, channel, kind, path: blind.path };
+        self.clear_names.insert(blind.clone(), clear);
+        blind
+    }
+
+    /// Takes note that something reads a type now.
+    pub(super) fn blind_kind(&mut self, kind: &TypeName) {
+        for sealed in self.sealed.values_mut() {
+            sealed.types.insert(sealed.keys.names().blind_type(kind), kind.clone());
         }
     }
 
@@ -172,7 +201,7 @@ impl Replica {
     pub fn learn_name(&mut self, name: &LogName, sealed: &[u8]) -> Option<LogName> {
         let blind = BlindLog::parse(name.clone()).ok()?;
         let clear = self.sealed.get(&name.channel)?.keys.names().open(&blind, sealed).ok()?;
-        self.clear_names.insert(name.clone(), clear.clone());
+        self.remember_name(name.clone(), &clear);
         Some(clear)
     }
 
@@ -209,9 +238,11 @@ impl Replica {
 
     /// Returns what reads the logs of a name's type.
     pub(super) fn kind_of(&self, name: &LogName) -> Option<Arc<dyn Kind>> {
-        let Some(sealed) = self.sealed.get(&name.channel) else { return self.kinds.get(&name.kind).cloned() };
-        let mut kinds = self.kinds.iter();
-        kinds.find(|(kind, _)| sealed.keys.names().blind_type(kind) == name.kind).map(|(_, reader)| reader.clone())
+        let clear = match self.sealed.get(&name.channel) {
+            Some(sealed) => sealed.types.get(&name.kind)?,
+            None => &name.kind,
+        };
+        self.kinds.get(clear).cloned()
     }
 
     /// Returns the name of the log beside another one whose path ends in `suffix`, if it can be told and is a name.

@@ -20,7 +20,7 @@ impl Replica {
         let log = self.log_mut(name);
         let wanted: Vec<OrderKey> = keys.iter().filter(|key| log.pending.contains(key)).copied().collect();
         let mut stores = Vec::new();
-        for (store, peer) in &mut log.peers {
+        for (store, peer) in log.peers.iter_mut() {
             wanted.iter().for_each(|key| peer.backlog.offer(*key, now, now));
             stores.push(*store);
         }
@@ -103,7 +103,7 @@ impl Replica {
         let now = self.now;
         let Some(log) = self.logs.get_mut(name).filter(|log| log.is_in_use()) else { return false };
         let Some(peer) = log.peers.get_mut(&id.store) else { return false };
-        let can_tell = peer.can_tell(log.base.as_ref());
+        let can_tell = peer.can_tell(log.base.as_deref());
         let (oplog, doubtful) = (&log.oplog, &log.doubtful);
         let fate = |key: &OrderKey| match (oplog.at(key), doubtful.get(key)) {
             (Some(op), _) => Fate::Goes { size: op.size() },
@@ -164,7 +164,7 @@ impl Replica {
     /// Sends what may have waited for the answer to a push of a log.
     pub(super) fn push_on(&mut self, id: &LinkId, name: &LogName) {
         let has_ready = |log: &Log| log.peers.get(&id.store).is_some_and(|peer| peer.backlog.has_ready());
-        if self.logs.get(name).is_some_and(has_ready)
+        if self.logs.get(name).is_some_and(|log| has_ready(log))
             && let Some(link) = self.links.get_mut(id)
         {
             link.may_send(name);

@@ -110,9 +110,10 @@ impl Replica {
         let has_all = log.peers.iter().all(|(id, peer)| match *id == store {
             // It is sealed, so nothing can be brought to it.
             true => peer.current,
-            false => peer.current && peer.backlog.is_empty() && peer.can_tell(log.base.as_ref()),
+            false => peer.current && peer.backlog.is_empty() && peer.can_tell(log.base.as_deref()),
         });
-        let registered = log.pruning.registered.is_some_and(|registered| log.base_id() >= registered);
+        let registered =
+            log.pruning.registered.as_ref().is_some_and(|registered| log.base_id().as_ref() >= registered.as_deref());
         registered && log.doubtful.is_empty() && log.unsaved.is_empty() && has_all
     }
 
@@ -121,13 +122,13 @@ impl Replica {
         let hold = self.prune_hold(name);
         let log = self.logs.get(name)?;
         let readable = |base: &Installed| log.readable(&base.checkpoint).unwrap_or_else(|_| (*base.checkpoint).clone());
-        let checkpoint = log.base.as_ref().map(readable);
+        let checkpoint = log.base.as_deref().map(readable);
         let checkpoint = checkpoint.as_ref();
         Some(BaseStatus {
             base: log.base_id(),
             made: checkpoint.map(|made| (made.date, made.reducer.clone(), made.version)),
             covered: checkpoint.map_or(0, |checkpoint| checkpoint.digest.count),
-            committed: log.base.as_ref().is_some_and(Installed::is_committed),
+            committed: log.base.as_deref().is_some_and(Installed::is_committed),
             ops: log.oplog.len(),
             doubtful: log.doubtful.len(),
             disputed: log.pruning.disputed.is_some(),
@@ -140,7 +141,7 @@ impl Replica {
     pub fn read_standing(&self, name: &LogName) -> ReadStanding {
         let Some(log) = self.logs.get(name) else { return ReadStanding::default() };
         let mut standing = ReadStanding { known: log.known, ..ReadStanding::default() };
-        for (store, peer) in &log.peers {
+        for (store, peer) in log.peers.iter() {
             let link = self.links.get(&LinkId { channel: name.channel.clone(), store: *store });
             let up = link.is_some_and(|link| link.up.is_some());
             let failed = link.is_some_and(|link| link.down.is_some());

@@ -48,7 +48,7 @@ impl Replica {
     /// Sets the timers of a log anew, because what they were set for is gone.
     pub(super) fn wake_when_due(&mut self, name: &LogName) {
         let Some(log) = self.logs.get_mut(name) else { return };
-        for (store, peer) in &mut log.peers {
+        for (store, peer) in log.peers.iter_mut() {
             let (due, set) = (peer.due_at(), peer.wake_at);
             if let Some(set) = set.filter(|set| due.is_none_or(|due| *set < due)) {
                 let id = LinkId { channel: name.channel.clone(), store: *store };

@@ -59,6 +59,14 @@ impl Unproven {
         {
             ops.remove(&op.key());
             self.ops.retain(|_, ops| !ops.is_empty());
+            self.shrink();
+        }
+    }
+
+    /// Keeps nothing reserved once nothing waits any more.
+    fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
         }
     }
 
@@ -71,6 +79,7 @@ impl Unproven {
         self.ops.values_mut().for_each(|ops| ops.retain(|_, waiting| covers.place_of(&waiting.op) != Place::Inside));
         self.ops.retain(|_, ops| !ops.is_empty());
         self.shas = self.iter().map(|waiting| waiting.op.sha()).collect();
+        self.shrink();
     }
 
     /// Takes out what an actor wrote and is vouched for. `named` tells of what is believed already whether it names an
@@ -96,6 +105,7 @@ impl Unproven {
         if !rest.is_empty() {
             self.ops.insert(actor, rest);
         }
+        self.shrink();
         vouched
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::backlog::Backlog;
 use super::link::Request;
-use super::log::{Installed, Listing, Loaded, Log, Reading};
+use super::log::{Installed, Listing, Loaded, Log, Peer, Reading};
 use super::{LinkId, Notice, Origin, Output, Record, Replica, Standing};
 use crate::api::LogHeader;
 use crate::checkpoint::{Base, Checkpoint};
@@ -275,11 +275,10 @@ impl Replica {
 
     /// Compares once more the logs whose bases a store is behind, now that something may be sent to it.
     pub(super) fn bring_forward(&mut self, id: &LinkId) {
-        let behind = |name: &LogName, log: &Log| {
-            let peer = log.peers.get(&id.store);
-            name.channel == id.channel && peer.is_some_and(|peer| peer.current && !peer.can_tell(log.base.as_deref()))
-        };
-        let behind = self.logs.iter().filter(|(name, log)| behind(name, log));
+        let is_behind = |log: &Log, peer: &Peer| peer.current && !peer.can_tell(log.base.as_deref());
+        let behind = self.logs.awake().filter(|(name, log)| {
+            name.channel == id.channel && log.peers.get(&id.store).is_some_and(|peer| is_behind(log, peer))
+        });
         let names: Vec<LogName> = behind.map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Some(peer) = self.log_mut(&name).peers.get_mut(&id.store) {

@@ -106,7 +106,7 @@ impl Replica {
 
     /// Takes note that the lists which were on their way in a channel may not arrive.
     pub(super) fn lists_lost(&mut self, id: &LinkId) {
-        let of_channel = self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel);
+        let of_channel = self.logs.awake_mut().filter(|(name, _)| name.channel == id.channel);
         for peer in of_channel.flat_map(|(_, log)| log.peers.values_mut()) {
             if peer.listing == Listing::Asked {
                 peer.listing = Listing::No;

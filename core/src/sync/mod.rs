@@ -33,6 +33,7 @@ mod keeping;
 mod link;
 mod lists;
 mod log;
+mod logs;
 mod pruning;
 mod reading;
 mod redate;
@@ -56,6 +57,7 @@ pub use writing::PushError;
 use keeping::Keeping;
 use link::{Link, Request, Up};
 use log::{Interest, Loaded, Log, Remounted};
+use logs::Logs;
 use sealed::Sealed;
 
 /// What a replica is made with.
@@ -87,8 +89,7 @@ pub struct Replica {
     /// The epochs of these sets of stores.
     epochs: BTreeMap<ChannelName, u64>,
     links: BTreeMap<LinkId, Link>,
-    /// Boxed, so that those who look at some of them walk over names alone.
-    logs: BTreeMap<LogName, Box<Log>>,
+    logs: Logs,
     receipts: BTreeMap<PushId, Receipt>,
     next_push: u64,
     keeping: Keeping,
@@ -117,7 +118,7 @@ impl Replica {
             mounts: BTreeMap::new(),
             epochs: BTreeMap::new(),
             links: BTreeMap::new(),
-            logs: BTreeMap::new(),
+            logs: Logs::default(),
             receipts: BTreeMap::new(),
             next_push: 1,
             keeping: Keeping::default(),
@@ -205,7 +206,7 @@ impl Replica {
 
     /// Returns the value of a log that is loaded and whose type is registered.
     pub fn value(&mut self, log: &LogName) -> Option<Arc<Value>> {
-        let log = self.logs.get_mut(log).filter(|log| log.loaded == Loaded::Yes)?;
+        let log = self.logs.get_quietly(log).filter(|log| log.loaded == Loaded::Yes)?;
         let fold = log.fold.as_mut().filter(|fold| fold.trouble().is_none())?;
         Some(fold.view(&log.oplog))
     }
@@ -222,7 +223,7 @@ impl Replica {
 
     /// Returns the operations of a log whose payloads its reducer could not read, with the reason.
     pub fn unreadable(&mut self, log: &LogName) -> BTreeMap<Sha, String> {
-        let fold = self.logs.get_mut(log).and_then(|log| Some((log.fold.as_mut()?, &log.oplog)));
+        let fold = self.logs.get_quietly(log).and_then(|log| Some((log.fold.as_mut()?, &log.oplog)));
         fold.map(|(fold, oplog)| fold.unreadable(oplog)).unwrap_or_default()
     }
 
@@ -269,7 +270,7 @@ impl Replica {
             if let Some(stores) = self.mounts.get(&name.channel) {
                 log.mount(stores);
             }
-            self.logs.insert(name.clone(), Box::new(log));
+            self.logs.insert(name.clone(), log);
             match self.config.durable {
                 true => self.outputs.push_back(Output::Load(name.clone())),
                 false => self.loaded(name.clone(), Kept::default()),
@@ -370,6 +371,7 @@ impl Replica {
                 }
             }
         }
+        self.logs.mounted(&channel);
         self.mounts.insert(channel, stores);
         for name in names {
             self.withdraw(&name);
@@ -392,7 +394,7 @@ impl Replica {
         let had_cursor = link.cursor.is_some();
         link.cursor = link.cursor.filter(|cursor| cursor.is_good_for(welcome));
         if replaced {
-            self.peers_mut(&id).for_each(|(_, peer)| peer.lost(had_cursor));
+            self.lose_step(&id, had_cursor, |peer| peer.lost(had_cursor));
         }
         self.notify(Notice::Link { link: id.clone(), down: None });
         self.begin_all(&id);
@@ -404,7 +406,7 @@ impl Replica {
         link.down = Some(reason.clone());
         link.reading.clear();
         let has_cursor = link.cursor.is_some();
-        self.peers_mut(&id).for_each(|(_, peer)| peer.lost(has_cursor));
+        self.lose_step(&id, has_cursor, |peer| peer.lost(has_cursor));
         self.notify(Notice::Link { link: id.clone(), down: Some(reason) });
         self.lists_lost(&id);
         self.withdraw_from(&id);
@@ -464,9 +466,9 @@ impl Replica {
         self.pump(id);
     }
 
-    /// Returns what is known of each log of a channel at a store.
+    /// Returns what is known at a store of each log of its channel that is awake.
     fn peers_mut(&mut self, id: &LinkId) -> impl Iterator<Item = (&LogName, &mut log::Peer)> {
-        let of_channel = self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel);
+        let of_channel = self.logs.awake_mut().filter(|(name, _)| name.channel == id.channel);
         of_channel.filter_map(|(name, log)| Some((name, log.peers.get_mut(&id.store)?)))
     }
 

@@ -66,6 +66,13 @@ impl Proposed {
     }
 }
 
+impl Pruning {
+    /// Tells whether nothing is under way or planned.
+    pub(super) fn is_idle(&self) -> bool {
+        self.proposed.is_none() && self.repair.is_none() && self.seed.is_none() && self.at.is_none()
+    }
+}
+
 /// How long after a failure it is tried again, in microseconds; up to twice as long.
 const RETRY_MICROS: u64 = 60_000_000;
 /// How many times what is due has a log that is pruned although it never rests.
@@ -456,7 +463,7 @@ impl Replica {
 
     /// Gives up the checkpoints that a stream was to carry.
     pub(super) fn withdraw_from(&mut self, id: &LinkId) {
-        let of_channel = self.logs.iter().filter(|(name, log)| {
+        let of_channel = self.logs.awake().filter(|(name, log)| {
             let waits = log.pruning.repair.is_some()
                 || log.pruning.proposed.as_ref().is_some_and(|proposed| !proposed.acks.contains_key(&id.store));
             name.channel == id.channel && log.peers.contains_key(&id.store) && waits

@@ -47,7 +47,7 @@ impl Replica {
     /// what happened until now was not told.
     fn watch(&mut self, id: &LinkId, names: &[LogName]) {
         let fresh = |name: &&LogName| {
-            let log = self.logs.get_mut(*name);
+            let log = self.logs.get_mut(name);
             let Some(peer) = log.and_then(|log| log.peers.get_mut(&id.store)) else { return false };
             if peer.watched {
                 return false;
@@ -155,13 +155,14 @@ impl Replica {
         let Some(link) = self.links.get_mut(id) else { return };
         link.reading.clear();
         let has_cursor = link.cursor.is_some();
-        self.peers_mut(id).for_each(|(_, peer)| peer.stop_reading(has_cursor));
+        self.lose_step(id, has_cursor, |peer| peer.stop_reading(has_cursor));
     }
 
     /// Notes that a store would not tell of changes, and asks it again a little later.
     pub(super) fn watch_failed(&mut self, id: &LinkId) {
         let up = self.up_mut(id);
         (up.watched_logs, up.watches_all) = (0, false);
+        self.logs.wake(id);
         let forgotten = |(name, peer): (&LogName, &mut Peer)| std::mem::take(&mut peer.watched).then(|| name.clone());
         let watched: Vec<LogName> = self.peers_mut(id).filter_map(forgotten).collect();
         let at = self.retry_at();
@@ -460,3 +461,6 @@ impl Replica {
         self.outputs.push_back(Output::Send { link: id.clone(), message });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,11 @@ impl Peer {
     /// Goes on where the log was left off, if it is quiet and neither side had another base then. Tells whether it does.
     fn goes_on(&mut self, base: Option<&Installed>, is_quiet: bool) -> bool {
         self.left_off.take_if(|left_off| !is_quiet || !can_tell(left_off.base.as_ref(), base));
+        self.is_told_what_was_missed()
+    }
+
+    /// Takes note that the store is telling what was missed, if the log was left off. Tells whether it was.
+    pub(super) fn is_told_what_was_missed(&mut self) -> bool {
         let Some(left_off) = &self.left_off else { return false };
         (self.base, self.watched) = (left_off.base, true);
         true
@@ -79,13 +84,17 @@ impl Replica {
     pub(super) fn go_on(&mut self, id: &LinkId) -> Vec<(LogName, Interest)> {
         let cursor = self.links.get(id).and_then(|link| link.cursor);
         let tells = cursor.filter(|_| self.mode.receives());
-        let (mut count, mut logs, mut begins) = (0, Vec::new(), Vec::new());
-        let here = |(name, log): &(&LogName, &mut Box<Log>)| {
-            name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays
-        };
-        for (name, log) in self.logs.iter_mut().filter(here) {
+        if cursor.is_none() {
+            self.logs.wake(id);
+        }
+        let at_rest = tells.map(|_| self.logs.go_on(id, WATCHED_LOGS_MAX + 1)).unwrap_or_default();
+        let (mut count, mut begins) = (at_rest.len(), Vec::new());
+        let mut logs: Vec<LogRef> = at_rest.iter().take(WATCHED_LOGS_MAX).map(LogRef::from).collect();
+        let here =
+            |(name, log): &(&LogName, &mut Log)| name.channel == id.channel && log.loaded == Loaded::Yes && !log.stays;
+        for (name, log) in self.logs.awake_mut().filter(here) {
             let is_quiet = log.is_quiet();
-            let Log { base, peers, interest, .. } = &mut **log;
+            let Log { base, peers, interest, .. } = log;
             let Some(peer) = peers.get_mut(&id.store) else { continue };
             peer.left_off.take_if(|_| cursor.is_none());
             peer.backlog.offer_refused();
@@ -111,6 +120,15 @@ impl Replica {
             self.send(id, ClientMessage::Watch { tag, watched, after: Some(cursor.position) });
         }
         begins
+    }
+
+    /// Has all logs of a channel fall out of step with a store that stops telling, those at rest unseen if there is a cursor.
+    pub(super) fn lose_step(&mut self, id: &LinkId, has_cursor: bool, fall_out: impl Fn(&mut Peer)) {
+        match has_cursor {
+            true => self.logs.leave_off(id),
+            false => self.logs.wake(id),
+        }
+        self.peers_mut(id).for_each(|(_, peer)| fall_out(peer));
     }
 
     /// A store has told all that it was to tell first.
@@ -139,9 +157,10 @@ impl Replica {
     fn resumed(&mut self, id: &LinkId) {
         let (now, at) = (self.now, self.forward_at());
         let (mut begins, mut sends) = (Vec::new(), Vec::new());
-        for (name, log) in self.logs.iter_mut().filter(|(name, _)| name.channel == id.channel) {
+        self.logs.resumed(id);
+        for (name, log) in self.logs.awake_mut().filter(|(name, _)| name.channel == id.channel) {
             let is_quiet = log.is_quiet();
-            let Log { base, oplog, peers, .. } = &mut **log;
+            let Log { base, oplog, peers, .. } = log;
             let Some(peer) = peers.get_mut(&id.store) else { continue };
             let left_off = peer.left_off.take().filter(|_| is_quiet && peer.can_tell(base.as_deref()));
             if let Some(left_off) = left_off {
@@ -176,6 +195,7 @@ impl Replica {
         if let Some(link) = self.links.get_mut(id) {
             link.cursor = None;
         }
+        self.logs.wake(id);
         for (_, peer) in self.peers_mut(id) {
             peer.left_off = None;
             if peer.watched {
@@ -188,7 +208,7 @@ impl Replica {
 
 impl Log {
     /// Tells whether nothing about the log asks for a closer look at what the stores have of it.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.is_in_use() && self.interest == Interest::Watch && self.doubtful.is_empty() && self.pruning.seed.is_none()
     }
 }

@@ -41,7 +41,7 @@ impl Replica {
     pub fn hurry(&mut self, now: Date, channel: Option<&ChannelName>) {
         self.observe(now);
         let mut hurried = Vec::new();
-        for (name, log) in &mut self.logs {
+        for (name, log) in self.logs.awake_mut() {
             if channel.is_some_and(|channel| *channel != name.channel) {
                 continue;
             }
@@ -164,7 +164,7 @@ impl Replica {
     /// Sends what may have waited for the answer to a push of a log.
     pub(super) fn push_on(&mut self, id: &LinkId, name: &LogName) {
         let has_ready = |log: &Log| log.peers.get(&id.store).is_some_and(|peer| peer.backlog.has_ready());
-        if self.logs.get(name).is_some_and(|log| has_ready(log))
+        if self.logs.get(name).is_some_and(has_ready)
             && let Some(link) = self.links.get_mut(id)
         {
             link.may_send(name);

@@ -1,7 +1,7 @@
 //! What a person may ask a replica: what is where, what waits, and why.
 
 use super::hold::PruneHold;
-use super::log::{Installed, Reading};
+use super::log::{Installed, Peer, Reading};
 use super::{LinkId, Replica};
 use crate::api::BaseHeader;
 use crate::checkpoint::BaseId;
@@ -109,18 +109,23 @@ impl Replica {
         }
         let has_all = log.peers.iter().all(|(id, peer)| match *id == store {
             // It is sealed, so nothing can be brought to it.
-            true => peer.current,
-            false => peer.current && peer.backlog.is_empty() && peer.can_tell(log.base.as_deref()),
+            true => self.is_current(name, *id, peer),
+            false => self.is_current(name, *id, peer) && peer.backlog.is_empty() && peer.can_tell(log.base.as_deref()),
         });
         let registered =
             log.pruning.registered.as_ref().is_some_and(|registered| log.base_id().as_ref() >= registered.as_deref());
         registered && log.doubtful.is_empty() && log.unsaved.is_empty() && has_all
     }
 
+    /// Tells whether a log was read from a store since its stream came up.
+    fn is_current(&self, name: &LogName, store: StoreId, peer: &Peer) -> bool {
+        peer.current && !self.logs.is_away(name, &LinkId { channel: name.channel.clone(), store })
+    }
+
     /// Returns what a log stands on.
     pub fn base_status(&mut self, name: &LogName) -> Option<BaseStatus> {
         let hold = self.prune_hold(name);
-        let log = self.logs.get(name)?;
+        let log = &*self.logs.get_mut(name)?;
         let readable = |base: &Installed| log.readable(&base.checkpoint).unwrap_or_else(|_| (*base.checkpoint).clone());
         let checkpoint = log.base.as_deref().map(readable);
         let checkpoint = checkpoint.as_ref();
@@ -142,12 +147,14 @@ impl Replica {
         let Some(log) = self.logs.get(name) else { return ReadStanding::default() };
         let mut standing = ReadStanding { known: log.known, ..ReadStanding::default() };
         for (store, peer) in log.peers.iter() {
-            let link = self.links.get(&LinkId { channel: name.channel.clone(), store: *store });
+            let id = LinkId { channel: name.channel.clone(), store: *store };
+            let (link, away) = (self.links.get(&id), self.logs.is_away(name, &id));
             let up = link.is_some_and(|link| link.up.is_some());
             let failed = link.is_some_and(|link| link.down.is_some());
-            match (peer.current, up) {
+            let left_off = away || peer.left_off.is_some();
+            match (peer.current && !away, up) {
                 (true, _) => standing.current += 1,
-                (false, true) if matches!(peer.reading, Reading::Idle) && peer.left_off.is_none() => standing.down += 1,
+                (false, true) if matches!(peer.reading, Reading::Idle) && !left_off => standing.down += 1,
                 (false, true) => standing.trying += 1,
                 (false, false) if failed => standing.down += 1,
                 (false, false) => standing.trying += 1,
@@ -171,9 +178,9 @@ impl Replica {
             in_flight: link.up.as_ref().map_or(0, super::Up::in_flight),
             queued: Vec::new(),
             refused: Vec::new(),
-            current_logs: 0,
+            current_logs: self.logs.in_step(id),
         };
-        for (name, log) in self.logs.iter().filter(|(name, _)| name.channel == id.channel) {
+        for (name, log) in self.logs.awake().filter(|(name, _)| name.channel == id.channel) {
             let Some(peer) = log.peers.get(&id.store) else { continue };
             let waiting = peer.backlog.len() + log.unsaved.len();
             if waiting > 0 && !log.stays {
@@ -193,13 +200,13 @@ impl Replica {
     /// Iterates over the open logs that were written before their channel was sealed, and do not leave the device, with how many
     /// operations each has.
     pub fn staying(&self) -> impl Iterator<Item = (&LogName, usize)> {
-        self.logs.iter().filter(|(_, log)| log.stays).map(|(name, log)| (name, log.oplog.len()))
+        self.logs.awake().filter(|(_, log)| log.stays).map(|(name, log)| (name, log.oplog.len()))
     }
 
     /// Returns how many operations some store of the channel, or of any, is not known to hold.
     pub fn queued(&self, channel: Option<&ChannelName>) -> usize {
         let wanted = |name: &LogName| channel.is_none_or(|channel| *channel == name.channel);
-        let logs = self.logs.iter().filter(|(name, log)| wanted(name) && !log.stays);
+        let logs = self.logs.awake().filter(|(name, log)| wanted(name) && !log.stays);
         logs.map(|(_, log)| log.peers.values().map(|peer| peer.backlog.len()).sum::<usize>() + log.unsaved.len()).sum()
     }
 
@@ -207,7 +214,8 @@ impl Replica {
     pub fn is_in_step(&self, id: &LinkId, logs: &[LogName]) -> bool {
         logs.iter().all(|name| {
             let Some(log) = self.logs.get(name) else { return false };
-            log.stays || log.peers.get(&id.store).is_some_and(|peer| peer.current && peer.backlog.is_empty())
+            let in_step = |peer: &Peer| self.is_current(name, id.store, peer) && peer.backlog.is_empty();
+            log.stays || log.peers.get(&id.store).is_some_and(in_step)
         })
     }
 

@@ -79,8 +79,8 @@ impl Replica {
         self.timers = timers.map(|(at, id, name)| (at.plus(-back), id, name)).collect();
         let timers = std::mem::take(&mut self.prune_timers).into_iter();
         self.prune_timers = timers.map(|(at, name)| (at.plus(-back), name)).collect();
-        self.logs.values_mut().filter_map(|log| log.pruning.at.as_mut()).for_each(earlier);
-        for peer in self.logs.values_mut().flat_map(|log| log.peers.values_mut()) {
+        self.logs.awake_mut().filter_map(|(_, log)| log.pruning.at.as_mut()).for_each(earlier);
+        for peer in self.logs.awake_mut().flat_map(|(_, log)| log.peers.values_mut()) {
             peer.wake_at.as_mut().map(earlier);
             peer.read_again_at.as_mut().map(earlier);
             peer.backlog.clock_went_back(back);

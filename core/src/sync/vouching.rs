@@ -296,7 +296,7 @@ impl Replica {
     pub(super) fn follow_roster(&mut self, channel: &ChannelName) {
         let Some(sealed) = self.sealed.get(channel) else { return };
         let (mut waiting, mut troubled) = (Vec::new(), Vec::new());
-        for (name, log) in self.logs.iter_mut().filter(|(name, _)| name.channel == *channel) {
+        for (name, log) in self.logs.all_quietly().filter(|(name, _)| name.channel == *channel) {
             if let Some(sealer) = log.sealer.as_mut().filter(|_| *name != sealed.roster_log) {
                 sealer.set_roster(sealed.roster.clone());
             }

@@ -99,7 +99,7 @@ impl Replica {
             let shas: Vec<Sha> = log.oplog.iter().map(Op::sha).collect();
             Seen { base, all: with_all(base, &shas), absent: log.oplog.absent() }
         };
-        let payload = removal::payload(&self.logs.get(name).map(|log| seen(log)).unwrap_or_default());
+        let payload = removal::payload(&self.logs.get(name).map(seen).unwrap_or_default());
         self.write(now, name, |_, _, _| Ok(payload))
     }
 

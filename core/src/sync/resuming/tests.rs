@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::tests::{Machine, gets, link, log, pushes};
 use super::super::{Event, Mode, Notice, Output, Refusal};
 use super::*;
-use crate::api::LogHeader;
+use crate::api::{LogHeader, PushResult};
 use crate::checkpoint::BaseId;
 use crate::error::ErrorCode;
 use crate::id::{ActorId, Digest, Seq, Sha};
@@ -98,6 +98,55 @@ fn a_log_in_step_is_not_read_when_the_stream_comes_back() {
     lose(&mut machine, 1);
     machine.greet(1, 6, run(1));
     assert_eq!(cursors(&machine.sent())[0].1, Some(6));
+}
+
+#[test]
+fn a_log_of_which_nothing_was_told_is_not_looked_at_when_the_stream_comes_back() {
+    let mut machine = in_step(1);
+    let other = LogName { path: "/b".parse().unwrap(), ..log() };
+    machine.replica.open(machine.now, &other);
+    settle(&mut machine, 1, 5);
+    let at_rest = |machine: &Machine| machine.replica.logs.at_rest(&log().channel).cloned().collect::<Vec<_>>();
+    let current = |machine: &Machine| machine.replica.status()[0].current_logs;
+    assert_eq!((at_rest(&machine), current(&machine)), (vec![], 2));
+    lose(&mut machine, 1);
+    assert_eq!((at_rest(&machine), current(&machine)), (vec![log(), other.clone()], 0));
+    assert_eq!(machine.replica.read_standing(&other).down, 1);
+    machine.greet(1, 6, run(1));
+    let sent = machine.sent();
+    let named = |message: &ClientMessage| match message {
+        ClientMessage::Watch { watched: Watched::Logs(logs), .. } => logs.len(),
+        _ => 0,
+    };
+    assert_eq!(sent.iter().map(named).collect::<Vec<_>>(), [2]);
+    assert_eq!(machine.replica.read_standing(&other).trying, 1);
+    machine.answer(1, told(6, 1, &written(1)[0]));
+    machine.answer(1, ServerMessage::Watching { tag: cursors(&sent)[0].0, position: 6 });
+    assert!(machine.replica.value(&other).is_some());
+    assert_eq!((at_rest(&machine), current(&machine)), (vec![other.clone()], 2));
+    assert!(machine.replica.is_in_step(&link(1), &[log(), other]));
+}
+
+#[test]
+fn what_is_written_to_a_log_at_rest_goes_out_when_the_stream_is_back() {
+    for is_greeted_first in [false, true] {
+        let mut machine = in_step(1);
+        lose(&mut machine, 1);
+        if is_greeted_first {
+            machine.greet(1, 5, run(1));
+        }
+        let sha = machine.push(&json!(1)).sha;
+        if !is_greeted_first {
+            machine.greet(1, 5, run(1));
+        }
+        let sent = machine.sent();
+        assert_eq!((cursors(&sent).len(), gets(&sent)), (1, vec![]));
+        let push = pushes(&sent).remove(0);
+        assert_eq!(push.1, [sha]);
+        machine.answer(1, ServerMessage::Watching { tag: cursors(&sent)[0].0, position: 5 });
+        machine.answer(1, ServerMessage::Pushed { tag: push.0, results: vec![PushResult::Accepted { sha }] });
+        assert!(machine.replica.is_in_step(&link(1), &[log()]));
+    }
 }
 
 #[test]

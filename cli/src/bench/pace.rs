@@ -47,6 +47,7 @@ async fn load(
         clients.push(gig);
     }
     acknowledged(&logs, in_flight, WARM_UP_OPS.max(2 * in_flight), sizes.time).await?;
+    at_rest(ground).await;
     let before = Work::of(ground).await?;
     let (samples, took) = acknowledged(&logs, in_flight, sizes.ops, sizes.time).await?;
     report.load(name, &samples, took)?;
@@ -57,6 +58,21 @@ async fn load(
         close(gig).await?;
     }
     Ok(())
+}
+
+/// Waits until the bench's own store does nothing more about what came before: it flushes and compacts behind it.
+async fn at_rest(ground: &Ground) {
+    let Some(store) = ground.store() else { return };
+    let begun = Instant::now();
+    let mut before = None;
+    while begun.elapsed() < DEADLINE {
+        let now = store.processor_seconds();
+        if now == before {
+            break;
+        }
+        before = now;
+        tokio::time::sleep(REST).await;
+    }
 }
 
 /// What the bench's own store and this process have done so far.
@@ -198,5 +214,7 @@ async fn subscribed(ground: &mut Ground, sizes: &Sizes, report: &mut Report, cha
 }
 
 const WARM_UP_OPS: usize = 200;
+/// How long a store takes no time of a processor before it is at rest: several ticks of the system's clock.
+const REST: Duration = Duration::from_millis(100);
 /// Between two operations whose propagation is measured, so that each finds everybody at rest.
 const BETWEEN: Duration = Duration::from_millis(2);

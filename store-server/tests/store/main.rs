@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod bases;
 mod blobs;
 mod connections;
 mod damage;

@@ -1,0 +1,10 @@
+//! The worlds that break the simpler rules of pruning, as scripts. `docs/pruning.md` tells the rule.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod histories;
+mod order;
+mod script;
+mod states;
+mod stores;
+mod writes;

@@ -402,16 +402,23 @@ impl Replica {
         let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();
         let (mut gained, mut doubtful) = (Vec::new(), Vec::new());
         let all_kept = log.unproven.is_empty();
+        // What waited for somebody to vouch for it may come from a store that could not tell.
+        let told: BTreeSet<Sha> = ops.iter().filter(|_| !all_kept).map(|(_, op)| op.sha).collect();
+        let is_told = |op: &Op| all_kept || told.contains(&op.sha());
         for op in log.believe(opened) {
             // What a store that can tell still has beside the base is not covered.
-            match if tells { log.admit(&op) } else { log.take(&op) } {
+            match if tells && is_told(&op) { log.admit(&op) } else { log.take(&op) } {
                 Taken::New => gained.push(op),
                 Taken::Doubtful => doubtful.push(op),
                 Taken::Known | Taken::Covered => {}
             }
         }
+        let asked = doubtful.iter().all(is_told);
         self.hold(id, name, &keys, super::Standing::Accepted);
         self.gained(name, gained, doubtful, Some(id), Origin::Store(id.store));
+        if !asked {
+            self.ask_about_doubts(name);
+        }
         if !all_kept {
             self.keep_seen(name, None);
         } else if index != before {

@@ -2,9 +2,10 @@
 
 use super::super::*;
 use crate::checkpoint::{Base, Checkpoint};
+use crate::api::{BaseHeader, LogHeader, PushResult};
 use crate::fold::{Function, Logged};
-use crate::id::{ActorId, DeviceId, Incarnation, Seq};
-use crate::op::{Draft, Payload};
+use crate::id::{ActorId, DeviceId, Digest, Incarnation, Seq, Sha};
+use crate::op::{Draft, Op, Payload};
 use crate::seal::{BlindLog, ChannelKeys, DeviceKey, Identity, OwnDevice, Role, RosterEntry, Secret};
 use crate::wire::{ClientMessage, Event as Told, LogRef, WireOp};
 use serde_json::{Value, json};
@@ -44,6 +45,8 @@ fn link() -> LinkId {
 struct Client {
     replica: Replica,
     sent: Vec<(LogName, Vec<WireOp>)>,
+    /// What the store's base covers.
+    covered: BTreeSet<Sha>,
     index: std::collections::BTreeMap<LogName, u64>,
 }
 
@@ -69,18 +72,22 @@ impl Client {
             run: None,
         };
         replica.handle(Date::EPOCH, Event::Connected { link: link(), welcome });
-        let mut client = Self { replica, sent: Vec::new(), index: std::collections::BTreeMap::new() };
+        let (sent, covered) = (Vec::new(), BTreeSet::new());
+        let mut client = Self { replica, sent, covered, index: std::collections::BTreeMap::new() };
         client.run();
         client
     }
 
-    /// Answers as an honest store does that has nothing.
+    /// Answers as an honest store does that has nothing but what its base covers.
     fn run(&mut self) {
         while let Some(output) = self.replica.poll() {
             let Output::Send { message, .. } = output else { continue };
             let reply = match message {
                 ClientMessage::Push { tag, log, ops, .. } => {
-                    let results = ops.iter().map(|op| crate::api::PushResult::Accepted { sha: op.sha });
+                    let results = ops.iter().map(|op| match self.covered.contains(&op.sha) {
+                        true => PushResult::Covered { sha: op.sha },
+                        false => PushResult::Accepted { sha: op.sha },
+                    });
                     let reply = ServerMessage::Pushed { tag, results: results.collect() };
                     self.sent.push((log.log(&user("me"), &link().channel), ops));
                     reply
@@ -278,9 +285,9 @@ fn nobody_takes_an_entry_out_of_a_roster() {
     let (before, log) = (members(&owner), roster(&owner));
     assert!(matches!(owner.replica.prune(Date::EPOCH, &log), Err(PruneHold::NoState { .. })));
 
-    let ops: Vec<crate::Op> = owner.replica.oplog(&log).unwrap().iter().cloned().collect();
-    let shas: Vec<crate::id::Sha> = ops.iter().map(crate::Op::sha).collect();
-    let digest = crate::commit::with_all(crate::id::Digest::default(), &shas);
+    let ops: Vec<Op> = owner.replica.oplog(&log).unwrap().iter().cloned().collect();
+    let shas: Vec<Sha> = ops.iter().map(Op::sha).collect();
+    let digest = crate::commit::with_all(Digest::default(), &shas);
     let seen = crate::removal::Seen { all: digest, ..Default::default() };
     let (actor, seq) = (ActorId::from_bytes([7; 16]), Seq::FIRST);
     let payload = Payload::plain(&crate::removal::payload(&seen));
@@ -347,20 +354,7 @@ fn a_base_is_read_only_if_a_device_of_somebody_who_may_write_signed_it() {
         let mut author = Client::new("me", 1);
         author.push(&json!("other"));
         author.sent.iter().filter(|(log, _)| *log != name()).for_each(|(log, ops)| reader.hear(log, ops));
-        let plain = Checkpoint {
-            generation: Seq::FIRST,
-            parent: None,
-            covers: crate::covers::Covers::default(),
-            absent: Vec::new(),
-            digest: crate::id::Digest::default(),
-            reducer: keys().names().blind_type(&TypeName::parse("function").unwrap()),
-            version: 1,
-            state: Payload::plain(&json!([])),
-            date: Date::EPOCH,
-            author: ActorId::from_bytes([1; 16]),
-        };
-        let state = keys().seal_state(&BlindLog::parse(name()).unwrap(), &plain).unwrap();
-        let checkpoint = Checkpoint { state, ..plain };
+        let checkpoint = sealed_base(&[]);
         let sha = checkpoint.sha(&name());
         let record = checkpoint.to_record(key.map(|key| key.sign_checkpoint(sha)).as_ref());
         reader
@@ -373,6 +367,56 @@ fn a_base_is_read_only_if_a_device_of_somebody_who_may_write_signed_it() {
     assert!(signed_by(Some(&DeviceKey::from_secret(&secret(103)))).contains("is not signed by the device"));
     let own = signed_by(Some(&DeviceKey::from_secret(&secret(101))));
     assert!(!own.contains("signed"), "{own}");
+}
+
+/// Makes a checkpoint of operations, written by the first actor.
+fn sealed_base(ops: &[Op]) -> Checkpoint {
+    let shas: Vec<Sha> = ops.iter().map(Op::sha).collect();
+    let plain = Checkpoint {
+        generation: Seq::FIRST,
+        parent: None,
+        covers: crate::covers::Covers::default().with(ops),
+        absent: Vec::new(),
+        digest: crate::commit::with_all(Digest::default(), &shas),
+        reducer: keys().names().blind_type(&TypeName::parse("function").unwrap()),
+        version: 1,
+        state: Payload::plain(&json!([])),
+        date: Date::EPOCH,
+        author: ActorId::from_bytes([1; 16]),
+    };
+    let state = keys().seal_state(&BlindLog::parse(name()).unwrap(), &plain).unwrap();
+    Checkpoint { state, ..plain }
+}
+
+#[test]
+fn what_waited_for_a_signature_is_not_late_because_the_store_that_brings_it_can_tell() {
+    let (mut author, mut reader) = (Client::new("me", 1), Client::new("me", 2));
+    (1..=4).for_each(|value| author.push(&json!(value)));
+    author.sent.iter().filter(|(log, _)| *log != name()).for_each(|(log, ops)| reader.hear(log, ops));
+    let ops: Vec<Op> = author.replica.oplog(&name()).unwrap().iter().cloned().collect();
+    let (last, before) = ops.split_last().unwrap();
+    let base = sealed_base(before);
+    let (id, digest) = (base.id(&name()), base.digest);
+    let record = base.to_record(None).into();
+    let met = log::Installed::new(&name(), base, Base { sha: id.sha, record, certificate: "c".to_owned() });
+    reader.replica.install(&name(), met, Origin::Store(STORE), false);
+    reader.run();
+
+    // The store does not know of the base yet when it tells of these.
+    before.iter().for_each(|op| reader.hear(&name(), &[unsigned(&WireOp::from(op))]));
+    assert_eq!(reader.unproven().len(), 3);
+    reader.covered = before.iter().map(Op::sha).collect();
+    let base = BaseHeader { id, covered: digest, complete: true, disputed: false, bytes: 0, retained_bytes: 0 };
+    let header = LogHeader { base: Some(base), ..LogHeader::default() };
+    let message = ServerMessage::Pruned { log: LogRef::from(&name()), header };
+    reader.replica.handle(Date::saturating(20), Event::Received { link: link(), message });
+    reader.run();
+    reader.hear(&name(), &[WireOp::from(last)]);
+    let late: Vec<Sha> = reader.replica.oplog(&name()).unwrap().iter().map(Op::sha).collect();
+    assert_eq!((late, reader.unproven().len()), (vec![last.sha()], 0));
+    let asked: BTreeSet<Sha> = logged(&reader, &name()).iter().map(|op| op.sha).collect();
+    assert_eq!(asked, before[..2].iter().map(Op::sha).collect(), "the heads tell of the third");
+    assert!(reader.replica.log_mut(&name()).doubtful.is_empty());
 }
 
 #[test]

@@ -71,7 +71,10 @@ impl World {
         let asked = answers(self) - answered;
         let settled = self.logs.iter().all(|log| !self.lists_are_lost(log)) && !self.has_lost_data();
         let remembered = self.stores.iter().all(Store::remembers);
-        if self.spec.manners.echo && remembered && settled && asked > 0 {
+        // Whoever made a copy of another history compares it with the stores each time, as nobody watches it.
+        let copies: usize = self.clients.iter().map(|client| client.conflicts.len()).sum();
+        let compared = (copies * self.stores.len()) as u64;
+        if self.spec.manners.echo && remembered && settled && asked > compared {
             return Err(Violation(format!("clients that came back read {asked} logs that had not changed")));
         }
         Ok(())

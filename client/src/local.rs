@@ -135,10 +135,12 @@ impl LocalStore {
         }
     }
 
-    /// Returns the logs in which some store may lack own operations.
+    /// Returns the logs in which some store may lack own operations, or that are copies which no store has yet.
     pub(crate) fn pending_logs(&self) -> Result<BTreeSet<LogName>, Error> {
-        let notes = self.engine.notes(notes::PENDING)?;
-        Ok(notes.iter().filter_map(|(key, _)| notes::pending_of(&self.user, key)).map(|(log, _)| log).collect())
+        let (pending, seeds) = (self.engine.notes(notes::PENDING)?, self.engine.notes(notes::SEED)?);
+        let pending = pending.iter().filter_map(|(key, _)| notes::pending_of(&self.user, key)).map(|(log, _)| log);
+        let seeds = seeds.iter().filter_map(|(key, _)| notes::seed_of(&self.user, key));
+        Ok(pending.chain(seeds).collect())
     }
 
     /// Lists the logs of a channel that are kept here.
@@ -261,7 +263,8 @@ impl Worker {
                 Err(error) => tracing::error!(%log, "operation {} is damaged: {error}", stored.sha),
             }
         }
-        kept.named = self.engine.note(&notes::name(log))?.is_some();
+        kept.name = self.engine.note(&notes::name(log))?;
+        kept.seed = self.engine.note(&notes::seed(log))?;
         let seen = self.engine.notes(&notes::seen_prefix(log))?;
         kept.seen = seen.iter().filter_map(|(key, value)| notes::seen_of(key, value)).collect();
         let pending = self.engine.notes(&notes::pending_prefix(log))?;
@@ -309,6 +312,7 @@ impl Worker {
                 Record::Pending { log, sha, pending } => batch.notes.push(notes::pending(&log, sha, pending)),
                 Record::Shown { log, sha } => batch.notes.push(notes::shown(&log, sha)),
                 Record::Name { log, sealed } => batch.notes.push((notes::name(&log), Some(sealed))),
+                Record::Seed { log, seed } => batch.notes.push((notes::seed(&log), seed)),
             }
         }
         self.engine.commit(&batch)

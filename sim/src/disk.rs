@@ -33,7 +33,8 @@ impl Disk {
     pub(crate) fn read(&self, log: &LogName) -> Kept {
         let mut kept = Kept { base: self.engine.base(log).unwrap_or_default(), ..Kept::default() };
         kept.ops = ops(&self.engine, log);
-        kept.named = self.engine.note(&key(NAME, log)).is_ok_and(|name| name.is_some());
+        kept.name = self.engine.note(&key(NAME, log)).unwrap_or_default();
+        kept.seed = self.engine.note(&key(SEED, log)).unwrap_or_default();
         let seen = self.engine.notes(key(SEEN, log).as_slice()).unwrap_or_default();
         kept.seen = seen.iter().filter_map(|(key, value)| seen_of(key, value)).collect();
         let pending = self.engine.notes(key(PENDING, log).as_slice()).unwrap_or_default();
@@ -43,10 +44,13 @@ impl Disk {
         kept
     }
 
-    /// Returns the logs in which some store may lack own operations, of those that a world has.
-    pub(crate) fn pending_logs(&self, all: &[LogName]) -> Vec<LogName> {
+    /// Returns the logs in which some store may lack own operations, of those that a world has, and those that are copies
+    /// which no store has yet.
+    pub(crate) fn pending_logs(&self, user: &UserName, all: &[LogName]) -> Vec<LogName> {
         let pending = |log: &&LogName| !self.engine.notes(&key(PENDING, log)).unwrap_or_default().is_empty();
-        all.iter().filter(pending).cloned().collect()
+        let seeds = self.engine.notes(format!("{SEED}/").as_bytes()).unwrap_or_default();
+        let copies = seeds.iter().filter_map(|(key, _)| log_of(SEED, user, key));
+        all.iter().filter(pending).cloned().chain(copies).collect()
     }
 
     /// Returns the logs of a channel.
@@ -84,6 +88,7 @@ pub(crate) fn write(engine: &Faulty, records: Vec<Record>) -> Result<Vec<Appende
             Record::Pending { log, sha, pending } => {
                 batch.notes.push((joined(PENDING, &log, sha.as_bytes()), pending.then(Bytes::new)));
             }
+            Record::Seed { log, seed } => batch.notes.push((key(SEED, &log).into(), seed)),
             Record::Name { log, sealed } => batch.notes.push((key(NAME, &log).into(), Some(sealed))),
             Record::Shown { log, sha } => {
                 batch.notes.push((joined(PENDING, &log, sha.as_bytes()), Some(Bytes::from_static(SHOWN))));
@@ -98,6 +103,7 @@ const SHOWN: &[u8] = b"1";
 const SEEN: &str = "seen";
 const PENDING: &str = "pending";
 const NAME: &str = "name";
+const SEED: &str = "seed";
 
 fn key(prefix: &str, log: &LogName) -> Vec<u8> {
     format!("{prefix}/{}\0{}\0{}\0", log.channel, log.kind, log.path).into_bytes()
@@ -105,6 +111,13 @@ fn key(prefix: &str, log: &LogName) -> Vec<u8> {
 
 fn joined(prefix: &str, log: &LogName, id: &[u8]) -> Bytes {
     [&key(prefix, log)[..], id].concat().into()
+}
+
+fn log_of(prefix: &str, user: &UserName, key: &[u8]) -> Option<LogName> {
+    let rest = key.strip_prefix(prefix.as_bytes())?.strip_prefix(b"/")?;
+    let mut parts = rest.splitn(4, |byte| *byte == 0);
+    let mut text = || std::str::from_utf8(parts.next()?).ok();
+    LogName::parse(user.as_str(), text()?, text()?, text()?).ok()
 }
 
 fn seen_of(key: &[u8], value: &[u8]) -> Option<(StoreId, Seen)> {

@@ -13,6 +13,9 @@ pub(super) const MOUNTS: &[u8] = b"mounts";
 /// Own operations that some store may lack: `pending/` log sha → nothing, or [`SHOWN`].
 pub(super) const PENDING: &[u8] = b"pending/";
 
+/// What copies of other logs' bases are to begin with: `seed/` log → the record of a checkpoint.
+pub(super) const SEED: &[u8] = b"seed/";
+
 /// Another store has said to hold the operation.
 const SHOWN: &[u8] = b"1";
 
@@ -66,11 +69,23 @@ pub(super) fn is_shown(value: &[u8]) -> bool {
 }
 
 pub(super) fn pending_of(user: &UserName, key: &[u8]) -> Option<(LogName, Sha)> {
-    let rest = key.strip_prefix(PENDING)?;
+    Some((log_of(PENDING, user, key)?, sha_of(key)?))
+}
+
+/// `seed/` log.
+pub(super) fn seed(log: &LogName) -> Bytes {
+    log_key(SEED, log).into()
+}
+
+pub(super) fn seed_of(user: &UserName, key: &[u8]) -> Option<LogName> {
+    log_of(SEED, user, key)
+}
+
+fn log_of(prefix: &[u8], user: &UserName, key: &[u8]) -> Option<LogName> {
+    let rest = key.strip_prefix(prefix)?;
     let mut parts = rest.splitn(4, |byte| *byte == 0);
     let mut text = || std::str::from_utf8(parts.next()?).ok();
-    let log = LogName::parse(user.as_str(), text()?, text()?, text()?).ok()?;
-    Some((log, sha_of(key)?))
+    LogName::parse(user.as_str(), text()?, text()?, text()?).ok()
 }
 
 pub(super) fn sha_of(key: &[u8]) -> Option<Sha> {
@@ -97,6 +112,7 @@ mod tests {
         let (sha, store) = (Sha::of(b"\0\0"), StoreId::from_bytes([0; 16]));
         let (key, _) = pending(&log, sha, true);
         assert_eq!(pending_of(&log.user, &key), Some((log.clone(), sha)));
+        assert_eq!(seed_of(&log.user, &seed(&log)), Some(log.clone()));
         let at = Seen { incarnation: Incarnation::from_bytes([0; 16]), index: 7 };
         let (key, value) = seen(&log, store, at);
         assert_eq!(seen_of(&key, &value.unwrap()), Some((store, at)));

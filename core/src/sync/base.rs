@@ -13,7 +13,6 @@ use crate::commit::with_all;
 use crate::covers::Place;
 use crate::fold::Folded;
 use crate::id::{Sha, StoreId};
-use crate::limits::INTEGER_MAX;
 use crate::name::LogName;
 use crate::op::{Op, OrderKey, Payload};
 use crate::oplog::Oplog;
@@ -101,6 +100,7 @@ impl Replica {
             self.notify(Notice::Changed { log: name.clone(), ops: Vec::new(), origin });
         }
         self.plan_pruning(name);
+        self.plant(name);
         self.take_believed(name);
         if self.is_roster(name) {
             self.read_roster(&name.channel);
@@ -241,36 +241,17 @@ impl Replica {
         true
     }
 
-    fn send_base(&mut self, id: &LinkId, name: &LogName, base: WireBase, instead_of: Option<Sha>, last_try: bool) {
+    pub(super) fn send_base(
+        &mut self,
+        id: &LinkId,
+        name: &LogName,
+        base: WireBase,
+        instead_of: Option<Sha>,
+        last_try: bool,
+    ) {
         let tag = self.up_mut(id).ask(Request::Install { log: name.clone() });
         self.set_reading(id, name, Reading::Installing { tag, last_try });
         self.send(id, ClientMessage::Install { tag, log: name.into(), base, instead_of });
-    }
-
-    /// A store has a base that is not part of the log's history: it is read, so that a copy of it can be kept.
-    pub(super) fn meets_foreign(&mut self, id: &LinkId, name: &LogName) {
-        let tag = self.up_mut(id).ask(Request::Foreign { log: name.clone() });
-        self.send(id, ClientMessage::Get { tag, log: name.into(), after: INTEGER_MAX, base: None });
-    }
-
-    /// Keeps a copy of a store's foreign base, and has the store take the log's own instead.
-    pub(super) fn read_foreign(&mut self, id: &LinkId, tag: Tag, wire: Option<&WireBase>) {
-        let Some(Request::Foreign { log: name }) = self.up_mut(id).answered(tag) else { return };
-        let read = wire.and_then(|wire| Some(Installed::new(&name, wire.open(&name).ok()?, Base::from(wire))));
-        let ours = self.log_mut(&name).base.clone();
-        match (read, ours) {
-            (Some(foreign), Some(ours)) if foreign.id < ours.id => {
-                if !ours.checkpoint.covers.includes(&foreign.checkpoint.covers) {
-                    self.keep_conflict(&name, &foreign);
-                }
-                self.send_base(id, &name, WireBase::from(&ours.base), Some(foreign.id.sha), false);
-            }
-            _ => {
-                self.set_reading(id, &name, Reading::Idle);
-                let at = self.retry_at();
-                self.read_again(id, &name, at);
-            }
-        }
     }
 
     /// Compares once more the logs whose bases a store is behind, now that something may be sent to it.

@@ -142,8 +142,10 @@ pub struct Kept {
     pub ops: Vec<Op>,
     /// How far it was read from each store.
     pub seen: BTreeMap<StoreId, Seen>,
-    /// Whether it is kept what it is called, if its channel is sealed.
-    pub named: bool,
+    /// What it is called, sealed, if its channel is sealed and that was kept.
+    pub name: Option<Bytes>,
+    /// What it is to begin with, if that was kept: [`Record::Seed`].
+    pub seed: Option<Bytes>,
     /// Own operations that some store was not known to hold.
     pub pending: BTreeSet<Sha>,
     /// Of `pending`, those that another store has said to hold.
@@ -252,6 +254,14 @@ pub enum Record {
         log: LogName,
         /// [`crate::seal::NameKeys::seal`].
         sealed: Bytes,
+    },
+    /// What a log is to begin with, because it is the copy of another one's base: the record of a checkpoint, until the log has
+    /// a base.
+    Seed {
+        /// The log.
+        log: LogName,
+        /// The record; nothing once it is not needed any more.
+        seed: Option<Bytes>,
     },
     /// A store has said to hold an own operation that another one still lacks, or left and may have held it:
     /// [`Record::Pending`] with this beside it.

@@ -97,6 +97,7 @@ impl Record {
             | Self::Seen { log, .. }
             | Self::Pending { log, .. }
             | Self::Name { log, .. }
+            | Self::Seed { log, .. }
             | Self::Shown { log, .. } => log,
         }
     }
@@ -108,7 +109,9 @@ impl Record {
             Self::Base { .. } => Some(Turn::Install),
             Self::Forget { .. } => Some(Turn::Remove),
             Self::Restore { .. } => Some(Turn::Restore),
-            Self::Seen { .. } | Self::Pending { .. } | Self::Shown { .. } | Self::Name { .. } => None,
+            Self::Seen { .. } | Self::Pending { .. } | Self::Shown { .. } | Self::Name { .. } | Self::Seed { .. } => {
+                None
+            }
         }
     }
 }

@@ -310,8 +310,12 @@ impl Replica {
             log.pending.iter().for_each(|key| peer.backlog.offer(*key, Date::EPOCH, Date::EPOCH));
         }
         log.seen = kept.seen.into_iter().collect();
-        if !kept.named {
-            self.keep_name(&name);
+        match kept.name {
+            Some(sealed) => _ = self.learn_name(&name, &sealed),
+            None => self.keep_name(&name),
+        }
+        if let Some(seed) = kept.seed {
+            self.grow(&name, &seed);
         }
         self.notify(Notice::Read { log: name.clone() });
         self.meets_a_table(&name);

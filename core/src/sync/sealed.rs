@@ -89,6 +89,17 @@ impl Sealer {
         checkpoint.state = self.keys.seal_state(&self.log, &checkpoint)?;
         Ok(checkpoint)
     }
+
+    /// Returns a checkpoint of this log with the state of one of another log of the channel, sealed anew.
+    ///
+    /// # Errors
+    /// A sentence, if the other one was not sealed by somebody who has the channel's keys.
+    pub(super) fn seal_copy(&self, of: &Checkpoint, from: &Self, copy: Checkpoint) -> Result<Checkpoint, String> {
+        let state = self.keys.open_state(&from.log, of).map_err(|why| why.to_string())?;
+        let copy = Checkpoint { state, ..copy };
+        let state = self.keys.seal_state(&self.log, &copy).map_err(|why| why.to_string())?;
+        Ok(Checkpoint { state, ..copy })
+    }
 }
 
 impl Replica {
@@ -325,7 +336,7 @@ mod tests {
     use crate::id::{ActorId, DeviceId, Digest, Seq};
     use crate::name::TypeName;
     use crate::seal::{DeviceKey, Identity, Secret};
-    use crate::sync::{Config, Event, PrunePolicy};
+    use crate::sync::{Config, Event, Kept, PrunePolicy};
     use serde_json::{Value, json};
 
     fn secret(byte: u8) -> Secret {
@@ -384,6 +395,20 @@ mod tests {
         assert_eq!(same, name);
         reader.handle(Date::EPOCH, Event::Neighbour { log: same, ops });
         assert_eq!(value(&mut reader, &name), json!(["secret words"]));
+    }
+
+    #[test]
+    fn a_log_that_an_earlier_process_left_behind_is_known_by_its_name() {
+        let (before, name) = replica(1, &keys());
+        let sealed = before.sealed_name(&name);
+        let (user, actor) = (log().user, ActorId::from_bytes([2; 16]));
+        let mut after = Replica::new(Config { user, actor, durable: true, seed: 1, prune: PrunePolicy::Off });
+        after.set_access(&log().channel, access(1, &keys()));
+        after.resume(Date::EPOCH, &name);
+        let roster = after.sealed[&log().channel].roster_log.clone();
+        after.handle(Date::EPOCH, Event::Loaded { log: roster, kept: Kept::default() });
+        after.handle(Date::EPOCH, Event::Loaded { log: name.clone(), kept: Kept { name: sealed, ..Kept::default() } });
+        assert_eq!(after.clear_name(&name), Some(&log()));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl World {
         self.clients[client].replica = Some(replica);
         self.act(client, |replica, now| replica.set_mode(now, mode));
         if let Some(disk) = self.clients[client].disk {
-            let pending = self.disks[disk].pending_logs(&self.logs);
+            let pending = self.disks[disk].pending_logs(&self.user, &self.logs);
             self.act(client, |replica, now| pending.iter().for_each(|log| replica.resume(now, log)));
             let kept = std::mem::take(&mut self.clients[client].mounts);
             let compares = self.rng.chance(50);
@@ -264,6 +264,7 @@ fn op_of(record: &Record) -> Option<&Op> {
         | Record::Seen { .. }
         | Record::Pending { .. }
         | Record::Shown { .. }
-        | Record::Name { .. } => None,
+        | Record::Name { .. }
+        | Record::Seed { .. } => None,
     }
 }

@@ -1,8 +1,8 @@
 //! What is believed in a sealed channel, and what is kept apart.
 
 use super::super::*;
-use crate::checkpoint::{Base, Checkpoint};
 use crate::api::{BaseHeader, LogHeader, PushResult};
+use crate::checkpoint::{Base, Checkpoint};
 use crate::fold::{Function, Logged};
 use crate::id::{ActorId, DeviceId, Digest, Incarnation, Seq, Sha};
 use crate::op::{Draft, Op, Payload};

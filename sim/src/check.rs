@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gigfs_core::sync::Mode;
-use gigfs_core::{BaseId, Digest, LogName, Op, Oplog, Payload, Sha, json};
+use gigfs_core::{BaseId, Checkpoint, Digest, LogName, Op, Oplog, Payload, Sha, json};
+use gigfs_storage::Engine as _;
 
 use crate::payload;
 use crate::store::Store;
@@ -49,7 +50,8 @@ impl World {
         for log in self.logs.clone() {
             self.check_log(&log)?;
         }
-        (0..self.clients.len()).try_for_each(|client| self.check_client(client))
+        (0..self.clients.len()).try_for_each(|client| self.check_client(client))?;
+        self.ledger.copies().try_for_each(|copy| self.check_copy(copy))
     }
 
     /// Loses every stream once, and checks that clients which come back read next to nothing again.
@@ -132,6 +134,18 @@ impl World {
         distinct.dedup();
         if distinct.len() > 1 && !self.lists_are_lost(log) {
             return Err(Violation(format!("the replicas of {log} differ: {stands:?}")));
+        }
+        Ok(())
+    }
+
+    /// Checks that the copy of another history can be read at every store that has it.
+    fn check_copy(&self, copy: &LogName) -> Result<(), Violation> {
+        for store in &self.table[&copy.channel] {
+            let base = self.stores[*store].engine.base(copy).unwrap_or_default();
+            let base = base.and_then(|base| Checkpoint::from_trusted(&base.record).ok());
+            if base.is_some_and(|base| !self.keys.can_open(copy, &base)) {
+                return Err(Violation(format!("the copy {copy} at store {store} opens with nobody's keys")));
+            }
         }
         Ok(())
     }

@@ -54,6 +54,12 @@ impl Keys {
         self.clear.values().for_each(|log| _ = replica.name(log));
     }
 
+    /// Tells whether a checkpoint's state can be read with the keys.
+    pub(crate) fn can_open(&self, name: &LogName, checkpoint: &Checkpoint) -> bool {
+        let sealed = self.keys.as_ref().zip(BlindLog::parse(name.clone()).ok());
+        sealed.is_none_or(|(keys, log)| keys.open_state(&log, checkpoint).is_ok())
+    }
+
     /// Returns a checkpoint as its reducer reads it.
     pub(crate) fn open(&self, name: &LogName, checkpoint: &Checkpoint, kind: &Arc<dyn Kind>) -> Checkpoint {
         let opened = self.keys.as_ref().zip(BlindLog::parse(name.clone()).ok());

@@ -37,6 +37,11 @@ impl Ledger {
         }
     }
 
+    /// Returns the logs that were begun as copies.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = &LogName> {
+        self.copies.keys()
+    }
+
     /// Notes that a base lives on in a log of its own.
     pub(crate) fn copied(&mut self, base: BaseId, copy: Option<LogName>) {
         self.copies.extend(copy.map(|copy| (copy, base.sha)));

@@ -248,9 +248,12 @@ impl Replica {
         if !stores.is_empty() {
             return Err(PruneHold::NoList { stores });
         }
-        let behind = log.peers.iter().filter(|(_, peer)| {
+        // A store that lacks what the roster says of this device could show nobody who made a checkpoint.
+        let owed =
+            |store: &StoreId| self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some();
+        let behind = log.peers.iter().filter(|(store, peer)| {
             let in_step = peer.current && peer.backlog.keys().next().is_none() && peer.unreadable.is_empty();
-            !in_step || !peer.can_tell(log.base.as_deref())
+            !in_step || !peer.can_tell(log.base.as_deref()) || owed(store)
         });
         let stores: Vec<StoreId> = behind.map(|(store, _)| *store).collect();
         match stores.is_empty() && log.unsaved.is_empty() {
@@ -293,16 +296,8 @@ impl Replica {
         }
         let id = checkpoint.id(name);
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
-        let owes =
-            |store: &StoreId| self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some();
-        if stores.iter().any(owes) {
-            // Nobody could tell who made it.
-            return Err(PruneHold::Behind { stores });
-        }
-        let down = self.unreachable(name);
-        if !down.is_empty() {
-            return Err(PruneHold::Unreachable { stores: down });
-        }
+        // Signing it may have said something new in the roster.
+        self.check_peers(name)?;
         if stores.is_empty() {
             let base = Base { sha: id.sha, record, certificate: String::new() };
             let installed = Installed::new(name, checkpoint, base);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gigfs_core::sync::{Mode, PushError, PushId, Replica};
-use gigfs_core::{Date, Kind, LogName, TypeName};
+use gigfs_core::{Date, Kind, LogName, Op, TypeName};
 use serde_json::Value;
 
 use super::World;
@@ -11,6 +11,11 @@ use crate::payload;
 use crate::rng::Rng;
 
 impl World {
+    /// Returns the number of the write that an operation carries, sealed or not.
+    pub fn number(&self, op: &Op) -> Option<u64> {
+        self.ledger.number(op)
+    }
+
     /// Opens a log.
     pub fn open(&mut self, client: usize, log: usize) {
         let name = self.logs[log].clone();

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod histories;
-mod order;
-mod script;
-mod states;
-mod stores;
-mod writes;
+mod plain;
+#[allow(clippy::duplicate_mod, reason = "the same scripts in another world")]
+mod sealed;

@@ -6,9 +6,9 @@ use gigfs_core::sync::Standing;
 use gigfs_sim::Spec;
 use serde_json::json;
 
-use crate::script::{
+use super::script::{
     ANNA, BERT, CARL, DISK, HOME, LOG, MEMORY, OTHER_DISK, ask, away, back, base, begin, converge, covered, known,
-    live, name, ops, prune, say, spec, standing, world, written,
+    live, name, ops, propose, prune, say, spec, standing, world, written,
 };
 
 #[test]
@@ -84,11 +84,12 @@ fn of_two_checkpoints_at_once_the_smaller_may_win_and_takes_nothing_away() {
         w.table_held = true;
         say(&mut w, CARL, 1);
         w.run_for(2_000);
-        assert_eq!(w.prune(ANNA, LOG), None);
+        propose(&mut w, ANNA);
         w.run_for(1_000);
         say(&mut w, CARL, 2);
         w.run_for(2_000);
-        assert_eq!((w.prune(BERT, LOG), covered(&mut w, BERT)), (None, 0));
+        propose(&mut w, BERT);
+        assert_eq!(covered(&mut w, BERT), 0);
         w.run_for(1_000);
         converge(&mut w);
         assert_eq!((w.counts.committed, base(&w, ANNA)), (1, base(&w, BERT)));

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use gigfs_core::sync::{PrunePolicy, PushId, Standing};
+use gigfs_core::sync::{PruneHold, PrunePolicy, PushId, Standing};
 use gigfs_core::{BaseId, LogName, Op, Oplog};
-use gigfs_sim::{Manners, Spec, World, write_id};
+use gigfs_sim::{Manners, Spec, World};
 use gigfs_storage::{Append, Appended, Batch, Engine as _};
 use serde_json::json;
+
+use super::SEALED;
 
 pub(crate) const MEMORY: Option<usize> = None;
 pub(crate) const DISK: Option<usize> = Some(0);
@@ -21,6 +23,7 @@ pub(crate) const HOME: usize = 0;
 pub(crate) const RENTED: usize = 1;
 pub(crate) const LOG: usize = 0;
 pub(crate) const COPY: usize = 1;
+const GREETINGS: usize = 1;
 
 /// A world of one log, all of whose stores are its channel's.
 pub(crate) fn spec(kind: &'static str, clients: &[Option<usize>], stores: usize) -> Spec {
@@ -29,11 +32,11 @@ pub(crate) fn spec(kind: &'static str, clients: &[Option<usize>], stores: usize)
         clients: clients.to_vec(),
         skews: vec![0; stores],
         channels: vec![(0..stores).collect::<BTreeSet<usize>>()],
-        logs: vec![(0, kind)],
+        logs: if SEALED { vec![(0, kind), (0, "concat")] } else { vec![(0, kind)] },
         manners: Manners { page: 7, echo: true, events_first: false, forgetful: false },
         delay: 5_000,
         prune: PrunePolicy::OnDemand,
-        sealed: false,
+        sealed: SEALED,
     }
 }
 
@@ -44,6 +47,14 @@ pub(crate) fn begin(spec: Spec) -> World {
     w.table_loses = 0;
     (0..clients).for_each(|client| w.open(client, LOG));
     w.drive().expect("nothing has gone wrong yet");
+    if SEALED {
+        // Everybody is in the roster.
+        (0..clients).for_each(|client| w.open(client, GREETINGS));
+        w.drive().expect("nothing has gone wrong yet");
+        let greeting = |client| json!({ "append": format!("w{}", 1_000_000 + client) });
+        (0..clients).for_each(|client| _ = w.push(client, GREETINGS, &greeting(client)));
+        w.drive().expect("nothing has gone wrong yet");
+    }
     w
 }
 
@@ -56,10 +67,23 @@ pub(crate) fn say(w: &mut World, client: usize, id: u64) -> PushId {
     w.push(client, LOG, &json!({ "append": format!("w{id}") }))
 }
 
+/// Has a client propose a checkpoint of the log, once the stores have all that it has, the roster too.
+pub(crate) fn propose(w: &mut World, client: usize) {
+    let is_behind = |hold: &Option<PruneHold>| matches!(hold, Some(PruneHold::Behind { .. }));
+    let mut hold = w.prune(client, LOG);
+    for _ in 0..5 {
+        if is_behind(&hold) {
+            w.run_for(1_000);
+            hold = w.prune(client, LOG);
+        }
+    }
+    assert_eq!(hold, None);
+}
+
 /// Has a client prune the log, and returns the base that comes of it.
 pub(crate) fn prune(w: &mut World, client: usize) -> BaseId {
     let before = w.registered(LOG);
-    assert_eq!(w.prune(client, LOG), None);
+    propose(w, client);
     w.run_for(10_000);
     let after = w.registered(LOG);
     assert!(after != before, "the register stands at {before:?}; {:?}", w.clients[client].holds);
@@ -96,7 +120,7 @@ pub(crate) fn oplog(w: &World, client: usize) -> &Oplog {
 }
 
 pub(crate) fn written(w: &World, client: usize, id: u64) -> Op {
-    oplog(w, client).iter().find(|op| write_id(op) == Some(id)).expect("the client holds the write").clone()
+    oplog(w, client).iter().find(|op| w.number(op) == Some(id)).expect("the client holds the write").clone()
 }
 
 pub(crate) fn base(w: &World, client: usize) -> Option<BaseId> {
@@ -111,7 +135,7 @@ pub(crate) fn covered(w: &mut World, client: usize) -> u64 {
 
 /// Returns the numbers of the writes that a store holds beside its base.
 pub(crate) fn live(w: &World, store: usize) -> Vec<Option<u64>> {
-    w.stores[store].ops(&w.logs[LOG]).iter().map(write_id).collect()
+    w.stores[store].ops(&w.logs[LOG]).iter().map(|op| w.number(op)).collect()
 }
 
 pub(crate) fn generation(id: Option<BaseId>) -> u64 {

@@ -7,7 +7,7 @@ use gigfs_core::{Author, IntentError, Kind, Meta, PayloadError, Reduced, Reducer
 use gigfs_sim::World;
 use serde_json::{Value, json};
 
-use crate::script::{
+use super::script::{
     ANNA, BERT, CARL, DISK, HOME, LOG, MEMORY, OTHER_DISK, RENTED, away, back, base, converge, covered, generation,
     live, name, ops, prune, say, world,
 };

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use gigfs_core::ErrorCode;
 use gigfs_core::sync::{Mode, PruneHold, Standing};
-use gigfs_sim::Spec;
+use gigfs_sim::{Spec, World};
 use serde_json::json;
 
-use crate::script::{
+use super::SEALED;
+use super::script::{
     ANNA, BERT, CARL, DISK, HOME, LOG, MEMORY, OTHER_DISK, RENTED, ask, away, back, begin, converge, covered, known,
     live, name, ops, prune, say, spec, standing, world, written,
 };
@@ -171,4 +172,24 @@ fn a_checkpoint_acknowledged_by_a_sealed_store_alone_is_not_committed() {
     prune(&mut w, ANNA);
     converge(&mut w);
     assert_eq!(w.value(BERT, LOG), json!("w1 "));
+}
+
+#[test]
+fn whoever_signs_for_the_first_time_waits_until_the_stores_can_tell_who_it_is() {
+    let mut w = World::new(spec("concat", &[DISK, MEMORY], 2));
+    w.table_loses = 0;
+    [ANNA, BERT].into_iter().for_each(|client| w.open(client, LOG));
+    w.drive().unwrap();
+    say(&mut w, ANNA, 1);
+    w.drive().unwrap();
+    let (log, held) = (name(&w), w.prune(BERT, LOG));
+    assert_eq!(matches!(held, Some(PruneHold::Behind { .. })), SEALED);
+    if SEALED {
+        let hold = w.clients[BERT].replica.as_mut().unwrap().prune_hold(&log);
+        assert_eq!(hold, held, "it would only be refused again");
+        w.run_for(1_000);
+        assert_eq!(w.prune(BERT, LOG), None);
+    }
+    converge(&mut w);
+    assert_eq!(covered(&mut w, ANNA), 1);
 }

@@ -1,0 +1,6 @@
+//! The scripts in sealed channels.
+
+const SEALED: bool = true;
+
+#[path = "scripts.rs"]
+mod scripts;

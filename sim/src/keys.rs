@@ -9,7 +9,7 @@ use gigfs_core::{ChannelName, Checkpoint, Date, DeviceId, Kind, LogName, TypeNam
 
 /// One set of keys for all channels: what is bound to one of them opens in no other.
 #[derive(Debug, Default)]
-pub(crate) struct Keys {
+pub struct Keys {
     keys: Option<Arc<ChannelKeys>>,
     /// The world's logs, by the names that stores and disks know.
     clear: BTreeMap<LogName, LogName>,
@@ -17,7 +17,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Makes the keys for these logs. Returns the names that stores and disks know them by, too.
-    pub(crate) fn new(sealed: bool, logs: Vec<LogName>) -> (Self, Vec<LogName>) {
+    pub fn new(sealed: bool, logs: Vec<LogName>) -> (Self, Vec<LogName>) {
         let secret = |byte| Secret::from_bytes([byte; 32]);
         let keys = sealed.then(|| Arc::new(ChannelKeys::new(secret(1), secret(2))));
         let name = |log: &LogName| match &keys {
@@ -38,17 +38,22 @@ impl Keys {
         &self.clear.get(name).unwrap_or(name).kind
     }
 
-    /// Gives a replica on the device with this number what all channels need, and tells it which logs there are.
-    pub(crate) fn give(&self, replica: &mut Replica, device: u8) {
-        let Some(keys) = &self.keys else { return };
+    /// Returns what the user's device with this number needs for a channel; nothing if channels are in the clear.
+    pub fn access(&self, user: &UserName, device: u8) -> Option<ChannelAccess> {
+        let keys = self.keys.clone()?;
         let secret = |byte| Secret::from_bytes([byte; 32]);
         let identity = Identity::from_secrets(&secret(3), secret(4));
+        let (id, key) = (DeviceId::from_bytes([device; 16]), DeviceKey::from_secret(&secret(device)));
+        let own = OwnDevice::new(&identity, user.clone(), id, key, Date::EPOCH);
+        Some(ChannelAccess { keys, owner: *identity.public(), device: Arc::new(own) })
+    }
+
+    /// Gives a replica on the device with this number what all channels need, and tells it which logs there are.
+    pub(crate) fn give(&self, replica: &mut Replica, device: u8) {
         let channels: BTreeSet<(&UserName, &ChannelName)> =
             self.clear.keys().map(|log| (&log.user, &log.channel)).collect();
         for (user, channel) in channels {
-            let (id, key) = (DeviceId::from_bytes([device; 16]), DeviceKey::from_secret(&secret(device)));
-            let own = OwnDevice::new(&identity, user.clone(), id, key, Date::EPOCH);
-            let access = ChannelAccess { keys: keys.clone(), owner: *identity.public(), device: Arc::new(own) };
+            let Some(access) = self.access(user, device) else { return };
             replica.set_access(channel, access);
         }
         self.clear.values().for_each(|log| _ = replica.name(log));

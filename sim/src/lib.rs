@@ -17,6 +17,7 @@ mod store;
 mod world;
 
 pub use client::Client;
+pub use keys::Keys;
 pub use payload::{TYPES, kinds, write_id};
 pub use rng::Rng;
 pub use script::{Script, Step};

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Failure;
-use crate::world::{CHANNEL, World, user};
+use crate::world::{CHANNEL, World};
 
 /// How long a world may take to come to rest, all in all.
 const REST_TIMEOUT: Duration = Duration::from_secs(75);
@@ -163,7 +163,7 @@ impl World {
             if !mounted.contains(&store.store_id()?) {
                 continue;
             }
-            let (data, logs) = (store.data.join("oplogs"), self.spec.logs.clone());
+            let (data, logs) = (store.data.join("oplogs"), self.names.clone());
             held.push((at, tokio::task::spawn_blocking(move || read(&data, &logs)).await??));
         }
         self.table.stop().await?;
@@ -193,14 +193,13 @@ struct Held {
     covered: BTreeSet<Sha>,
 }
 
-fn read(data: &std::path::Path, kinds: &[&str]) -> Result<Vec<Held>, Failure> {
+fn read(data: &std::path::Path, logs: &[LogName]) -> Result<Vec<Held>, Failure> {
     let engine = Fjall::open(data)?;
     let mut all = Vec::new();
-    for kind in kinds {
-        let log = LogName::parse(user()?.as_str(), CHANNEL, kind, "/log")?;
-        let base = engine.tail(&log)?.and_then(|tail| tail.header.base).map(|header| header.id);
-        let ops = engine.read(&log, 0, Page::ALL)?.into_iter().map(|stored| stored.sha).collect();
-        let covered = engine.covered(&log, None, usize::MAX)?.into_iter().collect();
+    for log in logs {
+        let base = engine.tail(log)?.and_then(|tail| tail.header.base).map(|header| header.id);
+        let ops = engine.read(log, 0, Page::ALL)?.into_iter().map(|stored| stored.sha).collect();
+        let covered = engine.covered(log, None, usize::MAX)?.into_iter().collect();
         all.push(Held { base, ops, covered });
     }
     Ok(all)

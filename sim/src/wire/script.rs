@@ -20,6 +20,8 @@ pub(crate) struct Spec {
     pub(crate) logs: Vec<&'static str>,
     /// When the clients prune.
     pub(crate) prune: PrunePolicy,
+    /// Whether the channel is sealed.
+    pub(crate) sealed: bool,
     /// How many of a hundred troubles come to be; the others are mends instead.
     pub(crate) trouble: u64,
 }
@@ -128,7 +130,7 @@ pub(crate) enum Step {
 /// Makes up a world of so many steps from a seed.
 pub(crate) fn script(seed: u64, steps: usize) -> (Spec, Vec<Step>) {
     let mut rng = Rng::new(seed ^ 0x77_69_72_65);
-    let spec = spec(&mut rng);
+    let spec = Spec { sealed: seed % 2 == 1, ..spec(&mut rng) };
     let steps = (0..steps).map(|_| step(&spec, &mut rng)).collect();
     (spec, steps)
 }
@@ -150,7 +152,7 @@ fn spec(rng: &mut Rng) -> Spec {
         _ => PrunePolicy::Automatic { ops: 2 + rng.index(20), bytes: usize::MAX, quiet: 50_000 + rng.below(500_000) },
     };
     let trouble = [15, 40, 100][rng.index(3)];
-    Spec { clients, stores, mounted, logs, prune, trouble }
+    Spec { clients, stores, mounted, logs, prune, sealed: false, trouble }
 }
 
 fn step(spec: &Spec, rng: &mut Rng) -> Step {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gigfs::{Error, Gig, Log, Mode, PrunePolicy, Pushed, Store, Table};
+use gigfs::{Builder, Error, Gig, Log, Mode, PrunePolicy, Pushed, Store, Table};
 use gigfs_core::api::AddStore;
-use gigfs_core::{ChannelName, SessionId, StoreId, UserName};
-use gigfs_sim::Rng;
+use gigfs_core::{ChannelName, LogName, SessionId, StoreId, UserName};
+use gigfs_sim::{Keys, Rng};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -74,6 +74,9 @@ pub(crate) struct World {
     pub(crate) stores: Vec<Server>,
     pub(crate) clients: Vec<Client>,
     pub(crate) ledgers: Vec<Ledger>,
+    keys: Keys,
+    /// The logs, by the names that stores know.
+    pub(crate) names: Vec<LogName>,
     pub(crate) counts: Counts,
     /// Counted beside the script: logs pruned, and stores that came or went.
     beside: Arc<Mutex<(u64, u64)>>,
@@ -161,9 +164,13 @@ impl World {
             stores.push(store);
         }
         let operator = tokens.remove(0);
+        let named = |kind: &&str| LogName::parse(USER, CHANNEL, kind, PATH);
+        let (keys, names) = Keys::new(spec.sealed, spec.logs.iter().map(named).collect::<Result<_, _>>()?);
         let mut world = Self {
             ledgers: spec.logs.iter().map(|kind| Ledger::new(kind)).collect(),
             clients: Vec::new(),
+            keys,
+            names,
             counts: Counts::default(),
             beside: Arc::default(),
             moving: Arc::default(),
@@ -181,7 +188,7 @@ impl World {
         }
         for (at, session) in tokens.into_iter().enumerate() {
             let folder = world.spec.clients[at].map(|at| world.folder.path().join(format!("device-{at}")));
-            let gig = world.open(&session, folder.as_ref()).await?;
+            let gig = world.open(at, &session, folder.as_ref()).await?;
             let mode = Mode::Online;
             let (errands, pushed) = (JoinSet::new(), Vec::new());
             world.clients.push(Client { session, folder, gig, mode, errands, pushed });
@@ -323,7 +330,7 @@ impl World {
             // The one that is closed is replaced below.
             timeout(DISK_TIMEOUT, client.gig.clone().close()).await.map_err(|_| "a client does not close")??;
         }
-        let gig = self.open(&session, folder.as_ref()).await?;
+        let gig = self.open(at, &session, folder.as_ref()).await?;
         let client = &mut self.clients[at];
         client.gig = gig;
         client.mode = Mode::Online;
@@ -383,8 +390,9 @@ impl World {
         mount(&self.operator()?, &store.proxy.url(), &store.admin_token()?).await
     }
 
-    async fn open(&self, session: &str, folder: Option<&PathBuf>) -> Result<Gig, Failure> {
-        let builder = Gig::builder().table(self.table_of(session)?).in_the_clear().prune(self.spec.prune);
+    async fn open(&self, client: usize, session: &str, folder: Option<&PathBuf>) -> Result<Gig, Failure> {
+        let device = self.spec.clients[client].unwrap_or(client);
+        let builder = self.builder(session, device)?.prune(self.spec.prune);
         let builder = match folder {
             Some(folder) => builder.local(folder),
             None => builder,
@@ -394,7 +402,16 @@ impl World {
 
     /// Opens a client that knows nothing, over wires that nothing befalls.
     pub(crate) async fn fresh(&self) -> Result<Gig, Failure> {
-        Ok(Gig::builder().table(self.operator()?).in_the_clear().prune(PrunePolicy::OnDemand).open().await?)
+        Ok(self.builder(&self.operator, usize::from(u8::MAX))?.prune(PrunePolicy::OnDemand).open().await?)
+    }
+
+    /// Begins a client on the device with this number.
+    fn builder(&self, session: &str, device: usize) -> Result<Builder, Failure> {
+        let builder = Gig::builder().table(self.table_of(session)?);
+        Ok(match self.keys.access(&user()?, u8::try_from(device)?) {
+            Some(access) => builder.sealed(ChannelName::parse(CHANNEL)?, access),
+            None => builder.in_the_clear(),
+        })
     }
 
     pub(crate) fn operator(&self) -> Result<Table, Failure> {

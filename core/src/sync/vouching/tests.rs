@@ -347,26 +347,45 @@ fn a_membership_that_somebody_else_wrote_or_that_is_for_another_channel_counts_f
     assert_eq!(owner.value(), json!([]));
 }
 
+/// Makes a reader who knows the first device, and a base of an empty log that a device has signed, if one has.
+fn met_base(signer: Option<&DeviceKey>) -> (Client, log::Installed) {
+    let (mut author, mut reader) = (Client::new("me", 1), Client::new("me", 2));
+    author.push(&json!("other"));
+    author.sent.iter().filter(|(log, _)| *log != name()).for_each(|(log, ops)| reader.hear(log, ops));
+    let checkpoint = sealed_base(&[]);
+    let sha = checkpoint.sha(&name());
+    let record = checkpoint.to_record(signer.map(|key| key.sign_checkpoint(sha)).as_ref()).into();
+    (reader, log::Installed::new(&name(), checkpoint, Base { sha, record, certificate: "c".to_owned() }))
+}
+
 #[test]
 fn a_base_is_read_only_if_a_device_of_somebody_who_may_write_signed_it() {
     let signed_by = |key: Option<&DeviceKey>| {
-        let mut reader = Client::new("me", 2);
-        let mut author = Client::new("me", 1);
-        author.push(&json!("other"));
-        author.sent.iter().filter(|(log, _)| *log != name()).for_each(|(log, ops)| reader.hear(log, ops));
-        let checkpoint = sealed_base(&[]);
-        let sha = checkpoint.sha(&name());
-        let record = checkpoint.to_record(key.map(|key| key.sign_checkpoint(sha)).as_ref());
-        reader
-            .replica
-            .log_mut(&name())
-            .found(&name(), Base { sha, record: record.into(), certificate: "c".to_owned() });
+        let (mut reader, met) = met_base(key);
+        reader.replica.log_mut(&name()).found(&name(), met.base);
         reader.replica.trouble(&name()).unwrap_or_default().to_owned()
     };
     assert!(signed_by(None).contains("is not signed"));
     assert!(signed_by(Some(&DeviceKey::from_secret(&secret(103)))).contains("is not signed by the device"));
     let own = signed_by(Some(&DeviceKey::from_secret(&secret(101))));
     assert!(!own.contains("signed"), "{own}");
+}
+
+#[test]
+fn a_base_that_nobody_vouches_for_is_not_copied_under_this_devices_signature() {
+    let copied = |key: Option<&DeviceKey>| {
+        let (mut reader, met) = met_base(key);
+        reader.replica.keep_conflict(&name(), &met);
+        let outputs = std::iter::from_fn(|| reader.replica.poll());
+        let mut copies = outputs.filter_map(|output| match output {
+            Output::Notify(Notice::Conflict { copy, .. }) => Some(copy),
+            _ => None,
+        });
+        copies.next().expect("it is told").is_some()
+    };
+    assert!(!copied(None));
+    assert!(!copied(Some(&DeviceKey::from_secret(&secret(103)))));
+    assert!(copied(Some(&DeviceKey::from_secret(&secret(101)))));
 }
 
 /// Makes a checkpoint of operations, written by the first actor.

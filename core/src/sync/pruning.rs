@@ -235,6 +235,11 @@ impl Replica {
         self.logs[name].peers.keys().filter(down).copied().collect()
     }
 
+    /// Tells whether a store lacks what the roster says of this device, so that it could show nobody who made a checkpoint.
+    fn owes_roster(&self, name: &LogName, store: &StoreId) -> bool {
+        self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some()
+    }
+
     /// Tells whether every store of a log's channel has its base and operations.
     pub(super) fn check_peers(&self, name: &LogName) -> Result<(), PruneHold> {
         let log = &self.logs[name];
@@ -248,12 +253,9 @@ impl Replica {
         if !stores.is_empty() {
             return Err(PruneHold::NoList { stores });
         }
-        // A store that lacks what the roster says of this device could show nobody who made a checkpoint.
-        let owed =
-            |store: &StoreId| self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some();
         let behind = log.peers.iter().filter(|(store, peer)| {
             let in_step = peer.current && peer.backlog.keys().next().is_none() && peer.unreadable.is_empty();
-            !in_step || !peer.can_tell(log.base.as_deref()) || owed(store)
+            !in_step || !peer.can_tell(log.base.as_deref()) || self.owes_roster(name, store)
         });
         let stores: Vec<StoreId> = behind.map(|(store, _)| *store).collect();
         match stores.is_empty() && log.unsaved.is_empty() {
@@ -297,7 +299,14 @@ impl Replica {
         let id = checkpoint.id(name);
         let stores: Vec<StoreId> = self.log_mut(name).peers.keys().copied().collect();
         // Signing it may have said something new in the roster.
-        self.check_peers(name)?;
+        let owing: Vec<StoreId> = stores.iter().filter(|store| self.owes_roster(name, store)).copied().collect();
+        if !owing.is_empty() {
+            return Err(PruneHold::Behind { stores: owing });
+        }
+        let down = self.unreachable(name);
+        if !down.is_empty() {
+            return Err(PruneHold::Unreachable { stores: down });
+        }
         if stores.is_empty() {
             let base = Base { sha: id.sha, record, certificate: String::new() };
             let installed = Installed::new(name, checkpoint, base);

@@ -286,6 +286,7 @@ impl Replica {
             }
         }
         self.plan_pruning(name);
+        self.plant(name);
         let log = self.log_mut(name);
         if let Some(peer) = log.peers.get_mut(&id.store)
             && !log.doubtful.is_empty()

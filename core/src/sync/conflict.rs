@@ -5,7 +5,7 @@
 //! the other becomes the first base of a log next to it, named after it.
 
 use super::link::Request;
-use super::log::{Installed, Interest, Loaded, Reading};
+use super::log::{Installed, Interest, Loaded, Log, Reading};
 use super::{LinkId, Notice, PruneHold, Record, Replica};
 use crate::checkpoint::{Base, Checkpoint};
 use crate::covers::Covers;
@@ -21,39 +21,56 @@ impl Replica {
         self.send(id, ClientMessage::Get { tag, log: name.into(), after: INTEGER_MAX, base: None });
     }
 
-    /// Keeps a copy of a store's foreign base, and has the store take the log's own instead.
+    /// Keeps a copy of a store's foreign base, and has the store take the log's own instead once that is safe.
     pub(super) fn read_foreign(&mut self, id: &LinkId, tag: Tag, wire: Option<&WireBase>) {
         let Some(Request::Foreign { log: name }) = self.up_mut(id).answered(tag) else { return };
         let read = wire.and_then(|wire| Some(Installed::new(&name, wire.open(&name).ok()?, Base::from(wire))));
         let ours = self.log_mut(&name).base.clone();
-        match (read, ours) {
-            (Some(foreign), Some(ours)) if foreign.id < ours.id => {
-                if !ours.checkpoint.covers.includes(&foreign.checkpoint.covers) {
-                    self.keep_conflict(&name, &foreign);
-                }
-                self.send_base(id, &name, WireBase::from(&ours.base), Some(foreign.id.sha), false);
-            }
-            _ => {
-                self.set_reading(id, &name, Reading::Idle);
-                let at = self.retry_at();
-                self.read_again(id, &name, at);
-            }
+        if let (Some(foreign), Some(ours)) = (read, ours)
+            && foreign.id < ours.id
+            && (ours.checkpoint.covers.includes(&foreign.checkpoint.covers) || self.is_kept_beside(&name, &foreign))
+        {
+            return self.send_base(id, &name, WireBase::from(&ours.base), Some(foreign.id.sha), false);
         }
+        self.set_reading(id, &name, Reading::Idle);
+        let at = self.forward_at();
+        self.read_again(id, &name, at);
+    }
+
+    /// Has a base copied, unless it is already. Tells whether it may go where it is: its copy is safe, or none will be made.
+    fn is_kept_beside(&mut self, name: &LogName, foreign: &Installed) -> bool {
+        let copy = self.copy_name(name, foreign);
+        let begun = |log: &Log| log.base.is_some() || log.pruning.seed.is_some();
+        if !copy.as_ref().and_then(|copy| self.logs.get(copy)).is_some_and(begun) {
+            self.meet_epochs(name, std::iter::once(&foreign.checkpoint.state));
+            if self.lacks_key(name, &foreign.checkpoint) {
+                return false;
+            }
+            self.keep_conflict(name, foreign);
+        }
+        !self.config.durable || copy.is_none_or(|copy| self.is_kept(&copy))
     }
 
     /// Has the state of a base kept in a log of its own, because the log goes on without it. Whoever cannot read it, or holds it
     /// to be made by somebody who may not write, makes no copy.
     pub(super) fn keep_conflict(&mut self, name: &LogName, foreign: &Installed) {
-        let (generation, sha) = (foreign.id.generation, foreign.id.sha.to_string());
-        let copy = self.beside(name, &format!(".conflict-{generation}-{}", &sha[..8]));
+        let copy = self.copy_name(name, foreign);
         let copied = copy.and_then(|copy| Some((self.copied(name, foreign, &copy).ok()?, copy)));
         let (log, copy) = (name.clone(), copied.as_ref().map(|(_, copy)| copy.clone()));
         self.notify(Notice::Conflict { log, base: foreign.id, copy });
         let Some((seed, copy)) = copied else { return };
         self.want(self.now, &copy, Interest::Compare);
-        self.persist(vec![Record::Seed { log: copy.clone(), seed: Some(seed.to_record(None).into()) }]);
+        let called = self.sealed_name(&copy).map(|sealed| Record::Name { log: copy.clone(), sealed });
+        let seeded = Record::Seed { log: copy.clone(), seed: Some(seed.to_record(None).into()) };
+        self.persist(called.into_iter().chain([seeded]).collect());
         self.log_mut(&copy).pruning.seed = Some(Box::new(seed));
         self.plant(&copy);
+    }
+
+    /// Returns the name of the log that is to be the copy of a base.
+    fn copy_name(&mut self, name: &LogName, foreign: &Installed) -> Option<LogName> {
+        let (generation, sha) = (foreign.id.generation, foreign.id.sha.to_string());
+        self.beside(name, &format!(".conflict-{generation}-{}", &sha[..8]))
     }
 
     /// Returns the first checkpoint of a log that is to be the copy of a base.
@@ -87,19 +104,41 @@ impl Replica {
         }
     }
 
-    /// Proposes the state that a log is to begin with, once every store can be asked.
+    /// Tells whether a log is a copy that not every store has yet.
+    pub(super) fn is_copy(&self, name: &LogName) -> bool {
+        self.logs.get(name).is_some_and(|log| log.pruning.seed.is_some())
+    }
+
+    /// Proposes the state that a log is to begin with, once every store can be asked, and forgets it once every store has it.
     pub(super) fn plant(&mut self, name: &LogName) {
+        let (sends, today) = (self.mode.sends(), self.now.plus(self.clock_offset));
         let Some(log) = self.logs.get_mut(name).filter(|log| log.loaded == Loaded::Yes) else { return };
-        if log.base.is_some() && log.pruning.seed.take().is_some() {
-            self.persist_lazily(Record::Seed { log: name.clone(), seed: None });
+        let Some(seed) = log.pruning.seed.clone() else { return };
+        if let Some(base) = &log.base {
+            if log.peers.values().all(|peer| peer.can_tell(Some(base))) {
+                log.pruning.seed = None;
+                self.persist_lazily(Record::Seed { log: name.clone(), seed: None });
+                // From now on it is a log like any other.
+                self.plan_pruning_at(name, None);
+                self.plan_pruning(name);
+            }
+            return;
         }
-        let log = self.log_mut(name);
-        let Some(seed) = log.pruning.seed.clone().filter(|_| log.pruning.proposed.is_none()) else { return };
-        if !log.peers.is_empty()
-            && self.check_peers(name).is_ok()
-            && let Err(hold @ PruneHold::TooLarge { .. }) = self.propose(name, *seed)
-        {
-            self.not_pruned(name, hold);
+        if !sends || log.peers.is_empty() || log.pruning.proposed.is_some() {
+            return;
+        }
+        // Whoever makes the copy may write today, and need not have been allowed to when it was written.
+        let seed = Checkpoint { date: seed.date.max(today), ..*seed };
+        match self.check_peers(name).and_then(|()| self.propose(name, seed)) {
+            Ok(()) => {}
+            Err(hold @ PruneHold::TooLarge { .. }) => self.not_pruned(name, hold),
+            Err(PruneHold::Behind { stores }) if stores.iter().any(|store| self.owes_roster(name, store)) => {
+                let at = self.forward_at();
+                self.plan_pruning_at(name, Some(at));
+            }
+            // It is looked at again when a stream comes up.
+            Err(PruneHold::Unreachable { .. }) => {}
+            Err(hold) => self.try_again_later(name, &hold),
         }
     }
 }

@@ -34,6 +34,7 @@ mod link;
 mod lists;
 mod log;
 mod logs;
+mod prune_timers;
 mod pruning;
 mod reading;
 mod redate;
@@ -314,9 +315,7 @@ impl Replica {
             Some(sealed) => _ = self.learn_name(&name, &sealed),
             None => self.keep_name(&name),
         }
-        if let Some(seed) = kept.seed {
-            self.grow(&name, &seed);
-        }
+        kept.seed.iter().for_each(|seed| self.grow(&name, seed));
         self.notify(Notice::Read { log: name.clone() });
         self.meets_a_table(&name);
         self.begin_everywhere(&name);

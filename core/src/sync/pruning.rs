@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::hold::{PruneHold, PrunePolicy};
 use super::link::Request;
-use super::log::{Installed, Interest, Loaded, Log, Peer};
+use super::log::{Installed, Loaded, Log, Peer};
 use super::repair::Repair;
 use super::{LinkId, Notice, Origin, Output, Replica};
 use crate::api::{CommitResult, Proposal};
@@ -73,11 +73,6 @@ impl Pruning {
     }
 }
 
-/// How long after a failure it is tried again, in microseconds; up to twice as long.
-const RETRY_MICROS: u64 = 60_000_000;
-/// How many times what is due has a log that is pruned although it never rests.
-const RESTLESS: usize = 8;
-
 impl Replica {
     /// Has a log pruned now. It takes a while: [`Notice::Pruned`] or [`Notice::NotPruned`] tells what came of it.
     ///
@@ -99,66 +94,7 @@ impl Replica {
         }
     }
 
-    /// Plans when to look whether a log is to be pruned, after something happened to it.
-    pub(super) fn plan_pruning(&mut self, name: &LogName) {
-        let PrunePolicy::Automatic { ops, bytes, quiet } = self.config.prune else { return };
-        if self.is_roster(name) {
-            return;
-        }
-        let at = self.now.plus((quiet + self.random_below(quiet.max(1))) as i64);
-        let Some(log) = self.logs.get(name) else { return };
-        let much = |times: usize| log.oplog.len() / times >= ops || log.oplog.bytes() / times >= bytes;
-        if !much(1) || log.interest < Interest::Compare {
-            return self.plan_pruning_at(name, None);
-        }
-        if !(much(RESTLESS) && log.pruning.at.is_some()) {
-            self.plan_pruning_at(name, Some(at));
-        }
-    }
-
-    fn plan_pruning_at(&mut self, name: &LogName, at: Option<Date>) {
-        let Some(log) = self.logs.get_mut(name) else { return };
-        if let Some(before) = std::mem::replace(&mut log.pruning.at, at) {
-            self.prune_timers.remove(&(before, name.clone()));
-        }
-        self.prune_timers.extend(at.map(|at| (at, name.clone())));
-    }
-
-    pub(super) fn run_prune_timers(&mut self) {
-        while let Some((at, _)) = self.prune_timers.first()
-            && *at <= self.now
-            && let Some((_, name)) = self.prune_timers.pop_first()
-        {
-            if let Some(log) = self.logs.get_mut(&name) {
-                log.pruning.at = None;
-            }
-            if let Err(hold) = self.begin_pruning(&name) {
-                self.try_again_later(&name, &hold);
-            }
-        }
-    }
-
-    /// Plans another attempt, if time may help.
-    fn try_again_later(&mut self, name: &LogName, hold: &PruneHold) {
-        use PruneHold::{Disputed, Lost, NoList, NoState, NoStores, Nothing, Off, TooLarge, Unreadable};
-        let hopeless = matches!(
-            hold,
-            Off | Nothing
-                | NoStores
-                | Disputed
-                | Lost
-                | NoList { .. }
-                | NoState { .. }
-                | TooLarge { .. }
-                | Unreadable { .. }
-        );
-        if !hopeless && matches!(self.config.prune, PrunePolicy::Automatic { .. }) {
-            let at = self.now.plus((RETRY_MICROS + self.random_below(RETRY_MICROS)) as i64);
-            self.plan_pruning_at(name, Some(at));
-        }
-    }
-
-    fn begin_pruning(&mut self, name: &LogName) -> Result<(), PruneHold> {
+    pub(super) fn begin_pruning(&mut self, name: &LogName) -> Result<(), PruneHold> {
         self.check_prunable(name)?;
         if self.ask_again(name) {
             return Ok(());
@@ -195,6 +131,10 @@ impl Replica {
         if let Some(proposed) = &log.pruning.proposed {
             let waits = |store: &&StoreId| !proposed.acks.contains_key(*store);
             return Err(PruneHold::UnderWay { stores: log.peers.keys().filter(waits).copied().collect() });
+        }
+        if log.pruning.seed.is_some() {
+            // What is pruned before the copy has begun would take its place.
+            return Err(PruneHold::UnderWay { stores: log.peers.keys().copied().collect() });
         }
         if log.oplog.is_empty() && log.doubtful.is_empty() {
             return Err(PruneHold::Nothing);
@@ -236,7 +176,7 @@ impl Replica {
     }
 
     /// Tells whether a store lacks what the roster says of this device, so that it could show nobody who made a checkpoint.
-    fn owes_roster(&self, name: &LogName, store: &StoreId) -> bool {
+    pub(super) fn owes_roster(&self, name: &LogName, store: &StoreId) -> bool {
         self.owed_roster(&LinkId { channel: name.channel.clone(), store: *store }).is_some()
     }
 

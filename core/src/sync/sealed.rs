@@ -216,9 +216,15 @@ impl Replica {
         Some(clear)
     }
 
-    fn sealed_name(&self, name: &LogName) -> Option<Bytes> {
+    pub(super) fn sealed_name(&self, name: &LogName) -> Option<Bytes> {
         let sealed = self.sealed.get(&name.channel)?;
         Some(sealed.keys.names().seal(self.clear_names.get(name)?).into())
+    }
+
+    /// Tells whether a checkpoint is sealed under a later key than there is here.
+    pub(super) fn lacks_key(&self, name: &LogName, checkpoint: &Checkpoint) -> bool {
+        let newest = self.sealed.get(&name.channel).map(|sealed| sealed.keys.newest());
+        matches!(checkpoint.state, Payload::Sealed { epoch, .. } if newest < Some(epoch))
     }
 
     /// Keeps on the disk what a log is called.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use gigfs_core::sync::PruneHold;
 use gigfs_core::{Date, ErrorCode, Sha};
 use gigfs_sim::World;
-use gigfs_storage::pruning;
+use gigfs_storage::{Fault, pruning};
 use serde_json::json;
 
 use super::script::{
@@ -97,7 +98,7 @@ fn of_two_histories_of_one_length_one_is_kept_as_a_conflict_copy() {
 
 #[test]
 fn a_conflict_copy_is_made_though_the_client_crashes_before_every_store_can_be_asked() {
-    let mut w = diverged(2);
+    let mut w = diverged(1, 2);
     w.table_down = true;
     back(&mut w, ANNA);
     w.run_for(30_000);
@@ -111,6 +112,50 @@ fn a_conflict_copy_is_made_though_the_client_crashes_before_every_store_can_be_a
     w.logs.insert(COPY, copy);
     converge(&mut w);
     assert_eq!(w.value(CARL, COPY), json!("w1 w2 "));
+}
+
+#[test]
+fn a_store_gives_up_its_base_only_once_the_copy_is_on_a_disk() {
+    let mut w = diverged(2, 1);
+    let (ours, theirs) = (base(&w, ANNA), base(&w, CARL));
+    assert!(ours > theirs);
+    w.crash(BERT);
+    away(&mut w, CARL);
+    w.fail_disk(ANNA, Fault::Io, 3);
+    back(&mut w, ANNA);
+    w.run_for(8_000);
+    let copy = w.clients[ANNA].conflicts[0].1.clone().unwrap();
+    assert_eq!(w.stores[HOME].base(&name(&w)), theirs, "nobody has it but in memory");
+    w.run_for(60_000);
+    assert_eq!(w.stores[HOME].base(&name(&w)), ours);
+    converge(&mut w);
+    w.logs.insert(COPY, copy);
+    converge(&mut w);
+    assert_eq!((w.value(CARL, LOG), w.value(CARL, COPY)), (json!("w1 w2 w12 w3 "), json!("w1 w3 ")));
+}
+
+#[test]
+fn a_copy_is_not_pruned_before_it_has_begun() {
+    let mut w = diverged(1, 2);
+    w.table_down = true;
+    back(&mut w, ANNA);
+    w.run_for(30_000);
+    let copy = w.clients[ANNA].conflicts[0].1.clone().unwrap();
+    w.logs.insert(COPY, copy);
+    w.open(ANNA, COPY);
+    w.run_for(1_000);
+    w.push(ANNA, COPY, &json!({ "append": "w8" }));
+    w.run_for(1_000);
+    assert!(matches!(w.prune(ANNA, COPY), Some(PruneHold::UnderWay { .. })));
+    converge(&mut w);
+    assert_eq!(w.value(CARL, COPY), json!("w1 w2 w8 "));
+    // The first may ask the table once more about the beginning, which was somebody else's.
+    for _ in 0..2 {
+        _ = w.prune(ANNA, COPY);
+        w.run_for(10_000);
+    }
+    converge(&mut w);
+    assert_eq!((generation(w.registered(COPY)), w.value(CARL, COPY)), (2, json!("w1 w2 w8 ")));
 }
 
 #[test]
@@ -148,9 +193,9 @@ fn a_checkpoint_from_before_the_table_was_restored_is_committed_late_and_loses_n
     assert_eq!(covered(&mut w, ANNA), 5);
 }
 
-/// Has a table and its store restored together after a generation that Anna and Bert keep, while Carl, who never saw it,
-/// makes so many others.
-fn diverged(generations: u64) -> World {
+/// Has a table and its store restored together after so many generations that Anna and Bert keep, while Carl, who never saw
+/// them, makes so many others.
+fn diverged(ours: u64, theirs: u64) -> World {
     let mut w = world("concat", &[DISK, MEMORY, OTHER_DISK], 1);
     say(&mut w, ANNA, 1);
     w.drive().expect("nothing has gone wrong yet");
@@ -158,16 +203,18 @@ fn diverged(generations: u64) -> World {
     w.back_up_table();
     w.back_up(HOME);
     away(&mut w, CARL);
-    say(&mut w, ANNA, 2);
-    w.run_for(10_000);
-    prune(&mut w, ANNA);
+    for id in (0..ours).map(|round| 2 + 10 * round) {
+        say(&mut w, ANNA, id);
+        w.run_for(10_000);
+        prune(&mut w, ANNA);
+    }
     away(&mut w, ANNA);
     away(&mut w, BERT);
     w.restore(HOME, true);
     w.restore_table();
     back(&mut w, CARL);
     w.run_for(10_000);
-    for id in 3..3 + generations {
+    for id in 3..3 + theirs {
         say(&mut w, CARL, id);
         w.run_for(10_000);
         prune(&mut w, CARL);
@@ -176,7 +223,7 @@ fn diverged(generations: u64) -> World {
 }
 
 fn two_histories(generations: u64) {
-    let mut w = diverged(generations);
+    let mut w = diverged(1, generations);
     let (first, second) = (base(&w, ANNA), base(&w, CARL));
     assert_eq!((generation(first), generation(second)), (2, 1 + generations));
     back(&mut w, ANNA);

@@ -60,6 +60,11 @@ impl Faulty {
         self.state.lock().reads_denied = denied;
     }
 
+    /// Tells whether a crash would take away something that can be read.
+    pub fn is_unsynced(&self) -> bool {
+        self.state.lock().synced.is_some()
+    }
+
     /// Returns how many writes went through.
     pub fn commits(&self) -> u64 {
         self.state.lock().commits

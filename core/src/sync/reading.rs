@@ -419,6 +419,11 @@ impl Replica {
         if !asked {
             self.ask_about_doubts(name);
         }
+        let own = self.config.actor;
+        if self.log_mut(name).unproven.has_of(own) {
+            // The roster has lost what it said of this device.
+            self.certify(name, own);
+        }
         if !all_kept {
             self.keep_seen(name, None);
         } else if index != before {

@@ -42,6 +42,11 @@ impl Unproven {
         self.shas.is_empty()
     }
 
+    /// Tells whether anything that waits was written by an actor.
+    pub(super) fn has_of(&self, actor: ActorId) -> bool {
+        self.ops.contains_key(&actor)
+    }
+
     fn insert(&mut self, op: Op) {
         self.shas.insert(op.sha());
         self.ops.entry(op.actor()).or_default().insert(op.key(), Waiting { op, why: None });

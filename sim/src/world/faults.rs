@@ -30,6 +30,8 @@ impl World {
 
     /// Ends a store's process at once. What it committed stays.
     pub fn crash_store(&mut self, store: usize) {
+        // Somebody may have read what goes.
+        self.restored |= self.stores[store].engine.is_unsynced();
         self.stores[store].crash();
         self.lose_store(store);
         self.forgive();

@@ -163,6 +163,18 @@ fn what_a_device_of_the_owner_signed_is_believed_once_the_roster_tells_of_the_de
 }
 
 #[test]
+fn a_device_says_once_more_who_it_is_where_the_roster_has_lost_it() {
+    let (mut before, mut after) = (Client::new("me", 1), Client::new("me", 1));
+    before.push(&json!(1));
+    after.hear(&name(), &logged(&before, &name()));
+    assert_eq!((after.value(), after.unproven().len()), (json!([1]), 0));
+    let (mut reader, roster) = (Client::new("me", 2), roster(&after));
+    reader.hear(&name(), &logged(&before, &name()));
+    reader.hear(&roster, &logged(&after, &roster));
+    assert_eq!(reader.value(), json!([1]));
+}
+
+#[test]
 fn the_signature_of_the_last_operation_vouches_for_those_before_it_and_for_no_other() {
     let (mut author, mut reader) = (Client::new("me", 1), Client::new("me", 2));
     (1..=5).for_each(|value| author.push(&json!(value)));

@@ -255,8 +255,8 @@ pub enum Record {
         /// [`crate::seal::NameKeys::seal`].
         sealed: Bytes,
     },
-    /// What a log is to begin with, because it is the copy of another one's base: the record of a checkpoint, until the log has
-    /// a base.
+    /// What a log is to begin with, because it is the copy of another one's base: the record of a checkpoint, until every
+    /// store has it.
     Seed {
         /// The log.
         log: LogName,

@@ -135,7 +135,7 @@ impl LocalStore {
         }
     }
 
-    /// Returns the logs in which some store may lack own operations, or that are copies which no store has yet.
+    /// Returns the logs in which some store may lack own operations, or that are copies which not every store has yet.
     pub(crate) fn pending_logs(&self) -> Result<BTreeSet<LogName>, Error> {
         let (pending, seeds) = (self.engine.notes(notes::PENDING)?, self.engine.notes(notes::SEED)?);
         let pending = pending.iter().filter_map(|(key, _)| notes::pending_of(&self.user, key)).map(|(log, _)| log);

@@ -45,7 +45,7 @@ impl Disk {
     }
 
     /// Returns the logs in which some store may lack own operations, of those that a world has, and those that are copies
-    /// which no store has yet.
+    /// which not every store has yet.
     pub(crate) fn pending_logs(&self, user: &UserName, all: &[LogName]) -> Vec<LogName> {
         let pending = |log: &&LogName| !self.engine.notes(&key(PENDING, log)).unwrap_or_default().is_empty();
         let seeds = self.engine.notes(format!("{SEED}/").as_bytes()).unwrap_or_default();

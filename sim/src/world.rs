@@ -51,6 +51,21 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Returns a world of one log, whose stores are all of its channel's, and in which nothing goes wrong by itself.
+    pub fn of_one_log(kind: &'static str, clients: &[Option<usize>], stores: usize, sealed: bool) -> Self {
+        Self {
+            seed: 1,
+            clients: clients.to_vec(),
+            skews: vec![0; stores],
+            channels: vec![(0..stores).collect()],
+            logs: vec![(0, kind)],
+            manners: Manners { page: 7, echo: true, events_first: false, forgetful: false },
+            delay: 5_000,
+            prune: PrunePolicy::OnDemand,
+            sealed,
+        }
+    }
+
     /// Tells whether two clients are processes of one device.
     pub fn shares_a_disk(&self) -> bool {
         let disks: BTreeSet<usize> = self.clients.iter().flatten().copied().collect();

@@ -396,7 +396,7 @@ impl Replica {
         if index != before {
             peer.seen = Some(Seen { incarnation, index });
         }
-        let tells = peer.can_tell(log.base.as_deref());
+        let (tells, own) = (peer.can_tell(log.base.as_deref()), self.config.actor);
         self.meet_epochs(name, opened.iter().map(Op::payload));
         let log = self.log_mut(name);
         let keys: Vec<OrderKey> = opened.iter().map(Op::key).collect();
@@ -413,14 +413,13 @@ impl Replica {
                 Taken::Known | Taken::Covered => {}
             }
         }
-        let asked = doubtful.iter().all(is_told);
+        let (asked, own_waits) = (doubtful.iter().all(is_told), log.unproven.has_of(own));
         self.hold(id, name, &keys, super::Standing::Accepted);
         self.gained(name, gained, doubtful, Some(id), Origin::Store(id.store));
         if !asked {
             self.ask_about_doubts(name);
         }
-        let own = self.config.actor;
-        if self.log_mut(name).unproven.has_of(own) {
+        if own_waits {
             // The roster has lost what it said of this device.
             self.certify(name, own);
         }

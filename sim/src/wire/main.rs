@@ -5,9 +5,9 @@
 //!
 //! A world is a table server and one to three store servers, each a process with its data on disk; two to four clients,
 //! each a [`Gig`](gigfs::Gig) with connections, a session and perhaps a local store of its own; and between each of them
-//! and each server a wire ([`proxy`]) that holds, delays, cuts and refuses. Every other world is sealed. The script writes, prunes, removes logs, kills
-//! servers and starts them on what they left, stops them in order, has stores join and leave the channel, and closes and
-//! opens clients. Then everything is made whole, and it is checked that each write that was durable or acknowledged shows in
+//! and each server a wire ([`proxy`]) that holds, delays, cuts and refuses. Every other world is
+//! sealed. The script writes, prunes, removes logs, kills servers and starts them on what they left, stops them in order, has
+//! stores join and leave the channel, and closes and opens clients. Then everything is made whole, and it is checked that each write that was durable or acknowledged shows in
 //! every client exactly once, that all show the same to the byte, also a client that knew nothing, that nobody is left with
 //! work, doubts or complaints, and that the stores' disks hold the same ([`check`]).
 //!

@@ -1,10 +1,8 @@
 //! What the scripts are written with: clients and stores by number, and one log.
 
-use std::collections::BTreeSet;
-
-use gigfs_core::sync::{PruneHold, PrunePolicy, PushId, Standing};
+use gigfs_core::sync::{PruneHold, PushId, Standing};
 use gigfs_core::{BaseId, LogName, Op, Oplog};
-use gigfs_sim::{Manners, Spec, World};
+use gigfs_sim::{Spec, World};
 use gigfs_storage::{Append, Appended, Batch, Engine as _};
 use serde_json::json;
 
@@ -27,16 +25,10 @@ const GREETINGS: usize = 1;
 
 /// A world of one log, all of whose stores are its channel's.
 pub(crate) fn spec(kind: &'static str, clients: &[Option<usize>], stores: usize) -> Spec {
-    Spec {
-        seed: 1,
-        clients: clients.to_vec(),
-        skews: vec![0; stores],
-        channels: vec![(0..stores).collect::<BTreeSet<usize>>()],
-        logs: if SEALED { vec![(0, kind), (0, "concat")] } else { vec![(0, kind)] },
-        manners: Manners { page: 7, echo: true, events_first: false, forgetful: false },
-        delay: 5_000,
-        prune: PrunePolicy::OnDemand,
-        sealed: SEALED,
+    let one = Spec::of_one_log(kind, clients, stores, SEALED);
+    match SEALED {
+        true => Spec { logs: vec![(0, kind), (0, "concat")], ..one },
+        false => one,
     }
 }
 
@@ -45,12 +37,11 @@ pub(crate) fn begin(spec: Spec) -> World {
     let clients = spec.clients.len();
     let mut w = World::new(spec);
     w.table_loses = 0;
-    (0..clients).for_each(|client| w.open(client, LOG));
+    let followed = if SEALED { &[LOG, GREETINGS][..] } else { &[LOG] };
+    (0..clients).for_each(|client| followed.iter().for_each(|log| w.open(client, *log)));
     w.drive().expect("nothing has gone wrong yet");
     if SEALED {
         // Everybody is in the roster.
-        (0..clients).for_each(|client| w.open(client, GREETINGS));
-        w.drive().expect("nothing has gone wrong yet");
         let greeting = |client| json!({ "append": format!("w{}", 1_000_000 + client) });
         (0..clients).for_each(|client| _ = w.push(client, GREETINGS, &greeting(client)));
         w.drive().expect("nothing has gone wrong yet");

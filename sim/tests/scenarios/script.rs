@@ -1,10 +1,8 @@
 //! What the scripts are written with: clients and stores by number, and one log.
 
-use std::collections::BTreeSet;
-
 use gigfs_core::Oplog;
-use gigfs_core::sync::{PrunePolicy, PushId, Receipt};
-use gigfs_sim::{Manners, Spec, World};
+use gigfs_core::sync::{PushId, Receipt};
+use gigfs_sim::{Spec, World};
 use serde_json::{Value, json};
 
 use super::SEALED;
@@ -22,18 +20,7 @@ pub(crate) const LOG: usize = 0;
 
 /// Makes a world of one log, whose stores are all of its channel's.
 pub(crate) fn world(kind: &'static str, clients: &[Option<usize>], stores: usize) -> World {
-    let spec = Spec {
-        seed: 1,
-        clients: clients.to_vec(),
-        skews: vec![0; stores],
-        channels: vec![(0..stores).collect::<BTreeSet<usize>>()],
-        logs: vec![(0, kind)],
-        manners: Manners { page: 7, echo: true, events_first: false, forgetful: false },
-        delay: 5_000,
-        prune: PrunePolicy::OnDemand,
-        sealed: SEALED,
-    };
-    let mut world = World::new(spec);
+    let mut world = World::new(Spec::of_one_log(kind, clients, stores, SEALED));
     (0..clients.len()).for_each(|client| world.open(client, LOG));
     world.drive().expect("nothing has gone wrong yet");
     world
